@@ -36,16 +36,56 @@ DURATIONS = {
 """What Grafana computes from the screen, as fixed durations."""
 MAX_DASHBOARD = 8_000_000
 _QUIET = frozenset({"row", "text", "news", "dashlist", "welcome", "gettingstarted", "pluginlist"})
-_GRAPHS = frozenset({"timeseries", "barchart", "trend"})
-_LEGACY = frozenset({"singlestat", "table-old"})
+_VALUES = {"", "stat", "gauge", "bargauge", "state-timeline", "status-history", "table"}
+_GRAPHS = {
+    "graph",
+    "timeseries",
+    "barchart",
+    "trend",
+    "heatmap",
+    "histogram",
+    "piechart",
+    "xychart",
+}
+_SCHEMES = ("", "thresholds", "fixed", "shades", "palette-classic", "palette-classic-by-name")
 _SAME_VALUES = frozenset(
     {"organize", "merge", "sortBy", "renameByRegex", "labelsToFields", "limit"}
 )
 """Transformations after which a panel still shows what its queries answered."""
-_BY_VALUE = frozenset({"thresholds", "mappings", "custom.cellOptions", "custom.thresholdsStyle"})
+_FIELD = """unit decimals min max noValue links displayName displayNameFromDS description
+    nullValueMode filterable writeable actions fieldMinMax path"""
+_STYLE = """align inspect width minWidth hidden hideFrom wrapText drawStyle lineInterpolation lineWidth
+    lineStyle barAlignment barWidthFactor barMaxWidth fillOpacity fillBelowTo showPoints pointSize
+    spanNulls insertNulls stacking transform scaleDistribution axisPlacement axisLabel axisWidth
+    axisGridShow axisColorMode axisBorderShow axisCenteredZero axisSoftMin axisSoftMax neutral"""
+_KNOWN = {
+    "panel": """id title type description datasource targets gridPos options fieldConfig pluginVersion
+        transformations transparent repeat repeatDirection repeatPanelId repeatedByRow maxPerRow links
+        interval timeFrom hideTimeOverride maxDataPoints cacheTimeout queryCachingTTL libraryPanel
+        panels collapsed editable error key scopedVars iteration height span isNew thresholds""",
+    "fieldConfig": "defaults overrides",
+    "defaults": f"{_FIELD} color thresholds mappings custom",
+    "custom": f"{_STYLE} gradientMode thresholdsStyle cellOptions displayMode",
+    "color": "mode fixedColor seriesBy",
+    "thresholds": "mode steps",
+    "step": "color value index",
+    "mapping": "type options id op text value from to",
+    "value": "color text index icon",
+    "range": "from to result",
+    "special": "match result",
+    "regex": "pattern result",
+    "reduceOptions": "calcs fields values limit",
+    "override": "matcher properties __systemRef",
+    "property": "id value",
+}
+"""The keys that we understand, by where they stand: another one may colour a panel."""
+_PLAIN = {*_FIELD.split(), *(f"custom.{name}" for name in _STYLE.split())}
+"""Overrides that colour nothing."""
 _VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::\w+)?\]\]|\$\{(\w+)(?:\.[^:}]+)?(?::[^}]+)?\}")
 _TINT = re.compile(r"^(?:super-light|light|semi-dark|dark)-")
 _FUNCTION = re.compile(r"(rgb|hsl)a?\(([^,]+,[^,]+,[^,)]+)(?:,[^)]*)?\)")
+_STEPLESS = re.compile(r"(\[(?:[0-9]+[smhdwy])+):\]")
+"""A subquery at the server's own step, which the parser of PromQL cannot print."""
 Values = Mapping[str, str | list[str]]
 Shade = Literal["red", "orange", ""]
 
@@ -104,8 +144,11 @@ class Panel:
 
     def shade(self, value: float) -> Shade:
         """What a value is shown in: the first mapping that holds it, else the last step below it."""
-        mapped = [each.shade for each in self.mappings if each.low <= value <= each.high]
-        return (mapped or [each.shade for each in self.steps if each.low <= value][-1:] or [""])[0]
+        mapped = [each for each in self.mappings if each.low <= value <= each.high]
+        if mapped and mapped[0].color:
+            return mapped[0].shade
+        below = [each.shade for each in self.steps if each.low <= value]
+        return below[-1] if below else ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +192,18 @@ def _at(value: Any, *keys: str, kind: type = dict) -> Any:
 
 
 def _each(value: Any, *keys: str) -> list[dict[str, Any]]:
-    return [each if isinstance(each, dict) else {} for each in _at(value, *keys, kind=list)]
+    found: list[Any] = _at(value, *keys, kind=list)
+    if odd := [each for each in found if not isinstance(each, dict)]:
+        raise ValueError(f"{keys[-1]}: expected objects, got {odd[0]!r:.80}")
+    return found
+
+
+def _only(place: str, *values: Any) -> None:
+    """Raises ValueError for a key that is not understood there and says something."""
+    for value in values:
+        for key, held in _at({place: value}, place).items():
+            if key not in _KNOWN[place].split() and held not in (None, "", False, [], {}):
+                raise ValueError(f"{place}: expected a key we know, got {key}")
 
 
 def _panels(found: Iterable[Any], values: Mapping[str, str | None]) -> Iterator[Panel]:
@@ -163,69 +217,105 @@ def _panels(found: Iterable[Any], values: Mapping[str, str | None]) -> Iterator[
             if (kind := _at(panel, "type", kind=str)) not in _QUIET:
                 shown = (each for each in _each(panel, "targets") if not each.get("hide"))
                 queries = tuple(_query(each, panel, values) for each in shown)
-                defaults = _at(panel, "fieldConfig", "defaults")
-                yield Panel(title, queries, _steps(panel, kind, defaults), _mappings(defaults))
+                yield Panel(title, queries, *_colours(panel, kind))
             yield from _panels(_at(panel, "panels", kind=list), values)
         except (TypeError, ValueError) as error:
             yield Panel(title, queries, problem=str(error))
 
 
-def _steps(panel: Any, kind: str, defaults: Any) -> tuple[Colour, ...]:
-    """The thresholds that a panel shows. Raises ValueError for colours that we cannot apply.
+def _colours(panel: Any, kind: str) -> tuple[tuple[Colour, ...], tuple[Colour, ...]]:
+    """The thresholds and mappings that a panel shows. Raises ValueError for what we cannot apply.
 
     Grafana saves thresholds with panels that do not show them: those do not count.
     """
-    color = _at(defaults, "color", "mode", kind=str)
-    if panel.get("thresholds") or kind in _LEGACY:
+    fields, options = _at(panel, "fieldConfig"), _at(panel, "options")
+    defaults, reduced = _at(fields, "defaults"), _at(options, "reduceOptions")
+    if panel.get("thresholds"):
         raise ValueError("expected thresholds of Grafana 8 or later, got a legacy panel's")
-    if color.startswith("continuous-"):
-        raise ValueError(f"expected colours by thresholds, got the scheme {color}")
-    overrides = _each(panel, "fieldConfig", "overrides")
+    if kind not in _VALUES | _GRAPHS:
+        raise ValueError(f"expected a panel whose colours we know, got {kind}")
+    if kind == "stat" and options.get("colorMode") == "none":
+        return (), ()
+    custom, color = _at(defaults, "custom"), _at(defaults, "color")
+    places = {
+        "panel": {} if kind == "graph" else panel,
+        "fieldConfig": fields,
+        "defaults": defaults,
+    }
+    for place, value in {
+        **places,
+        "custom": custom,
+        "color": color,
+        "reduceOptions": reduced,
+    }.items():
+        _only(place, value)
+    if (scheme := _at(color, "mode", kind=str)) not in _SCHEMES:
+        raise ValueError(f"expected colours by thresholds, got the scheme {scheme}")
+    _only("override", *(overrides := _each(fields, "overrides")))
     for each in (each for override in overrides for each in _each(override, "properties")):
+        _only("property", each)
         name, value = each.get("id"), each.get("value")
-        fixed = isinstance(value, dict) and value.get("mode") in ("fixed", "palette-classic")
-        if name in _BY_VALUE or (name == "color" and not fixed):
+        fixed = isinstance(value, dict) and value.get("mode") in ("fixed", *_SCHEMES[3:])
+        if name not in _PLAIN and not (name == "color" and fixed):
             raise ValueError(f"expected colours of the whole panel, got an override of {name}")
     for change in _each(panel, "transformations"):
         if (by := change.get("id")) not in _SAME_VALUES and not change.get("disabled"):
             raise ValueError(f"expected the queries' own values, got them changed by {by}")
-    if kind in _GRAPHS:
-        style = _at(defaults, "custom", "thresholdsStyle", "mode", kind=str)
-        shown = style != "off" or color == "thresholds"
+    if kind == "table":
+        cell = _at(custom, "cellOptions", "type", kind=str) or _at(custom, "displayMode", kind=str)
+        shown = cell not in ("", "auto", "json-view", "image")
+    elif kind in _GRAPHS:
+        drawn = _at(custom, "thresholdsStyle", "mode", kind=str) not in ("", "off")
+        graded = custom.get("gradientMode") == "scheme" and scheme != "fixed"
+        shown = drawn or graded or scheme == "thresholds"
     else:
-        shown = color in ("", "thresholds")
-    thresholds = _at(defaults, "thresholds") if shown else {}
-    calcs = _at(panel, "options", "reduceOptions", "calcs", kind=list)
+        shown = scheme in ("", "thresholds")
+    steps = _steps(_at(defaults, "thresholds")) if shown else ()
+    mappings = _mappings(defaults) if shown or kind != "table" else ()
+    calcs = _at(reduced, "calcs", kind=list)
     others = [each for each in calcs if each not in ("last", "lastNotNull")]
-    if others and (thresholds or _each(defaults, "mappings")):
-        raise ValueError(f"expected the newest value shown, got {others[0]}")
-    if (mode := thresholds.get("mode", "absolute")) != "absolute":
+    if (others or reduced.get("values")) and (steps or mappings):
+        got = others[0] if others else "all values"
+        raise ValueError(f"expected the newest value shown, got {got}")
+    return steps, mappings
+
+
+def _steps(thresholds: dict[str, Any]) -> tuple[Colour, ...]:
+    """Thresholds in order; what is below the first is shown as it is. Raises ValueError."""
+    _only("thresholds", thresholds)
+    _only("step", *(found := _each(thresholds, "steps")))
+    if (mode := thresholds.get("mode") or "absolute") != "absolute":
         raise ValueError(f"expected absolute thresholds, got {mode}")
-    steps = [
-        (_number(each.get("value"), -inf), _at(each, "color", kind=str))
-        for each in _each(thresholds, "steps")
-    ]
-    if any(later[0] <= before[0] for before, later in pairwise(steps)):
+    starts = [_number(each.get("value"), -inf) for each in found]
+    if not all(later > before for before, later in pairwise(starts)):
         raise ValueError("expected ascending thresholds, got others")
-    return tuple(Colour(start, inf, color, _shade(color)) for start, color in steps)
+    colors = [_at(each, "color", kind=str) for each in found]
+    lows = [-inf, *starts[1:]]
+    return tuple(Colour(low, inf, c, _shade(c)) for low, c in zip(lows, colors, strict=False))
 
 
 def _mappings(defaults: Any) -> tuple[Colour, ...]:
-    """Mappings that colour, in order. Raises ValueError for what we cannot apply."""
+    """Mappings in order, those without a colour too. Raises ValueError for what we cannot apply."""
     found: list[Colour] = []
-    for each in _each(defaults, "mappings"):
+    _only("mapping", *(mappings := _each(defaults, "mappings")))
+    for each in mappings:
         kind, options = each.get("type"), _at(each, "options")
-        if kind == "regex" and _at(options, "result", "color", kind=str):
+        results = [_at(options, text) for text in options] if kind == "value" else []
+        if kind in ("range", "special", "regex"):
+            _only(kind, options)
+            results = [_at(options, "result")]
+        elif kind not in ("value", 1, 2):  # by number Grafana 7 wrote them, without colours
+            raise ValueError(f"expected a mapping we know, got {kind!r:.80}")
+        _only("value", *results)
+        colors = [_at(result, "color", kind=str) for result in results]
+        if kind == "regex" and (any(colors) or len(mappings) > 1):
             raise ValueError("expected mappings of values and ranges, got one by an expression")
-        spans = [(options.get("from"), options.get("to"), options)] if kind == "range" else []
-        if kind == "value":
-            spans = [(text, text, {"result": options[text]}) for text in options]
-        for low, high, held in spans:
-            if color := _at(held, "result", "color", kind=str):
-                shade = _shade(color)
-                with suppress(ValueError):  # a text: no number is shown by it
-                    bounds = _number(low, -inf), _number(high, inf)
-                    found.append(Colour(*bounds, color, shade))
+        spans = {"value": [*zip(options, options, strict=True)],
+                 "range": [(options.get("from"), options.get("to"))]}.get(kind, [])  # fmt: skip
+        for (low, high), color in zip(spans, colors, strict=False):
+            shade = _shade(color) if color else ""
+            with suppress(ValueError):  # a text: no number is shown by it
+                found.append(Colour(_number(low, -inf), _number(high, inf), color, shade))
     return tuple(found)
 
 
@@ -296,6 +386,7 @@ def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
         return value
 
     expr = _VARIABLE.sub(fill, _at(target, "expr", kind=str)).strip()
+    expr = _STEPLESS.sub(rf"\1:{DURATIONS['__interval']}]", expr)
     source = target.get("datasource") or panel.get("datasource")
     kind = source.get("type", "") if isinstance(source, dict) else ""
     problem = "" if expr else "expected a Prometheus query, got none"
