@@ -13,6 +13,7 @@ from runbook_lib.errors import SourceError, SourceRefused
 from runbook_lib.evidence.incidents import Issues
 from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
@@ -116,6 +117,46 @@ def test_a_refusal_says_what_it_means(
     answer = httpx.Response(status, json=body, headers=headers)
     with saying(SourceError, f"forge: issue 7: expected status 200, {problem}"):
         GitHub(world.scope(lambda _: answer), SETTINGS).issue(7)
+
+
+@pytest.mark.parametrize(
+    ("answers", "written"),
+    [(["limited", 201], True), (["limited"] * 2, False), (["locked"], False)],
+)
+def test_a_secondary_limit_is_waited_for_once_and_a_locked_issue_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, answers: list[Any], written: bool
+) -> None:
+    said = {
+        "limited": "You have exceeded a secondary rate limit.",
+        "locked": "Unable to create comment because issue is locked.",
+    }
+    slept: list[float] = []
+    monkeypatch.setattr(Scope, "sleep", lambda _, seconds: slept.append(seconds))
+    left = iter(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        now = next(left)
+        return (
+            httpx.Response(201, json=comment(7))
+            if now == 201
+            else httpx.Response(403, json={"message": said[now]})
+        )
+
+    forge = GitHub(world.scope(answer), SETTINGS)
+    if written:
+        assert forge.create_comment(3, "hello").number == 7
+    else:
+        with pytest.raises(SourceError) as caught:
+            forge.create_comment(3, "hello")
+        locked = answers == ["locked"]
+        assert type(caught.value) is (SourceRefused if locked else SourceError)
+        cure = (
+            f"{said['locked']}; unlock it there, or name another issue"
+            if locked
+            else "the rate limit is used up; ask again later"
+        )
+        assert caught.value.problem == f"expected it written, got 403: {cure}"
+    assert (len(world.asked), slept) == (len(answers), [60.0] * (len(answers) - 1))
 
 
 def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None:
