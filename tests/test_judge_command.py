@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -94,6 +97,35 @@ def test_parquet_is_judged_like_csv(tmp_path: Path, good: Path) -> None:
     assert judge_files(good, tmp_path / "now.parquet", **rule) == expected
 
 
+@given(st.text(alphabet="0123456789-:TZ+. /", max_size=20))
+def test_a_time_is_an_instant_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_text(f"time,value\n2026-01-01,1\n{text},2\n")
+    try:
+        judge_files(path, path, direction="lower", tolerance=0.1)
+    except ParameterError as error:
+        assert str(error).startswith(f"{path}: ")
+    else:
+        assert "2026-01-01" < str(pd.to_datetime(text, utc=True, format="ISO8601")) < "9"
+
+
+@pytest.mark.parametrize("form", ["polars", "index", "rows", "bom"])
+def test_files_are_read_as_their_writers_leave_them(tmp_path: Path, good: Path, form: str) -> None:
+    frame = pd.read_csv(good)
+    path = tmp_path / f"now.{'csv' if form in ('rows', 'bom') else 'parquet'}"
+    if form == "polars":
+        columns = {"time": pa.array(frame.time, pa.large_string()), "value": pa.array(frame.value)}
+        parquet.write_table(pa.table(columns), path)
+    elif form == "index":
+        frame.assign(time=pd.to_datetime(frame.time)).set_index("time").to_parquet(path)
+    else:
+        frame.to_csv(path, index=form == "rows", encoding="utf-8-sig" if form == "bom" else "utf-8")
+    rule = {"direction": "lower", "tolerance": 0.1}
+    assert judge_files(good, path, **rule) == judge_files(good, good, **rule)
+
+
 def test_absent_rows_are_missing_points(tmp_path: Path, good: Path) -> None:
     """Leaving rows out of a file does not hide that samples are missing."""
     now = write(tmp_path / "now.csv", value=noise(2))
@@ -129,11 +161,31 @@ def test_whole_days_are_judged_without_their_cycle(tmp_path: Path) -> None:
         ("time,value\n0,1\n", "two rising instants"),
         ("time,value\n0,1\n60,1\n60,1\n", "two rising instants"),
         ("time,value\n1770000000000,1\n1770000060000,1\n", "two rising instants"),
-        ("time,value\n0,1\n60,1\n120,1\n200,1\n", "a constant step of 60 s, got row 5"),
-        ("time,value\n0,1\n1,1\n2,1\n20000000,1\n", "a constant step of 1 s"),
-        ("time,value,value\n0,1,1\n60,1,1\n", "as in"),
-        ("time,other\n0,1\n60,2\n", "as in"),
-        ("time,value\n0,1\n30,2\n", "every 30 s"),
+        (
+            "time,value\n1770000000,1\n1770000060,1\n1770000120,1\n1770000200,1\n",
+            "a constant step of 60 s, got row 5",
+        ),
+        (
+            "time,value\n1770000000,1\n1770000001,1\n1770000002,1\n1790000000,1\n",
+            "a constant step of 1 s",
+        ),
+        ("time,value,value\n1770000000,1,1\n1770000060,1,1\n", "as in"),
+        ("time,other\n1770000000,1\n1770000060,1\n", "as in"),
+        ("time,value\n1770000000,1\n1770000030,1\n", "every 30 s"),
+        *(
+            (
+                f"time,value\n{first},1\n{first + step},1\n",
+                "or seconds since 1970, from 2001 on, got others",
+            )
+            for first, step in (
+                (20260101, 1),
+                (2026010100, 1),
+                (202601, 1),
+                (2026, 1),
+                (0, 60),
+                (46023, 1),
+            )
+        ),
         (None, "No such file"),
     ],
 )
