@@ -16,34 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import visible
 from . import signatures
 from .files import Files, Whole
 from .keys import Refused
-from .signatures import (
-    LENGTHS,
-    PROVENANCE,
-    STRONG,
-    Find,
-    Material,
-    Policy,
-    Signed,
-    Statement,
-    Unproven,
-    has,
-    inner,
-    is_about,
-    named,
-    objects,
-)
+from .signatures import Find, Material, Policy, Signed, Statement, Unproven, inner, objects
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _LISTED = re.compile(r"(?P<digest>[0-9a-fA-F]+) [ *](?P<path>\S.*)")
 _TAGGED = re.compile(r"(?P<kind>[A-Z0-9-]+) ?\((?P<path>\S.*)\) ?= ?(?P<digest>[0-9a-fA-F]+)")
-_KINDS = {length: kind for kind, length in LENGTHS.items()}
-_BUILD = r"(?:[-_.](?:v?\d|x86_64|amd64|aarch64|arm|i686|riscv|linux|macos|darwin|windows|tar|zip|tgz).*)?"
-"""What follows the name of a package in that of its file."""
+_KINDS = {length: kind for kind, length in signatures.LENGTHS.items()}
 _VERSION = re.compile(r"\d+\.\d[\w.-]*")
 
 
@@ -123,7 +106,7 @@ def parse_checksums(data: bytes, where: str) -> dict[str, frozenset[str]]:
         match = _LISTED.fullmatch(line) or _TAGGED.fullmatch(line)
         parts = match.groupdict() if match else {}
         kind = parts.get("kind") or _KINDS.get(len(parts.get("digest", "")), "")
-        if not (digest := named(kind, parts.get("digest"))):
+        if not (digest := signatures.named(kind, parts.get("digest"))):
             raise ParameterError(
                 f"{where}: line {number}: expected DIGEST  PATH of sha256sum, got {line[:80]!r}"
             )
@@ -155,20 +138,18 @@ class Examination:
         said = checksums.get(name, frozenset())
         if not said:
             return check_row(name, f"listed in {where}", digest, "not listed", ok=False)
-        ok = self._has(said)
-        if (
-            digest in said and ok is Outcome.FAIL
-        ):  # two files of that name: nobody says which is ours
-            ok = Outcome.INCONCLUSIVE
+        # Of two files of that name nobody says which is ours.
+        ok = Outcome.FAIL if digest not in said else Outcome.INCONCLUSIVE
+        ok = ok if (held := self._has(said)) is Outcome.FAIL else held
         return check_row(name, f"listed in {where}", digest, ", ".join(sorted(said)), ok)
 
     def _has(self, digests: Collection[str]) -> Outcome:
         """Whether all of ``digests`` are the artifact's, and one of them is proof."""
         content = self.artifact.content(self.trust.files)
-        held = {name: has(name, self._digest, content) for name in sorted(digests)}
+        held = {name: signatures.has(name, self._digest, content) for name in sorted(digests)}
         if False in held.values():
             return Outcome.FAIL
-        proven = any(held.values()) and any(name.startswith(STRONG) for name in held if held[name])
+        proven = any(signatures.is_strong(name) for name in held if held[name])
         return Outcome.PASS if proven else Outcome.INCONCLUSIVE
 
     @property
@@ -178,9 +159,8 @@ class Examination:
     def signature(self, material: Material | None = None) -> Row:
         """Whether the signer that the policy names signed it; by default by what lies beside it."""
         row, self.signed = self._signature(self.artifact, material)
-        statement = self.signed.statement if self.signed is not None else None
-        if self.statement is None and statement is not None and statement.predicate in PROVENANCE:
-            self.statement = statement
+        said = self.signed.statement if self.signed is not None else None
+        self.statement = said if said is not None and said.is_provenance else self.statement
         return row
 
     def covered(self, path: Path) -> Row:
@@ -215,10 +195,10 @@ class Examination:
                 if len(values) == 1:
                     raise
                 rows, statement = [unknown_row(name, "statement", "readable", str(error))], None
-            if statement is not None and statement.predicate not in PROVENANCE:
-                got = statement.predicate
-                rows.append(check_row(name, "predicate type", PROVENANCE[0], got, ok=False))
-            if statement is not None and all(row.outcome is Outcome.PASS for row in rows):
+            if statement is not None and not statement.is_provenance:
+                wanted, got = signatures.PROVENANCE[0], statement.predicate
+                rows.append(check_row(name, "predicate type", wanted, got, ok=False))
+            if worst(row.outcome for row in rows) is Outcome.PASS:
                 self.statement = statement
                 return rows
             found.append(rows)
@@ -235,8 +215,8 @@ class Examination:
                 what = "a signature of the file"
                 row = check_row(name, "statement", "signed provenance", what, ok=False)
             return [row], signed.statement if signed is not None else None
-        statement = signatures.opened(value, name)
-        ok = is_about(statement, self._digest, self.artifact.content(self.trust.files))
+        statement = signatures.statement_of(value, name)
+        ok = signatures.is_about(statement, self._digest, self.artifact.content(self.trust.files))
         said = statement.subjects_text
         return [check_row(name, "subject", self.artifact.digest, said, ok), covered()], statement
 
@@ -246,12 +226,10 @@ class Examination:
         found = set(self.signed.commits) if self.signed is not None else set()
         if found - {expected}:
             return check_row(name, "commit", expected, ", ".join(sorted(found)), ok=False)
-        named_by, sources = self.statement, set[str]()
-        if named_by is not None:  # it lists every source that went in, tools as well
-            sources = named_by.commits(self.repository)
+        # It lists every source that went in, tools as well.
+        sources = self.statement.commits(self.repository) if self.statement is not None else set()
         if not found and not sources:
-            of = f" of {self.repository}" if named_by is not None and named_by.sources else ""
-            problem = f"neither a proven certificate nor a signed provenance names one{of}"
+            problem = "neither a proven certificate nor a signed provenance names one"
             return unknown_row(name, "commit", expected, problem)
         perhaps = Outcome.INCONCLUSIVE if expected in sources else Outcome.FAIL
         ok = Outcome.PASS if sources <= {expected} else perhaps
@@ -272,7 +250,7 @@ class Examination:
         elif ok is not Outcome.INCONCLUSIVE:
             shown = visible(", ".join(sbom.digests))
             rows.append(check_row(name, "is about", artifact.digest, shown, ok))
-        elif sbom.name and not re.fullmatch(re.escape(sbom.name) + _BUILD, artifact.name):
+        elif sbom.name and not re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name):
             rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=False))
         else:
             problem = "no SHA-256 or longer of its subject; write metadata.component.hashes"
@@ -314,7 +292,7 @@ def parse_sbom(data: bytes, where: str) -> Sbom:
         raise ParameterError(f"{where}: expected CycloneDX JSON, got: {broken}") from broken
     component = inner(inner(value, "metadata"), "component")
     hashes = objects(component.get("hashes"))
-    digests = (named(str(each.get("alg")), each.get("content")) for each in hashes)
+    digests = (signatures.named(str(each.get("alg")), each.get("content")) for each in hashes)
     name, release = (str(component.get(key) or "") for key in ("name", "version"))
     problem = str(error).strip().splitlines()[0][:200] if error is not None else ""
     return Sbom(str(version), problem, name, release, tuple(filter(None, digests)))

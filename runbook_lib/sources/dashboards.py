@@ -35,52 +35,44 @@ DURATIONS = {
 }
 """What Grafana computes from the screen, as fixed durations."""
 MAX_DASHBOARD = 8_000_000
-_QUIET = frozenset({"row", "text", "news", "dashlist", "welcome", "gettingstarted", "pluginlist"})
-_VALUES = {"", "stat", "gauge", "bargauge", "state-timeline", "status-history", "table"}
-_GRAPHS = {
-    "graph",
-    "timeseries",
-    "barchart",
-    "trend",
-    "heatmap",
-    "histogram",
-    "piechart",
-    "xychart",
-}
-_SCHEMES = ("", "thresholds", "fixed", "shades", "palette-classic", "palette-classic-by-name")
-_SAME_VALUES = frozenset(
-    {"organize", "merge", "sortBy", "renameByRegex", "labelsToFields", "limit"}
-)
-"""Transformations after which a panel still shows what its queries answered."""
-_FIELD = """unit decimals min max noValue links displayName displayNameFromDS description
-    nullValueMode filterable writeable actions fieldMinMax path"""
-_STYLE = """align inspect width minWidth hidden hideFrom wrapText drawStyle lineInterpolation lineWidth
+_WORDS = (
+    "row text news dashlist welcome gettingstarted pluginlist",
+    "stat gauge bargauge state-timeline status-history table",
+    "graph timeseries barchart trend heatmap histogram piechart candlestick xychart",
+    "organize merge sortBy renameByRegex labelsToFields limit",
+    """unit decimals min max noValue links displayName displayNameFromDS description actions path
+    nullValueMode filterable writeable fieldMinMax""",
+    """align inspect width minWidth hidden hideFrom wrapText drawStyle lineInterpolation lineWidth
     lineStyle barAlignment barWidthFactor barMaxWidth fillOpacity fillBelowTo showPoints pointSize
     spanNulls insertNulls stacking transform scaleDistribution axisPlacement axisLabel axisWidth
-    axisGridShow axisColorMode axisBorderShow axisCenteredZero axisSoftMin axisSoftMax neutral"""
-_KNOWN = {
-    "panel": """id title type description datasource targets gridPos options fieldConfig pluginVersion
-        transformations transparent repeat repeatDirection repeatPanelId repeatedByRow maxPerRow links
-        interval timeFrom hideTimeOverride maxDataPoints cacheTimeout queryCachingTTL libraryPanel
-        panels collapsed editable error key scopedVars iteration height span isNew thresholds""",
-    "fieldConfig": "defaults overrides",
-    "defaults": f"{_FIELD} color thresholds mappings custom",
-    "custom": f"{_STYLE} gradientMode thresholdsStyle cellOptions displayMode",
-    "color": "mode fixedColor seriesBy",
-    "thresholds": "mode steps",
-    "step": "color value index",
-    "mapping": "type options id op text value from to",
-    "value": "color text index icon",
-    "range": "from to result",
-    "special": "match result",
-    "regex": "pattern result",
-    "reduceOptions": "calcs fields values limit",
-    "override": "matcher properties __systemRef",
-    "property": "id value",
+    axisGridShow axisColorMode axisBorderShow axisCenteredZero axisSoftMin axisSoftMax neutral""",
+    """id title type description datasource targets gridPos options fieldConfig pluginVersion links key
+    transformations transparent repeat repeatDirection repeatPanelId repeatedByRow maxPerRow interval
+    timeFrom hideTimeOverride maxDataPoints cacheTimeout queryCachingTTL libraryPanel panels collapsed
+    editable error scopedVars iteration height span isNew""",
+    """defaults overrides color thresholds mappings custom mode steps options from to result match icon
+    pattern properties __systemRef calcs fields values limit gradientMode thresholdsStyle cellOptions
+    displayMode""",
+)
+_QUIET, _VALUES, _GRAPHS, _SAME, _FIELD, _STYLE, _PANEL, _KNOWN = map(str.split, _WORDS)
+"""Panels: without data, shown as coloured values, as graphs. Transformations after which a panel still
+shows what its queries answered. Keys: of a field and of its style that colour nothing, of a panel, and
+those by which colours are said; one that is in none of them may colour the panel.
+"""
+_PLAIN = {*_FIELD, *(f"custom.{name}" for name in _STYLE)}
+_OPAQUE = {
+    *_FIELD,
+    "value",
+    "matcher",
+    "seriesBy",
+    "fixedColor",
+    "type",
+    "id",
+    "op",
+    "text",
+    "index",
 }
-"""The keys that we understand, by where they stand: another one may colour a panel."""
-_PLAIN = {*_FIELD.split(), *(f"custom.{name}" for name in _STYLE.split())}
-"""Overrides that colour nothing."""
+_SCHEMES = ("", "thresholds", "fixed", "shades", "palette-classic", "palette-classic-by-name")
 _VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::\w+)?\]\]|\$\{(\w+)(?:\.[^:}]+)?(?::[^}]+)?\}")
 _TINT = re.compile(r"^(?:super-light|light|semi-dark|dark)-")
 _FUNCTION = re.compile(r"(rgb|hsl)a?\(([^,]+,[^,]+,[^,)]+)(?:,[^)]*)?\)")
@@ -198,12 +190,18 @@ def _each(value: Any, *keys: str) -> list[dict[str, Any]]:
     return found
 
 
-def _only(place: str, *values: Any) -> None:
-    """Raises ValueError for a key that is not understood there and says something."""
-    for value in values:
-        for key, held in _at({place: value}, place).items():
-            if key not in _KNOWN[place].split() and held not in (None, "", False, [], {}):
-                raise ValueError(f"{place}: expected a key we know, got {key}")
+def _strange(value: Any, inside: str = "") -> Iterator[str]:
+    """Keys that say something and are not understood there."""
+    for each in value if isinstance(value, list) else [value] if isinstance(value, dict) else ():
+        for key, held in each.items() if isinstance(each, dict) else ():
+            if inside == "options" and isinstance(held, dict):  # of a mapping: its key is a value
+                yield from _strange(held)
+            elif held in (None, "", False, [], {}) or key in _OPAQUE:
+                continue
+            elif key not in _KNOWN and not (inside == "custom" and key in _STYLE):
+                yield key
+            elif inside != "custom":
+                yield from _strange(held, key)
 
 
 def _panels(found: Iterable[Any], values: Mapping[str, str | None]) -> Iterator[Panel]:
@@ -232,34 +230,24 @@ def _colours(panel: Any, kind: str) -> tuple[tuple[Colour, ...], tuple[Colour, .
     defaults, reduced = _at(fields, "defaults"), _at(options, "reduceOptions")
     if panel.get("thresholds"):
         raise ValueError("expected thresholds of Grafana 8 or later, got a legacy panel's")
-    if kind not in _VALUES | _GRAPHS:
+    if kind not in ["", *_VALUES, *_GRAPHS]:
         raise ValueError(f"expected a panel whose colours we know, got {kind}")
     if kind == "stat" and options.get("colorMode") == "none":
         return (), ()
-    custom, color = _at(defaults, "custom"), _at(defaults, "color")
-    places = {
-        "panel": {} if kind == "graph" else panel,
-        "fieldConfig": fields,
-        "defaults": defaults,
-    }
-    for place, value in {
-        **places,
-        "custom": custom,
-        "color": color,
-        "reduceOptions": reduced,
-    }.items():
-        _only(place, value)
-    if (scheme := _at(color, "mode", kind=str)) not in _SCHEMES:
+    strange = [key for key in panel if panel[key] and key not in _PANEL and kind != "graph"]
+    if strange := [*strange, *_strange(fields), *_strange(reduced)]:
+        raise ValueError(f"expected a key we know, got {strange[0]}")
+    custom = _at(defaults, "custom")
+    if (scheme := _at(defaults, "color", "mode", kind=str)) not in _SCHEMES:
         raise ValueError(f"expected colours by thresholds, got the scheme {scheme}")
-    _only("override", *(overrides := _each(fields, "overrides")))
-    for each in (each for override in overrides for each in _each(override, "properties")):
-        _only("property", each)
+    overrides = (_each(each, "properties") for each in _each(fields, "overrides"))
+    for each in (each for override in overrides for each in override):
         name, value = each.get("id"), each.get("value")
         fixed = isinstance(value, dict) and value.get("mode") in ("fixed", *_SCHEMES[3:])
         if name not in _PLAIN and not (name == "color" and fixed):
             raise ValueError(f"expected colours of the whole panel, got an override of {name}")
     for change in _each(panel, "transformations"):
-        if (by := change.get("id")) not in _SAME_VALUES and not change.get("disabled"):
+        if (by := change.get("id")) not in _SAME and not change.get("disabled"):
             raise ValueError(f"expected the queries' own values, got them changed by {by}")
     if kind == "table":
         cell = _at(custom, "cellOptions", "type", kind=str) or _at(custom, "displayMode", kind=str)
@@ -282,8 +270,7 @@ def _colours(panel: Any, kind: str) -> tuple[tuple[Colour, ...], tuple[Colour, .
 
 def _steps(thresholds: dict[str, Any]) -> tuple[Colour, ...]:
     """Thresholds in order; what is below the first is shown as it is. Raises ValueError."""
-    _only("thresholds", thresholds)
-    _only("step", *(found := _each(thresholds, "steps")))
+    found = _each(thresholds, "steps")
     if (mode := thresholds.get("mode") or "absolute") != "absolute":
         raise ValueError(f"expected absolute thresholds, got {mode}")
     starts = [_number(each.get("value"), -inf) for each in found]
@@ -297,16 +284,13 @@ def _steps(thresholds: dict[str, Any]) -> tuple[Colour, ...]:
 def _mappings(defaults: Any) -> tuple[Colour, ...]:
     """Mappings in order, those without a colour too. Raises ValueError for what we cannot apply."""
     found: list[Colour] = []
-    _only("mapping", *(mappings := _each(defaults, "mappings")))
-    for each in mappings:
+    for each in (mappings := _each(defaults, "mappings")):
         kind, options = each.get("type"), _at(each, "options")
         results = [_at(options, text) for text in options] if kind == "value" else []
         if kind in ("range", "special", "regex"):
-            _only(kind, options)
             results = [_at(options, "result")]
         elif kind not in ("value", 1, 2):  # by number Grafana 7 wrote them, without colours
             raise ValueError(f"expected a mapping we know, got {kind!r:.80}")
-        _only("value", *results)
         colors = [_at(result, "color", kind=str) for result in results]
         if kind == "regex" and (any(colors) or len(mappings) > 1):
             raise ValueError("expected mappings of values and ranges, got one by an expression")

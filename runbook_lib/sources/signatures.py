@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ..canonical import load_once
 from ..errors import ParameterError, SourceError
+from ..signatures import Envelope, read_envelope
 from ..wording import visible
 from .files import Whole
 from .keys import Refused, check_signature, key_name, public_key, said
@@ -39,11 +40,10 @@ logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 PROVENANCE = ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2")
-_STATEMENT = "_type subject predicateType predicate"
-_DESCRIPTOR = "name uri digest content downloadLocation mediaType annotations"
+_STATEMENT = {"_type", "subject", "predicateType", "predicate"}
+_DESCRIPTOR = {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
 LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
-STRONG = ("sha256", "sha384", "sha512")
-"""Of the digests that we compute (by their length in hex), those that are proof."""
+"""The digests that we compute, by their length in hex."""
 MOST = 200  # attestations in a file
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 IN_TOTO = "application/vnd.in-toto+json"
@@ -136,41 +136,27 @@ def verify(
 
 
 def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy) -> Signed:
-    """What a public key's bundle proves: the signature, as a bare one; its log entry counts nothing."""
-    envelope, signed = bundle.dsse_envelope, bundle.message_signature
+    """What a public key's bundle proves: its signature, as a bare one; its log entry adds nothing."""
     if bundle.verification_material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
-    if envelope is not None:
-        signatures = [each.sig for each in envelope.signatures]
-        return enveloped(
-            policy, envelope.payload_type, envelope.payload, signatures, digest, content
-        )
-    assert signed is not None  # the model has either
-    if signed.message_digest is not None and signed.message_digest.digest != digest:
-        raise Refused("the bundle's digest is another file's")
-    check_signature(policy.key, signed.signature, digest, content)
-    return Signed(policy.signer)
-
-
-def enveloped(
-    policy: Policy,
-    kind: str,
-    payload: bytes,
-    signatures: Sequence[bytes],
-    digest: bytes,
-    content: Whole | None,
-) -> Signed:
-    """What an envelope (DSSE) proves that a key signed. Raises Refused, ParameterError."""
-    signed = b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(payload), payload)
-    for number, signature in enumerate(signatures, start=1):
+    if (envelope := bundle.dsse_envelope) is None:
+        signed = bundle.message_signature
+        assert signed is not None  # the model has either
+        if signed.message_digest is not None and signed.message_digest.digest != digest:
+            raise Refused("the bundle's digest is another file's")
+        check_signature(policy.key, signed.signature, digest, content)
+        return Signed(policy.signer)
+    payload, problem = envelope.payload, Refused("no signature in the envelope")
+    signed_over = Envelope(payload).pae(envelope.payload_type)
+    for each in envelope.signatures:
         try:
-            hashed = hashlib.sha256(signed).digest()
-            check_signature(policy.key, signature, hashed, lambda _, judge: judge(signed))
-            return Signed(policy.signer, _about(kind, payload, digest, content))
-        except Refused:
-            if number == len(signatures):
-                raise
-    raise Refused("no signature in the envelope")
+            hashed = hashlib.sha256(signed_over).digest()
+            check_signature(policy.key, each.sig, hashed, lambda _, judge: judge(signed_over))
+        except Refused as error:
+            problem = error
+        else:
+            return Signed(policy.signer, _about(envelope.payload_type, payload, digest, content))
+    raise problem
 
 
 # --- keyless: the library's procedure ---------------------------------------------------------------
@@ -449,6 +435,10 @@ class Statement:
     sources: tuple[tuple[str, str], ...]
 
     @property
+    def is_provenance(self) -> bool:
+        return self.predicate in PROVENANCE
+
+    @property
     def subjects_text(self) -> str:
         more = f" and {len(self.subjects) - 3} more" if len(self.subjects) > 3 else ""
         return ", ".join(subject[0] for subject in self.subjects[:3]) + more
@@ -483,30 +473,16 @@ def attestations(data: bytes, where: str) -> list[dict[str, Any]]:
 
     Raises ParameterError.
     """
-    texts = [text for text in data.splitlines() if text.strip()]
     try:
         found = [parse_object(data, where)]
     except ParameterError:
-        if len(texts) < 2 or len(texts) > MOST:
+        if not 1 < len(texts := [text for text in data.splitlines() if text.strip()]) <= MOST:
             raise
         found = [parse_object(text, where) for text in texts]
-    listed = [objects(each.get("attestations", [{"bundle": each}])) for each in found]
-    if not (made := [inner(each, "bundle") for every in listed for each in every][:MOST]):
+    listed = (objects(each.get("attestations", [{"bundle": each}])) for each in found)
+    if not (made := [inner(each, "bundle") for every in listed for each in every]):
         raise ParameterError(f"{where}: attestations: expected at least one, got none")
     return made
-
-
-def opened(value: dict[str, Any], where: str) -> Statement:
-    """A statement, or the one in a bare envelope (DSSE). Raises ParameterError."""
-    if "payload" not in value:
-        return statement_of(value, where)
-    try:
-        payload = _raw(str(value["payload"]))
-    except ValueError as error:
-        raise ParameterError(f"{where}: payload: expected base64, got: {error}") from error
-    if (kind := value.get("payloadType")) != IN_TOTO:
-        raise ParameterError(f"{where}: payloadType: expected {IN_TOTO}, got {kind!r}")
-    return parse_statement(payload, where)
 
 
 def parse_statement(data: bytes, where: str) -> Statement:
@@ -515,24 +491,22 @@ def parse_statement(data: bytes, where: str) -> Statement:
 
 
 def statement_of(value: dict[str, Any], where: str) -> Statement:
-    """As ``parse_statement``. A key that is not understood may change what is said."""
-    kind = value.get("_type")
-    if kind not in STATEMENTS:
+    """As ``parse_statement``, or the one in an envelope; a key that we do not know may change it."""
+    if "payload" in value:
+        try:
+            return parse_statement(read_envelope(json.dumps(value).encode()).payload, where)
+        except ValueError as error:
+            raise ParameterError(f"{where}: {error}") from error
+    if (kind := value.get("_type")) not in STATEMENTS:
         raise ParameterError(f"{where}: _type: expected {STATEMENTS[0]}, got {kind!r}")
     if not isinstance(value.get("predicateType"), str) or not value["predicateType"]:
         raise ParameterError(f"{where}: predicateType: expected a URI, got none")
     subjects = objects(value.get("subject"))
-    for known, each in ((_STATEMENT, value), *((_DESCRIPTOR, each) for each in subjects)):
-        if odd := sorted(each.keys() - set(known.split())):
-            raise ParameterError(f"{where}: expected a key we know, got {odd[0]}")
-    digests = [
-        tuple(filter(None, (named(kind, hexed) for kind, hexed in inner(each, "digest").items())))
-        for each in subjects
-    ]
-    about = tuple(
-        each for each in digests if set(STRONG) & {name.partition(":")[0] for name in each}
-    )
-    if not about:
+    strange = {*value} - _STATEMENT | {key for each in subjects for key in each} - _DESCRIPTOR
+    if strange:
+        raise ParameterError(f"{where}: expected a key we know, got {min(strange)}")
+    digests = [[named(*pair) for pair in inner(each, "digest").items()] for each in subjects]
+    if not (about := tuple(tuple(filter(None, d)) for d in digests if any(map(is_strong, d)))):
         raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
     return Statement(about, value["predicateType"], _sources(inner(value, "predicate")))
 
@@ -560,6 +534,11 @@ def named(kind: str, digest: object) -> str:
     kind = re.sub(r"^sha2(?=\d{3})", "sha", kind.lower().replace("-", ""))
     text = str(digest).lower()
     return f"{kind}:{text}" if re.fullmatch(f"[0-9a-f]{{{LENGTHS.get(kind, -1)}}}", text) else ""
+
+
+def is_strong(name: str) -> bool:
+    """Whether such a digest is proof."""
+    return name.startswith(("sha256", "sha384", "sha512"))
 
 
 def has(name: str, digest: bytes, content: Whole | None) -> bool | None:

@@ -194,7 +194,7 @@ def override(name: str, value: Any = None) -> dict[str, Any]:
         (coloured(mappings=[7]), "mappings: expected objects, got 7"),
         (coloured(kind="status-board"), "expected a panel whose colours we know, got status-board"),
         (coloured(*STEPS, more={"options": {"reduceOptions": {"values": True}}}), "expected the newest value shown, got all values"),
-        (coloured(more={"timeShift": "1d"}), "panel: expected a key we know, got timeShift"),
+        (coloured(more={"timeShift": "1d"}), "expected a key we know, got timeShift"),
         (coloured(*STEPS[::-1]), "expected ascending thresholds, got others"),
         (coloured(("nonsense", 1)), "expected a colour, got 'nonsense'"),
         (coloured(color={"mode": "continuous-RdYlGr"}), "expected colours by thresholds, got the scheme continuous-RdYlGr"),

@@ -237,7 +237,7 @@ SHA256 = hashes(HEX)
         ),
         (sbom(), ["PASS", "PASS", "INCONCLUSIVE"]),
         (sbom(name="rpp-wallet"), ["PASS", "PASS", "FAIL"]),
-        (sbom(name="rpp"), ["PASS", "PASS", "FAIL"]),
+        (sbom(name="rpp"), ["PASS", "PASS", "INCONCLUSIVE"]),
         (sbom(hashes=hashes(OTHER)), ["PASS", "PASS", "FAIL"]),
         (sbom(hashes=hashes(OTHER * 2, "SHA-512")), ["PASS", "PASS", "FAIL"]),
         (sbom(hashes=hashes(OTHER[:40], "SHA-1")), ["PASS", "PASS", "FAIL"]),
