@@ -97,6 +97,10 @@ def test_parquet_is_judged_like_csv(tmp_path: Path, good: Path) -> None:
     assert judge_files(good, tmp_path / "now.parquet", **rule) == expected
 
 
+def rows_at(*seconds: int, begin: int = 1_770_000_000) -> str:
+    return "\n".join(["time,value", *(f"{begin + each},1" for each in seconds), ""])
+
+
 @given(st.text(alphabet="0123456789-:TZ+. /", max_size=20))
 def test_a_time_is_an_instant_or_refused(
     tmp_path_factory: pytest.TempPathFactory, text: str
@@ -161,34 +165,16 @@ def test_whole_days_are_judged_without_their_cycle(tmp_path: Path) -> None:
         ("time,value\n0,1\n", "two rising instants"),
         ("time,value\n0,1\n60,1\n60,1\n", "two rising instants"),
         ("time,value\n1770000000000,1\n1770000060000,1\n", "two rising instants"),
-        (
-            "time,value\n1770000000,1\n1770000060,1\n1770000120,1\n1770000200,1\n",
-            "a constant step of 60 s, got row 5",
-        ),
-        (
-            "time,value\n1770000000,1\n1770000001,1\n1770000002,1\n1790000000,1\n",
-            "a constant step of 1 s",
-        ),
+        (rows_at(0, 60, 120, 200), "a constant step of 60 s, got row 5"),
+        (rows_at(0, 1, 2, 20_000_000), "a constant step of 1 s"),
         ("time,value,value\n1770000000,1,1\n1770000060,1,1\n", "as in"),
-        ("time,other\n1770000000,1\n1770000060,1\n", "as in"),
-        ("time,value\n1770000000,1\n1770000030,1\n", "every 30 s"),
-        *(
-            (
-                f"time,value\n{first},1\n{first + step},1\n",
-                "or seconds since 1970, from 2001 on, got others",
-            )
-            for first, step in (
-                (20260101, 1),
-                (2026010100, 1),
-                (202601, 1),
-                (2026, 1),
-                (0, 60),
-                (46023, 1),
-            )
-        ),
+        (rows_at(0, 60).replace("value", "other"), "as in"),
+        (rows_at(0, 30), "every 30 s"),
+        *((rows_at(first, first + 1, begin=0), "or seconds since 1970, from 2001 on, got others")
+          for first in (20260101, 2026010100, 202601, 2026, 0, 46023)),
         (None, "No such file"),
     ],
-)
+)  # fmt: skip
 def test_wrong_files_are_refused(tmp_path: Path, good: Path, text: str | None, said: str) -> None:
     """A file that is not what it should be is named; nothing ends in a traceback."""
     path = tmp_path / "now.csv"

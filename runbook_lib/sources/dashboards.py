@@ -286,20 +286,19 @@ def _mappings(defaults: Any) -> tuple[Colour, ...]:
     found: list[Colour] = []
     for each in (mappings := _each(defaults, "mappings")):
         kind, options = each.get("type"), _at(each, "options")
-        results = [_at(options, text) for text in options] if kind == "value" else []
+        spans = [(text, text, options[text]) for text in options] if kind == "value" else []
         if kind in ("range", "special", "regex"):
-            results = [_at(options, "result")]
+            spans = [(options.get("from"), options.get("to"), options.get("result"))]
         elif kind not in ("value", 1, 2):  # by number Grafana 7 wrote them, without colours
             raise ValueError(f"expected a mapping we know, got {kind!r:.80}")
-        colors = [_at(result, "color", kind=str) for result in results]
-        if kind == "regex" and (any(colors) or len(mappings) > 1):
-            raise ValueError("expected mappings of values and ranges, got one by an expression")
-        spans = {"value": [*zip(options, options, strict=True)],
-                 "range": [(options.get("from"), options.get("to"))]}.get(kind, [])  # fmt: skip
-        for (low, high), color in zip(spans, colors, strict=False):
+        for low, high, result in spans:
+            color = _at({"result": result}, "result", "color", kind=str)
+            if kind == "regex" and (color or len(mappings) > 1):
+                raise ValueError("expected mappings of values and ranges, got one by an expression")
             shade = _shade(color) if color else ""
-            with suppress(ValueError):  # a text: no number is shown by it
-                found.append(Colour(_number(low, -inf), _number(high, inf), color, shade))
+            if kind in ("value", "range"):
+                with suppress(ValueError):  # a text: no number is shown by it
+                    found.append(Colour(_number(low, -inf), _number(high, inf), color, shade))
     return tuple(found)
 
 

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..canonical import load_once
 from ..errors import ParameterError, SourceError
@@ -41,6 +40,7 @@ logging.getLogger("sigstore").addHandler(logging.NullHandler())
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 PROVENANCE = ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2")
 _STATEMENT = {"_type", "subject", "predicateType", "predicate"}
+_SOURCE = re.compile(r"(?:git\+)?\w+://(?:[^@/]*@)?([^/:]+)(?::\d+)?(/.*?)(?:\.git)?(?:@.*|/)?")
 _DESCRIPTOR = {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
 LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
 """The digests that we compute, by their length in hex."""
@@ -445,15 +445,8 @@ class Statement:
 
     def commits(self, repository: str) -> set[str]:
         """Those of a repository (``HOST/OWNER/NAME``); without one, of all sources."""
-        return {commit for uri, commit in self.sources if repository in ("", _repository(uri))}
-
-
-def _repository(uri: str) -> str:
-    with suppress(ValueError):
-        parts = urlsplit(uri.removeprefix("git+"))
-        path = parts.path.partition("@")[0].removesuffix(".git").rstrip("/")
-        return f"{parts.hostname}{path}".lower()
-    return uri
+        named = ((_SOURCE.fullmatch(uri), commit) for uri, commit in self.sources)
+        return {to for at, to in named if repository in ("", at and (at[1] + at[2]).lower())}
 
 
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
@@ -506,7 +499,7 @@ def statement_of(value: dict[str, Any], where: str) -> Statement:
     if strange:
         raise ParameterError(f"{where}: expected a key we know, got {min(strange)}")
     digests = [[named(*pair) for pair in inner(each, "digest").items()] for each in subjects]
-    if not (about := tuple(tuple(filter(None, d)) for d in digests if any(map(is_strong, d)))):
+    if not (about := tuple(tuple(filter(None, each)) for each in digests if any(each))):
         raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
     return Statement(about, value["predicateType"], _sources(inner(value, "predicate")))
 
@@ -536,13 +529,11 @@ def named(kind: str, digest: object) -> str:
     return f"{kind}:{text}" if re.fullmatch(f"[0-9a-f]{{{LENGTHS.get(kind, -1)}}}", text) else ""
 
 
-def is_strong(name: str) -> bool:
-    """Whether such a digest is proof."""
-    return name.startswith(("sha256", "sha384", "sha512"))
-
-
 def has(name: str, digest: bytes, content: Whole | None) -> bool | None:
-    """Whether what has this sha256 has that digest (``named``); None where it is not at hand."""
+    """Whether what has this sha256 has that digest (``named``); None where that proves nothing.
+
+    So it is of a weak one that agrees, and where the content is not at hand.
+    """
     kind, _, wanted = name.partition(":")
     if kind == "sha256" or content is None:
         return wanted == digest.hex() if kind == "sha256" else None
@@ -551,7 +542,7 @@ def has(name: str, digest: bytes, content: Whole | None) -> bool | None:
         same = hashlib.sha256(data).digest() == digest
         return "" if same and hashlib.new(kind, data).hexdigest() == wanted else "another"
 
-    return not content(name, judge)
+    return False if content(name, judge) else kind in ("sha384", "sha512") or None
 
 
 def inner(value: dict[str, Any], key: str) -> dict[str, Any]:

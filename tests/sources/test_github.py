@@ -119,44 +119,33 @@ def test_a_refusal_says_what_it_means(
         GitHub(world.scope(lambda _: answer), SETTINGS).issue(7)
 
 
+LOCKED = "Unable to create comment because issue is locked."
+
+
 @pytest.mark.parametrize(
-    ("answers", "written"),
-    [(["limited", 201], True), (["limited"] * 2, False), (["locked"], False)],
-)
+    ("said", "kind", "asked", "problem"),
+    [
+        (["You have exceeded a secondary rate limit."], None, 2, ""),
+        (["A secondary rate limit."] * 2, SourceError, 2, "the rate limit is used up; ask again later"),
+        ([LOCKED], SourceRefused, 1, f"{LOCKED}; unlock it there, or name another issue"),
+    ],
+)  # fmt: skip
 def test_a_secondary_limit_is_waited_for_once_and_a_locked_issue_is_named(
-    world: World, monkeypatch: pytest.MonkeyPatch, answers: list[Any], written: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, said: Any, kind: Any, asked: int, problem: str
 ) -> None:
-    said = {
-        "limited": "You have exceeded a secondary rate limit.",
-        "locked": "Unable to create comment because issue is locked.",
-    }
+    answers = iter([httpx.Response(403, json={"message": each}) for each in said])
     slept: list[float] = []
     monkeypatch.setattr(Scope, "sleep", lambda _, seconds: slept.append(seconds))
-    left = iter(answers)
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        now = next(left)
-        return (
-            httpx.Response(201, json=comment(7))
-            if now == 201
-            else httpx.Response(403, json={"message": said[now]})
-        )
-
-    forge = GitHub(world.scope(answer), SETTINGS)
-    if written:
+    written = httpx.Response(201, json=comment(7))
+    forge = GitHub(world.scope(lambda _: next(answers, written)), SETTINGS)
+    if kind is None:
         assert forge.create_comment(3, "hello").number == 7
     else:
-        with pytest.raises(SourceError) as caught:
+        with pytest.raises(kind) as caught:
             forge.create_comment(3, "hello")
-        locked = answers == ["locked"]
-        assert type(caught.value) is (SourceRefused if locked else SourceError)
-        cure = (
-            f"{said['locked']}; unlock it there, or name another issue"
-            if locked
-            else "the rate limit is used up; ask again later"
-        )
-        assert caught.value.problem == f"expected it written, got 403: {cure}"
-    assert (len(world.asked), slept) == (len(answers), [60.0] * (len(answers) - 1))
+        assert type(caught.value) is kind
+        assert caught.value.problem == f"expected it written, got 403: {problem}"
+    assert (len(world.asked), slept) == (asked, [60.0] * (asked - 1))
 
 
 def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None:
