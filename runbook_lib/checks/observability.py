@@ -278,8 +278,12 @@ def _linked(context: Context) -> Row:
     """Prometheus sends its alerts to the Alertmanager we look at."""
     telemetry, what = context.site.telemetry, "sends alerts to"
     own = telemetry.alertmanager_as or telemetry.alertmanager.url
-    found = context.prometheus.alertmanagers()
-    if found is None:  # Thanos and Mimir: that its watchdog arrives is proof as well
+    try:
+        found = context.prometheus.alertmanagers()
+    except SourceError as error:
+        if "got 404" not in error.problem:
+            raise
+        # Thanos and Mimir keep no list: that its watchdog arrives is proof as well.
         row = _watchdog(context, context.alertmanager.alerts())
         way = f"no list of Alertmanagers (404); its watchdog at {own}: {row.observed}"
         return check_row("prometheus", what, own, way, row.outcome)

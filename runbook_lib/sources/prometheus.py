@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 from .. import reach
 from ..errors import SourceError
 from . import wire
-from .http import MAX_BODY, MAX_SERIES, Answer, Request
+from .http import MAX_BODY, MAX_SERIES, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -226,13 +226,10 @@ class Prometheus:
             for rule in group.rules
         ]
 
-    def alertmanagers(self) -> list[str] | None:
-        """URLs of the Alertmanagers that alerts are sent to; None where the server keeps no list."""
-        [got] = self._scope.http([self._get("alertmanagers")])
-        if isinstance(got, Answer) and got.status == 404:
-            return None
-        source = "prometheus: alertmanagers"
-        found = wire.decode(source, wire.content(source, got), _Answer[_Alertmanagers])
+    def alertmanagers(self) -> list[str]:
+        """URLs of the Alertmanagers that alerts are sent to."""
+        body = self._ask([self._get("alertmanagers")], "alertmanagers")[0]
+        found = wire.decode("prometheus: alertmanagers", body, _Answer[_Alertmanagers])
         return [alertmanager.url for alertmanager in found.data.active]
 
     # --- the machinery --------------------------------------------------------------------------
