@@ -99,7 +99,7 @@ class Envelope:
 
     def signed(self, signer: Any) -> Envelope:
         """The same payload under one signature, by ``signer``."""
-        return Envelope(self.payload, (bytes.fromhex(signer.sign(self._pae()).signature),))
+        return Envelope(self.payload, (bytes.fromhex(signer.sign(self.pae()).signature),))
 
     def is_by(self, key: Any) -> bool:
         """Whether one of its signatures is this key's, whatever key it names."""
@@ -108,16 +108,17 @@ class Envelope:
 
         for signature in self.signatures:
             try:
-                key.verify_signature(Signature(key.keyid, signature.hex()), self._pae())
+                key.verify_signature(Signature(key.keyid, signature.hex()), self.pae())
             except UnverifiedSignatureError:
                 continue
             return True
         return False
 
-    def _pae(self) -> bytes:
+    def pae(self, kind: str = PAYLOAD_TYPE) -> bytes:
+        """What is signed: the payload and its type."""
         from securesystemslib.dsse import Envelope as Dsse
 
-        return Dsse(self.payload, PAYLOAD_TYPE, {}).pae()
+        return Dsse(self.payload, kind, {}).pae()
 
     def dump(self, keyid: str = "") -> bytes:
         """Its JSON, one line."""

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -94,6 +97,39 @@ def test_parquet_is_judged_like_csv(tmp_path: Path, good: Path) -> None:
     assert judge_files(good, tmp_path / "now.parquet", **rule) == expected
 
 
+def rows_at(*seconds: int, begin: int = 1_770_000_000) -> str:
+    return "\n".join(["time,value", *(f"{begin + each},1" for each in seconds), ""])
+
+
+@given(st.text(alphabet="0123456789-:TZ+. /", max_size=20))
+def test_a_time_is_an_instant_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_text(f"time,value\n2026-01-01,1\n{text},2\n")
+    try:
+        judge_files(path, path, direction="lower", tolerance=0.1)
+    except ParameterError as error:
+        assert str(error).startswith(f"{path}: ")
+    else:
+        assert "2026-01-01" < str(pd.to_datetime(text, utc=True, format="ISO8601")) < "9"
+
+
+@pytest.mark.parametrize("form", ["polars", "index", "rows", "bom"])
+def test_files_are_read_as_their_writers_leave_them(tmp_path: Path, good: Path, form: str) -> None:
+    frame = pd.read_csv(good)
+    path = tmp_path / f"now.{'csv' if form in ('rows', 'bom') else 'parquet'}"
+    if form == "polars":
+        columns = {"time": pa.array(frame.time, pa.large_string()), "value": pa.array(frame.value)}
+        parquet.write_table(pa.table(columns), path)
+    elif form == "index":
+        frame.assign(time=pd.to_datetime(frame.time)).set_index("time").to_parquet(path)
+    else:
+        frame.to_csv(path, index=form == "rows", encoding="utf-8-sig" if form == "bom" else "utf-8")
+    rule = {"direction": "lower", "tolerance": 0.1}
+    assert judge_files(good, path, **rule) == judge_files(good, good, **rule)
+
+
 def test_absent_rows_are_missing_points(tmp_path: Path, good: Path) -> None:
     """Leaving rows out of a file does not hide that samples are missing."""
     now = write(tmp_path / "now.csv", value=noise(2))
@@ -129,14 +165,16 @@ def test_whole_days_are_judged_without_their_cycle(tmp_path: Path) -> None:
         ("time,value\n0,1\n", "two rising instants"),
         ("time,value\n0,1\n60,1\n60,1\n", "two rising instants"),
         ("time,value\n1770000000000,1\n1770000060000,1\n", "two rising instants"),
-        ("time,value\n0,1\n60,1\n120,1\n200,1\n", "a constant step of 60 s, got row 5"),
-        ("time,value\n0,1\n1,1\n2,1\n20000000,1\n", "a constant step of 1 s"),
-        ("time,value,value\n0,1,1\n60,1,1\n", "as in"),
-        ("time,other\n0,1\n60,2\n", "as in"),
-        ("time,value\n0,1\n30,2\n", "every 30 s"),
+        (rows_at(0, 60, 120, 200), "a constant step of 60 s, got row 5"),
+        (rows_at(0, 1, 2, 20_000_000), "a constant step of 1 s"),
+        ("time,value,value\n1770000000,1,1\n1770000060,1,1\n", "as in"),
+        (rows_at(0, 60).replace("value", "other"), "as in"),
+        (rows_at(0, 30), "every 30 s"),
+        *((rows_at(first, first + 1, begin=0), "or seconds since 1970, from 2001 on, got others")
+          for first in (20260101, 2026010100, 202601, 2026, 0, 46023)),
         (None, "No such file"),
     ],
-)
+)  # fmt: skip
 def test_wrong_files_are_refused(tmp_path: Path, good: Path, text: str | None, said: str) -> None:
     """A file that is not what it should be is named; nothing ends in a traceback."""
     path = tmp_path / "now.csv"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..changes.roll import VERIFICATION
 from ..changes.targets import of_release
@@ -88,10 +89,14 @@ def _artifact(
     ``manifests`` are those read so far: one of several artifacts is read and verified once.
     """
     signing, release = context.site.artifact_signing, of_release(context)
+    forge = context.site.forge
+    host = str(urlsplit(forge.url).hostname).removeprefix("api.")
+    repository = f"{host}/{forge.repository}".lower()
     (filled,) = fill(f"artifacts.{name}", [context.site.artifacts[name]], **release)
     path = project_path(filled)
     try:
-        found = Examination(read_artifact(str(path), trust.files), trust)
+        made = read_artifact(str(path), trust.files)
+        found = Examination(made, trust, context.params.release, repository)
     except (SourceError, ParameterError) as error:
         return [check_row(name, "artifact", "readable", error)], ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..site import Ci
 from ..sources.github import CheckRun, CommitStatus
 
@@ -37,20 +37,30 @@ def ci_rows(ci: Ci, runs: Sequence[CheckRun], statuses: Sequence[CommitStatus]) 
 def required_row(
     name: str, app: str, runs: Sequence[CheckRun], statuses: Sequence[CommitStatus]
 ) -> Row:
-    """One required check, by the expected app; the newest run counts."""
-    what, named = f"check by {app}", [run for run in runs if run.name == name]
-    if mine := [run for run in named if run.app == app]:
-        newest = max(mine, key=lambda run: run.id)
-        if newest.status != "completed":
-            return unknown_row(name, what, "success", f"not finished: {newest.status}")
-        got = str(newest.conclusion)
-        ok = Outcome.INCONCLUSIVE if got not in {*RED, "success"} else got == "success"
-        return check_row(name, what, "success", got, ok)
-    if status := next((each for each in statuses if each.context == name), None):
-        return status_row(status)
-    others = ", ".join(sorted({run.app for run in named}))
-    got = f"only by {others}" if others else "no such check for this commit"
-    return unknown_row(name, what, "success", got)
+    """One required check: success by the expected app, and by everybody else who reports it.
+
+    Of each app and suite the newest run counts.
+    """
+    what, newest = f"check by {app}", dict[tuple[str, object], CheckRun]()
+    for run in sorted((run for run in runs if run.name == name), key=lambda run: run.id):
+        newest[run.app, run.suite] = run
+    by = sorted(newest.values(), key=lambda run: run.app != app)
+    rows = [_run_row(what, run, "" if run.app == app else f" by {run.app}") for run in by]
+    rows += [status_row(each) for each in statuses if each.context == name]
+    if not any(run.app == app for run in by) and (by or not rows):
+        others = ", ".join(dict.fromkeys(run.app for run in by))
+        got = f"only by {others}" if others else "no such check for this commit"
+        rows.append(unknown_row(name, what, "success", got))
+    outcome = worst(row.outcome for row in rows)
+    return next(row for row in rows if row.outcome is outcome)
+
+
+def _run_row(what: str, run: CheckRun, by: str) -> Row:
+    if run.status != "completed":
+        return unknown_row(run.name, what, "success", f"not finished: {run.status}{by}")
+    ok = Outcome.FAIL if run.conclusion in RED else Outcome.INCONCLUSIVE
+    ok = Outcome.PASS if run.conclusion == "success" else ok
+    return check_row(run.name, what, "success", f"{run.conclusion}{by}", ok)
 
 
 def status_row(status: CommitStatus) -> Row:

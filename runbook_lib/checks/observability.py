@@ -21,7 +21,7 @@ from ..metrics.catalogue import selectors as selectors_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, value_text
 from ..params import RolloutParams
 from ..site import Topic
-from ..sources.alertmanager import Alert, Config, Labels, Silence, matched, with_ports
+from ..sources.alertmanager import Alert, Config, Labels, Silence, host_labels, matched
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
 from ..sources.prometheus import Rule, Sample, Vector
 from ..strict import Range, Strict, parse_yaml, project_path, validate
@@ -278,7 +278,15 @@ def _linked(context: Context) -> Row:
     """Prometheus sends its alerts to the Alertmanager we look at."""
     telemetry, what = context.site.telemetry, "sends alerts to"
     own = telemetry.alertmanager_as or telemetry.alertmanager.url
-    found = context.prometheus.alertmanagers()
+    try:
+        found = context.prometheus.alertmanagers()
+    except SourceError as error:
+        if "got 404" not in error.problem:
+            raise
+        # Thanos and Mimir keep no list: that its watchdog arrives is proof as well.
+        row = _watchdog(context, context.alertmanager.alerts())
+        way = f"no list of Alertmanagers (404); its watchdog at {own}: {row.observed}"
+        return check_row("prometheus", what, own, way, row.outcome)
     if not found:  # so it is for some seconds after a start
         return unknown_row("prometheus", what, own, "nobody it knows of")
     urls = [urlsplit(url) for url in (f"{own}/api/v2/alerts", *found)]
@@ -380,7 +388,7 @@ def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> It
     end = start + timedelta(hours=context.site.telemetry.armed_hours)
     if isinstance(context.params, RolloutParams):
         end = max(end, context.params.window[1])
-    label, nodes = context.site.telemetry.node_label, [n.name for n in context.cluster.nodes]
+    label, nodes = context.site.telemetry.node_label, context.cluster.nodes
     ahead = [
         each
         for each in silences
@@ -388,7 +396,7 @@ def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> It
     ]
     hits = 0
     for each in ahead:
-        hosts: dict[str, Collection[str]] = {label: with_ports(nodes, each.matchers)}
+        hosts = host_labels(label, nodes, each.matchers)
         found = [(name, matched(each.matchers, {**hosts, **labels})) for name, labels in pages]
         if not (hit := sorted((m is None, name) for name, m in found if m is not False)):
             continue
@@ -566,7 +574,7 @@ class _Look:
             problem = query.problem or self.problems[query.expr]
             return unknown_row(subject, what, "a query we can ask", problem)
         try:
-            samples, age = self._fresh(self.exprs[query.expr])
+            samples, left, age = self._fresh(self.exprs[query.expr])
         except SourceError as error:
             return check_row(subject, what, "fresh data", error)
         if limit is None:
@@ -578,10 +586,10 @@ class _Look:
         outcome = Outcome.FAIL if red else Outcome.INCONCLUSIVE if orange else Outcome.PASS
         shown = "; ".join(map(_shown, red or orange))
         text = f"{len(samples)} series, {age.total_seconds():.0f} s old"
-        return check_row(subject, what, f"fresh data, {allowed}", shown or text, outcome)
+        return check_row(subject, what, f"fresh data, {allowed}", (shown or text) + left, outcome)
 
-    def _fresh(self, expr: str) -> tuple[tuple[Sample, ...], timedelta]:
-        """The values of a query and the age of its oldest source. Raises SourceError without them.
+    def _fresh(self, expr: str) -> tuple[list[Sample], str, timedelta]:
+        """A query's values, what was left out, its oldest source's age. Raises SourceError without.
 
         A selector without samples counts only when none has any: in ``a or b`` one is enough, in
         ``a / b`` the answer itself is empty.
@@ -598,9 +606,7 @@ class _Look:
             limit = self.max_age.total_seconds()
             problem = f"stale: {age.total_seconds():.0f} s old, at most {limit:g} s"
             raise SourceError("prometheus", problem)
-        if wrong := [sample for sample in samples if isnan(sample.value)]:
-            raise SourceError("prometheus", f"no number: {_shown(wrong[0])}")
-        return samples, age
+        return *_numbers(samples), age
 
     def _limit(self, subject: str, metric: Metric, limit: Range) -> Row:
         """The row of a catalogue's limit for a panel that reads the metric's series."""
@@ -615,11 +621,9 @@ class _Look:
     def _held(self, metric: Metric, limit: Range) -> tuple[str, bool]:
         """The sample that breaks a limit, else one that holds it, and which it is."""
         query = resolve(self.context.prometheus, metric, self.context.matchers, self.at)
-        samples = self.context.prometheus.instant(query, self.at).samples
-        if not samples or any(isnan(sample.value) for sample in samples):
-            raise SourceError("prometheus", "no number")
+        samples, left = _numbers(_whole(self.context.prometheus.instant(query, self.at)).samples)
         out = [sample for sample in samples if not limit.holds(sample.value)]
-        return _shown((out or samples)[0]), not out
+        return _shown((out or samples)[0]) + left, not out
 
 
 def _whole(found: Vector | SourceError) -> Vector:
@@ -628,6 +632,25 @@ def _whole(found: Vector | SourceError) -> Vector:
     if found.partial:
         raise SourceError("prometheus", f"partial answer: {found.warnings[0]}")
     return found
+
+
+def _numbers(samples: Sequence[Sample]) -> tuple[list[Sample], str]:
+    """Samples with a number, and how many are without: a series that ended divides zero by zero."""
+    good = [sample for sample in samples if not isnan(sample.value)]
+    ended = [sample for sample in samples if isnan(sample.value)]
+    if not good:
+        got = f": {_shown(ended[0])}" if ended else ""
+        raise SourceError("prometheus", f"no number{got}")
+    pairs = {pair for sample in good for pair in sample.labels.items()}
+    by = {
+        name
+        for sample in ended
+        for name, text in sample.labels.items()
+        if (name, text) not in pairs
+    }
+    names = ", ".join(sorted(by))
+    cure = f"short-lived by {names}, take the sum without it"
+    return good, f"; {len(ended)} more without a number ({cure})" if ended else ""
 
 
 def _allowed(panel: Panel) -> str:

@@ -23,7 +23,7 @@ from ..metrics import catalogue
 from ..metrics.frames import LATE, LONGEST, Epoch, Flags, Stretch, Watched, progress, read
 from ..metrics.frames import due as due_epochs
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..sources.alertmanager import Silence, matched, with_ports
+from ..sources.alertmanager import Silence, host_labels, matched
 from ..wording import utc
 from .baselines import concerns
 from .baselines import restarts as journalled
@@ -213,8 +213,8 @@ def _hides(over: Window, silence: Silence) -> bool:
     if any((m.name, m.value, m.is_regex, m.is_equal) == alone for m in silence.matchers):
         return False
     fixed = {name: [value] for name, value in context.matchers.items()}
-    nodes = with_ports([node.name for node in context.cluster.nodes], silence.matchers)
-    possible = {over.label: nodes, **fixed, "severity": over.paging}
+    hosts = host_labels(over.label, context.cluster.nodes, silence.matchers)
+    possible = {**hosts, **fixed, "severity": over.paging}
     return matched(silence.matchers, possible) is not False
 
 

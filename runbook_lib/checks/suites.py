@@ -56,19 +56,27 @@ def suite_rows(suite: str, run: SuiteRun) -> list[Row]:
     return rows
 
 
-_RUNNING = re.compile(r"^running (\d+) tests?$", re.M)
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_STARTED = re.compile(r"^(?:running (\d+) tests?$| *Starting (\d+) tests? across )", re.M)
 _RESULT = re.compile(
     r"^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored; (\d+) measured;",
     re.M,
 )
-_ONE_TEST = re.compile(r"test .+ \.\.\. (ok|FAILED|ignored(, .*)?)")
+_SUMMARY = re.compile(r"^ *Summary \[[^]]*\] +[0-9/]+ tests? run: (.*)$", re.M)
+_COUNT = re.compile(r"(\d+) (passed|failed|timed out|exec failed|skipped)")
+_BEGUN = re.compile(rf"{_STARTED.pattern}|^ +(?:Running|Doc-tests) ", re.M)
+_DIAGNOSTIC = re.compile(r"^(?:warning|error)\b.*(?:\n *\d* *(?:\||-->|=).*)*", re.M)
+_ONE_TEST = re.compile(
+    r"test .+ \.\.\. (ok|FAILED|ignored(, .*)?)|(Running|Doc-tests) .+|[A-Z0-9/ ]+ \[[^]]*\] .+"
+)
+"""A line about one test, by libtest, cargo or nextest: its name may hold any word."""
 
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """libtest's own count over all test binaries of a suite.
+    """The count of libtest and nextest, by their summary lines, over all test binaries of a suite.
 
-    ``announced`` sums "running N tests"; ``skipped_lines`` are lines in which a test says that it
+    ``announced`` sums what was started; ``skipped_lines`` are lines in which a test says that it
     skipped its work (libtest counts such a test as passed). A suite that ran nothing is all zeros.
     """
 
@@ -83,13 +91,22 @@ class SuiteRun:
 
 def read_suite(ended: Ended) -> SuiteRun:
     """The count of a suite that ended, red or green."""
-    text = b"\n".join((ended.stdout, ended.stderr)).decode("utf-8", "replace").replace("\r\n", "\n")
-    announced = [int(count) for count in _RUNNING.findall(text)]
+    streams = [each.decode("utf-8", "replace") for each in (ended.stdout, ended.stderr)]
+    streams = [_ANSI.sub("", text).replace("\r\n", "\n") for text in streams]
+    text = "\n".join(streams)
+    announced = [int(one or other) for one, other in _STARTED.findall(text)]
     results = [tuple(map(int, counts)) for counts in _RESULT.findall(text)]
+    for said in _SUMMARY.findall(text):
+        counts = {word: int(number) for number, word in _COUNT.findall(said)}
+        failed = sum(counts.get(word, 0) for word in ("failed", "timed out", "exec failed"))
+        ignored = counts.get("skipped", 0)  # nextest announces what is left without them
+        results.append((counts.get("passed", 0), failed, ignored, -ignored))
     passed, failed, ignored, measured = (sum(part[n] for part in results) for n in range(4))
     assert ended.code is not None
-    # A test's name may hold the word as well; libtest's own line about it is no confession.
-    lines = [line.strip() for line in text.splitlines() if "skipping" in line.lower()]
+    # What a compiler says before any test began is no test's confession.
+    begun = [(text, _BEGUN.search(text)) for text in streams]
+    heard = [text[at.start() :] if at else _DIAGNOSTIC.sub("", text) for text, at in begun]
+    lines = [line.strip() for text in heard for line in text.splitlines()]
     return SuiteRun(
         code=ended.code,
         announced=sum(announced),
@@ -98,5 +115,7 @@ def read_suite(ended: Ended) -> SuiteRun:
         ignored=ignored,
         complete=len(announced) == len(results)
         and sum(announced) == passed + failed + ignored + measured,
-        skipped_lines=tuple(line for line in lines if not _ONE_TEST.fullmatch(line)),
+        skipped_lines=tuple(
+            line for line in lines if "skipping" in line.lower() and not _ONE_TEST.fullmatch(line)
+        ),
     )

@@ -8,6 +8,7 @@ two at least, are judged with their daily cycle taken out.
 from __future__ import annotations
 
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from ..strict import validate
 from .intervals import Floats, observe
 from .judge import Judgement, Rule, judge_all
 
-TIME, DAY, LATEST, MAX_ROWS = "time", 86_400, 1e11, 10_000_000
-"""Seconds since 1970 beyond LATEST are milliseconds by mistake; more rows than MAX_ROWS after filling
-gaps is a wrong time stamp."""
+TIME, DAY, EARLIEST, MAX_ROWS = "time", 86_400, 1e9, 10_000_000
+"""Numbers before EARLIEST (2001), or a year ahead, are dates, rows or milliseconds by mistake; more rows
+than MAX_ROWS after filling gaps is a wrong time stamp."""
+OWN = ("Unnamed: 0", "__index_level_0__")
+"""What pandas' own row numbers are called in a file."""
 
 
 def judge_files(
@@ -49,8 +52,11 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
     """The step in seconds, and the series on a regular grid of it. Raises ParameterError."""
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-        times = _seconds(table[TIME])
-        names = [column] if column else [name for name in table if name != TIME]
+        if table.index.name == TIME:
+            table = table.reset_index()
+        times, rows = _seconds(table[TIME]), np.arange(len(table))
+        own = [name for name in OWN if name in table and np.array_equal(table[name], rows)]
+        names = [column] if column else [name for name in table if name not in (TIME, *own)]
         values = table[names].apply(pd.to_numeric).astype(float)
         if not names or any(pd.api.types.is_bool_dtype(table[name]) for name in names):
             raise ValueError("no series of numbers")
@@ -61,8 +67,9 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
     except (OSError, ValueError, TypeError) as error:
         raise ParameterError(f"{path}: cannot be read: {error}") from error
     gaps = np.diff(times)
-    if not len(gaps) or not (gaps > 0).all() or not (abs(times) <= LATEST).all():
-        expected = "two rising instants or more, in seconds since 1970 or ISO 8601"
+    likely = (times >= EARLIEST) & (times < time() + 366 * DAY)
+    if not len(gaps) or not (gaps > 0).all() or not likely.all():
+        expected = "two rising instants or more, ISO 8601 or seconds since 1970, from 2001 on"
         raise ParameterError(f"{path}: {TIME}: expected {expected}, got others")
     step = float(np.median(gaps))
     places = (times - times[0]) / step

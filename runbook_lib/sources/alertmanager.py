@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from .. import reach
+from ..clusters import Node
 from ..errors import ParameterError, SourceError
 from ..strict import parse_yaml
 from . import wire
@@ -27,6 +29,7 @@ from .wire import Wire
 
 CONFIG = "alertmanager: config"
 _MATCHER = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+HOSTS = frozenset({"instance", "node", "host", "hostname", "nodename"})
 W = TypeVar("W", bound=Wire)
 Labels = Mapping[str, Collection[str]]
 """Labels of an alert with the values that each may have."""
@@ -68,9 +71,16 @@ def matched(matchers: Iterable[Matcher], labels: Labels, *, complete: bool = Fal
     return True if sure else None
 
 
-def with_ports(hosts: Collection[str], matchers: Iterable[Matcher]) -> list[str]:
-    """What a host's label may hold: nothing, a host, or one that a matcher names with a port."""
-    return ["", *hosts, *(m.value for m in matchers if m.value.partition(":")[0] in hosts)]
+def host_labels(label: str, nodes: Iterable[Node], matchers: Collection[Matcher]) -> Labels:
+    """What labels that name a host may hold: nothing, a node, or a node with its port or domain.
+
+    ``label`` is the site's; others are known by name where they must equal one value.
+    """
+    hosts = [(n.name, n.validator, n.peer, urlsplit(n.url or "").hostname) for n in nodes]
+    names = {name for each in hosts for name in each if name}
+    longer = [m.value for m in matchers if names & {m.value.partition(c)[0] for c in ":."}]
+    named = {m.name for m in matchers if m.name in HOSTS and m.is_equal and not m.is_regex}
+    return {key: ["", *names, *longer] for key in {label, *named}}
 
 
 class _Matching(Wire):

@@ -7,14 +7,16 @@ input is a ParameterError; nothing here reads the network but ``Trust.find``.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from ..errors import ParameterError
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import visible
 from . import signatures
 from .files import Files, Whole
@@ -22,7 +24,10 @@ from .keys import Refused
 from .signatures import Find, Material, Policy, Signed, Statement, Unproven, inner, objects
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
-_LISTED = re.compile(r"([0-9a-fA-F]{64}) [ *](\S.*)")
+_LISTED = re.compile(r"(?P<digest>[0-9a-fA-F]+) [ *](?P<path>\S.*)")
+_TAGGED = re.compile(r"(?P<kind>[A-Z0-9-]+) ?\((?P<path>\S.*)\) ?= ?(?P<digest>[0-9a-fA-F]+)")
+_KINDS = {length: kind for kind, length in signatures.LENGTHS.items()}
+_VERSION = re.compile(r"\d+\.\d[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -85,26 +90,28 @@ def read_artifact(text: str, files: Files) -> Artifact:
 
 
 def parse_checksums(data: bytes, where: str) -> dict[str, frozenset[str]]:
-    """Digests (``sha256:HEX``) by last name of the path, as ``sha256sum`` lists them.
+    """Digests (``ALGORITHM:HEX``) by last name of the path, as ``sha256sum`` and BSD list them.
 
     The chain's lines name paths of its build, while artifacts are downloaded flat: a line is about
     every file of its last name. Raises ParameterError for another line.
     """
     try:
-        lines = data.decode().splitlines()
+        lines = re.split(r"\r?\n", data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ParameterError(f"{where}: expected lines of sha256sum, got: {error}") from error
     found: dict[str, frozenset[str]] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip() or line.startswith("#"):
             continue
-        match = _LISTED.fullmatch(line)
-        if match is None:
+        match = _LISTED.fullmatch(line) or _TAGGED.fullmatch(line)
+        parts = match.groupdict() if match else {}
+        kind = parts.get("kind") or _KINDS.get(len(parts.get("digest", "")), "")
+        if not (digest := signatures.named(kind, parts.get("digest"))):
             raise ParameterError(
                 f"{where}: line {number}: expected DIGEST  PATH of sha256sum, got {line[:80]!r}"
             )
-        name = match[2].replace("\\", "/").rpartition("/")[2]
-        found[name] = found.get(name, frozenset()) | {f"sha256:{match[1].lower()}"}
+        name = parts["path"].replace("\\", "/").rpartition("/")[2]
+        found[name] = found.get(name, frozenset()) | {digest}
     if not found:
         raise ParameterError(f"{where}: expected lines of sha256sum, got an empty file")
     return found
@@ -112,13 +119,16 @@ def parse_checksums(data: bytes, where: str) -> dict[str, frozenset[str]]:
 
 @dataclass
 class Examination:
-    """What is proven of one artifact. ``commit`` knows what was asked before it.
+    """What is proven of one artifact, of a release and built from ``repository`` (HOST/OWNER/NAME)
+    where these are known. ``commit`` knows what was asked before it.
 
     Every question raises ParameterError for malformed input, SourceError for an unreadable one.
     """
 
     artifact: Artifact
     trust: Trust
+    release: str = ""
+    repository: str = ""
     signed: Signed | None = None
     statement: Statement | None = None
 
@@ -128,16 +138,27 @@ class Examination:
         said = checksums.get(name, frozenset())
         if not said:
             return check_row(name, f"listed in {where}", digest, "not listed", ok=False)
-        shown = ", ".join(sorted(said))
-        if len(said) > 1 and digest in said:  # two files of that name: nobody says which is ours
-            return check_row(name, f"listed in {where}", digest, shown, Outcome.INCONCLUSIVE)
-        return check_row(name, f"listed in {where}", digest, shown, ok=digest in said)
+        # Of two files of that name nobody says which is ours.
+        ok = Outcome.FAIL if digest not in said else Outcome.INCONCLUSIVE
+        ok = ok if (held := self._has(said)) is Outcome.FAIL else held
+        return check_row(name, f"listed in {where}", digest, ", ".join(sorted(said)), ok)
+
+    def _has(self, digests: Collection[str]) -> Outcome:
+        """Whether all of ``digests`` are the artifact's, and one of them is proof."""
+        content = self.artifact.content(self.trust.files)
+        held = [signatures.has(name, self._digest, content) for name in sorted(digests)]
+        proven = Outcome.PASS if True in held else Outcome.INCONCLUSIVE
+        return Outcome.FAIL if False in held else proven
+
+    @property
+    def _digest(self) -> bytes:
+        return bytes.fromhex(self.artifact.digest.removeprefix("sha256:"))
 
     def signature(self, material: Material | None = None) -> Row:
         """Whether the signer that the policy names signed it; by default by what lies beside it."""
         row, self.signed = self._signature(self.artifact, material)
-        if self.statement is None and self.signed is not None:
-            self.statement = self.signed.statement
+        said = self.signed.statement if self.signed is not None else None
+        self.statement = said if said is not None and said.is_provenance else self.statement
         return row
 
     def covered(self, path: Path) -> Row:
@@ -162,26 +183,40 @@ class Examination:
         return row(expected, signed.signer, ok=True), signed
 
     def provenance(self, path: Path) -> list[Row]:
-        """Its own signature, and that it names this artifact."""
-        data, name = self.trust.files.read(path), visible(path.name)
-        if b'"verificationMaterial"' in data:  # a bundle: the envelope in it is what was signed
-            named = replace(self.artifact, name=name)
-            row, signed = self._signature(named, Material(bundle=data))
+        """That it names this artifact and is signed; of several attestations, one that does."""
+        name, covered = visible(path.name), cache(lambda: self.covered(path))
+        values, found = signatures.attestations(self.trust.files.read(path), name), []
+        for value in values:
+            try:
+                rows, statement = self._attested(name, value, covered)
+            except ParameterError as error:
+                if len(values) == 1:
+                    raise
+                rows, statement = [unknown_row(name, "statement", "readable", str(error))], None
+            if statement is not None and not statement.is_provenance:
+                wanted, got = signatures.PROVENANCE[0], statement.predicate
+                rows.append(check_row(name, "predicate type", wanted, got, ok=False))
+            if worst(row.outcome for row in rows) is Outcome.PASS:
+                self.statement = statement
+                return rows
+            found.append(rows)
+        return min(found, key=lambda rows: sum(row.outcome is not Outcome.PASS for row in rows))
+
+    def _attested(
+        self, name: str, value: dict[str, Any], covered: Callable[[], Row]
+    ) -> tuple[list[Row], Statement | None]:
+        """A bundle or a key's envelope holds its signature, a statement is ``covered`` by one."""
+        if "verificationMaterial" in value or ("payload" in value and self.trust.policy.key):
+            made = Material(bundle=json.dumps(value).encode())
+            row, signed = self._signature(replace(self.artifact, name=name), made)
             if signed is not None and signed.statement is None:
                 what = "a signature of the file"
                 row = check_row(name, "statement", "signed provenance", what, ok=False)
-            self.statement = signed.statement if signed is not None else self.statement
-            return [row]
-        statement = signatures.parse_statement(data, name)
-        digest = bytes.fromhex(self.artifact.digest.removeprefix("sha256:"))
-        ok = signatures.is_about(statement, digest, self.artifact.content(self.trust.files))
-        rows = [
-            check_row(name, "subject", self.artifact.digest, statement.subjects_text, ok=ok),
-            self.covered(path),
-        ]
-        if all(row.outcome is Outcome.PASS for row in rows):
-            self.statement = statement
-        return rows
+            return [row], signed.statement if signed is not None else None
+        statement = signatures.statement_of(value, name)
+        ok = signatures.is_about(statement, self._digest, self.artifact.content(self.trust.files))
+        said = statement.subjects_text
+        return [check_row(name, "subject", self.artifact.digest, said, ok), covered()], statement
 
     def commit(self, expected: str) -> Row:
         """The certificate's commit, else the one of a signed provenance; both where both speak."""
@@ -189,13 +224,14 @@ class Examination:
         found = set(self.signed.commits) if self.signed is not None else set()
         if found - {expected}:
             return check_row(name, "commit", expected, ", ".join(sorted(found)), ok=False)
-        sources = set(self.statement.commits) if self.statement is not None else set()
+        # It lists every source that went in, tools as well.
+        sources = self.statement.commits(self.repository) if self.statement is not None else set()
         if not found and not sources:
             problem = "neither a proven certificate nor a signed provenance names one"
             return unknown_row(name, "commit", expected, problem)
-        # A provenance lists every source that went in: ours must be one of them.
-        ok = expected in sources if sources else True
-        return check_row(name, "commit", expected, ", ".join(sorted(found | sources)), ok=ok)
+        perhaps = Outcome.INCONCLUSIVE if expected in sources else Outcome.FAIL
+        ok = Outcome.PASS if sources <= {expected} else perhaps
+        return check_row(name, "commit", expected, ", ".join(sorted(found | sources)), ok)
 
     def sbom(self, path: Path) -> list[Row]:
         """Valid by its own schema, signed, and about this artifact."""
@@ -204,17 +240,19 @@ class Examination:
         valid = f"valid {sbom.version}"
         schema = check_row(name, "CycloneDX schema", valid, sbom.problem or valid, not sbom.problem)
         rows = [schema, self.covered(path)]
-        if sbom.digests:
+        ok, wanted = self._has(sbom.digests), _VERSION.search(self.release)
+        other = wanted and sbom.release and sbom.release.lstrip("v").partition("+")[0] != wanted[0]
+        if ok is not Outcome.FAIL and other:
+            got = f"{sbom.name} {sbom.release}"
+            rows.append(check_row(name, "is about", self.release, visible(got), ok=False))
+        elif ok is not Outcome.INCONCLUSIVE:
             shown = visible(", ".join(sbom.digests))
-            ok = artifact.digest in sbom.digests
-            rows.append(check_row(name, "is about", artifact.digest, shown, ok=ok))
-        elif artifact.path is None or not sbom.name:
-            problem = "no digest of its subject, and no file name to compare"
-            rows.append(unknown_row(name, "is about", artifact.digest, problem))
+            rows.append(check_row(name, "is about", artifact.digest, shown, ok))
+        elif sbom.name and not re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name):
+            rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=False))
         else:
-            # cargo-cyclonedx writes the package's name and no digest; the file's name starts with it.
-            ok = re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name) is not None
-            rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=ok))
+            problem = "no SHA-256 or longer of its subject; write metadata.component.hashes"
+            rows.append(unknown_row(name, "is about", artifact.digest, problem))
         return rows
 
 
@@ -223,11 +261,12 @@ class Examination:
 
 @dataclass(frozen=True)
 class Sbom:
-    """``problem`` is empty when the schema of ``version`` holds; digests are the subject's own."""
+    """``problem`` is empty when the schema of ``version`` holds; the rest is the subject's own."""
 
     version: str
     problem: str
     name: str
+    release: str
     digests: tuple[str, ...]
 
 
@@ -250,12 +289,8 @@ def parse_sbom(data: bytes, where: str) -> Sbom:
     except (ValueError, RecursionError) as broken:
         raise ParameterError(f"{where}: expected CycloneDX JSON, got: {broken}") from broken
     component = inner(inner(value, "metadata"), "component")
-    hashes = [
-        entry.get("content")
-        for entry in objects(component.get("hashes"))
-        if entry.get("alg") == "SHA-256"
-    ]
-    digests = tuple(f"sha256:{h.lower()}" for h in hashes if isinstance(h, str))
-    name = component.get("name")
+    hashes = objects(component.get("hashes"))
+    digests = (signatures.named(str(each.get("alg")), each.get("content")) for each in hashes)
+    name, release = (str(component.get(key) or "") for key in ("name", "version"))
     problem = str(error).strip().splitlines()[0][:200] if error is not None else ""
-    return Sbom(str(version), problem, name if isinstance(name, str) else "", digests)
+    return Sbom(str(version), problem, name, release, tuple(filter(None, digests)))

@@ -35,17 +35,49 @@ DURATIONS = {
 }
 """What Grafana computes from the screen, as fixed durations."""
 MAX_DASHBOARD = 8_000_000
-_QUIET = frozenset({"row", "text", "news", "dashlist", "welcome", "gettingstarted", "pluginlist"})
-_GRAPHS = frozenset({"timeseries", "barchart", "trend"})
-_LEGACY = frozenset({"singlestat", "table-old"})
-_SAME_VALUES = frozenset(
-    {"organize", "merge", "sortBy", "renameByRegex", "labelsToFields", "limit"}
+_WORDS = (
+    "row text news dashlist welcome gettingstarted pluginlist",
+    "stat gauge bargauge state-timeline status-history table",
+    "graph timeseries barchart trend heatmap histogram piechart candlestick xychart",
+    "organize merge sortBy renameByRegex labelsToFields limit",
+    """unit decimals min max noValue links displayName displayNameFromDS description actions path
+    nullValueMode filterable writeable fieldMinMax""",
+    """align inspect width minWidth hidden hideFrom wrapText drawStyle lineInterpolation lineWidth
+    lineStyle barAlignment barWidthFactor barMaxWidth fillOpacity fillBelowTo showPoints pointSize
+    spanNulls insertNulls stacking transform scaleDistribution axisPlacement axisLabel axisWidth
+    axisGridShow axisColorMode axisBorderShow axisCenteredZero axisSoftMin axisSoftMax neutral""",
+    """id title type description datasource targets gridPos options fieldConfig pluginVersion links key
+    transformations transparent repeat repeatDirection repeatPanelId repeatedByRow maxPerRow interval
+    timeFrom hideTimeOverride maxDataPoints cacheTimeout queryCachingTTL libraryPanel panels collapsed
+    editable error scopedVars iteration height span isNew""",
+    """defaults overrides color thresholds mappings custom mode steps options from to result match icon
+    pattern properties __systemRef calcs fields values limit gradientMode thresholdsStyle cellOptions
+    displayMode""",
 )
-"""Transformations after which a panel still shows what its queries answered."""
-_BY_VALUE = frozenset({"thresholds", "mappings", "custom.cellOptions", "custom.thresholdsStyle"})
+_QUIET, _VALUES, _GRAPHS, _SAME, _FIELD, _STYLE, _PANEL, _KNOWN = map(str.split, _WORDS)
+"""Panels: without data, shown as coloured values, as graphs. Transformations after which a panel still
+shows what its queries answered. Keys: of a field and of its style that colour nothing, of a panel, and
+those by which colours are said; one that is in none of them may colour the panel.
+"""
+_PLAIN = {*_FIELD, *(f"custom.{name}" for name in _STYLE)}
+_OPAQUE = {
+    *_FIELD,
+    "value",
+    "matcher",
+    "seriesBy",
+    "fixedColor",
+    "type",
+    "id",
+    "op",
+    "text",
+    "index",
+}
+_SCHEMES = ("", "thresholds", "fixed", "shades", "palette-classic", "palette-classic-by-name")
 _VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::\w+)?\]\]|\$\{(\w+)(?:\.[^:}]+)?(?::[^}]+)?\}")
 _TINT = re.compile(r"^(?:super-light|light|semi-dark|dark)-")
 _FUNCTION = re.compile(r"(rgb|hsl)a?\(([^,]+,[^,]+,[^,)]+)(?:,[^)]*)?\)")
+_STEPLESS = re.compile(r"(\[(?:[0-9]+[smhdwy])+):\]")
+"""A subquery at the server's own step, which the parser of PromQL cannot print."""
 Values = Mapping[str, str | list[str]]
 Shade = Literal["red", "orange", ""]
 
@@ -104,8 +136,11 @@ class Panel:
 
     def shade(self, value: float) -> Shade:
         """What a value is shown in: the first mapping that holds it, else the last step below it."""
-        mapped = [each.shade for each in self.mappings if each.low <= value <= each.high]
-        return (mapped or [each.shade for each in self.steps if each.low <= value][-1:] or [""])[0]
+        mapped = [each for each in self.mappings if each.low <= value <= each.high]
+        if mapped and mapped[0].color:
+            return mapped[0].shade
+        below = [each.shade for each in self.steps if each.low <= value]
+        return below[-1] if below else ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +184,24 @@ def _at(value: Any, *keys: str, kind: type = dict) -> Any:
 
 
 def _each(value: Any, *keys: str) -> list[dict[str, Any]]:
-    return [each if isinstance(each, dict) else {} for each in _at(value, *keys, kind=list)]
+    found: list[Any] = _at(value, *keys, kind=list)
+    if odd := [each for each in found if not isinstance(each, dict)]:
+        raise ValueError(f"{keys[-1]}: expected objects, got {odd[0]!r:.80}")
+    return found
+
+
+def _strange(value: Any, inside: str = "") -> Iterator[str]:
+    """Keys that say something and are not understood there."""
+    for each in value if isinstance(value, list) else [value] if isinstance(value, dict) else ():
+        for key, held in each.items() if isinstance(each, dict) else ():
+            if inside == "options" and isinstance(held, dict):  # of a mapping: its key is a value
+                yield from _strange(held)
+            elif held in (None, "", False, [], {}) or key in _OPAQUE:
+                continue
+            elif key not in _KNOWN and not (inside == "custom" and key in _STYLE):
+                yield key
+            elif inside != "custom":
+                yield from _strange(held, key)
 
 
 def _panels(found: Iterable[Any], values: Mapping[str, str | None]) -> Iterator[Panel]:
@@ -163,69 +215,90 @@ def _panels(found: Iterable[Any], values: Mapping[str, str | None]) -> Iterator[
             if (kind := _at(panel, "type", kind=str)) not in _QUIET:
                 shown = (each for each in _each(panel, "targets") if not each.get("hide"))
                 queries = tuple(_query(each, panel, values) for each in shown)
-                defaults = _at(panel, "fieldConfig", "defaults")
-                yield Panel(title, queries, _steps(panel, kind, defaults), _mappings(defaults))
+                yield Panel(title, queries, *_colours(panel, kind))
             yield from _panels(_at(panel, "panels", kind=list), values)
         except (TypeError, ValueError) as error:
             yield Panel(title, queries, problem=str(error))
 
 
-def _steps(panel: Any, kind: str, defaults: Any) -> tuple[Colour, ...]:
-    """The thresholds that a panel shows. Raises ValueError for colours that we cannot apply.
+def _colours(panel: Any, kind: str) -> tuple[tuple[Colour, ...], tuple[Colour, ...]]:
+    """The thresholds and mappings that a panel shows. Raises ValueError for what we cannot apply.
 
     Grafana saves thresholds with panels that do not show them: those do not count.
     """
-    color = _at(defaults, "color", "mode", kind=str)
-    if panel.get("thresholds") or kind in _LEGACY:
+    fields, options = _at(panel, "fieldConfig"), _at(panel, "options")
+    defaults, reduced = _at(fields, "defaults"), _at(options, "reduceOptions")
+    if panel.get("thresholds"):
         raise ValueError("expected thresholds of Grafana 8 or later, got a legacy panel's")
-    if color.startswith("continuous-"):
-        raise ValueError(f"expected colours by thresholds, got the scheme {color}")
-    overrides = _each(panel, "fieldConfig", "overrides")
-    for each in (each for override in overrides for each in _each(override, "properties")):
+    if kind not in ["", *_VALUES, *_GRAPHS]:
+        raise ValueError(f"expected a panel whose colours we know, got {kind}")
+    if kind == "stat" and options.get("colorMode") == "none":
+        return (), ()
+    strange = [key for key in panel if panel[key] and key not in _PANEL and kind != "graph"]
+    if strange := [*strange, *_strange(fields), *_strange(reduced)]:
+        raise ValueError(f"expected a key we know, got {strange[0]}")
+    custom = _at(defaults, "custom")
+    if (scheme := _at(defaults, "color", "mode", kind=str)) not in _SCHEMES:
+        raise ValueError(f"expected colours by thresholds, got the scheme {scheme}")
+    overrides = (_each(each, "properties") for each in _each(fields, "overrides"))
+    for each in (each for override in overrides for each in override):
         name, value = each.get("id"), each.get("value")
-        fixed = isinstance(value, dict) and value.get("mode") in ("fixed", "palette-classic")
-        if name in _BY_VALUE or (name == "color" and not fixed):
+        fixed = isinstance(value, dict) and value.get("mode") in ("fixed", *_SCHEMES[3:])
+        if name not in _PLAIN and not (name == "color" and fixed):
             raise ValueError(f"expected colours of the whole panel, got an override of {name}")
     for change in _each(panel, "transformations"):
-        if (by := change.get("id")) not in _SAME_VALUES and not change.get("disabled"):
+        if (by := change.get("id")) not in _SAME and not change.get("disabled"):
             raise ValueError(f"expected the queries' own values, got them changed by {by}")
-    if kind in _GRAPHS:
-        style = _at(defaults, "custom", "thresholdsStyle", "mode", kind=str)
-        shown = style != "off" or color == "thresholds"
+    if kind == "table":
+        cell = _at(custom, "cellOptions", "type", kind=str) or _at(custom, "displayMode", kind=str)
+        shown = cell not in ("", "auto", "json-view", "image")
+    elif kind in _GRAPHS:
+        drawn = _at(custom, "thresholdsStyle", "mode", kind=str) not in ("", "off")
+        graded = custom.get("gradientMode") == "scheme" and scheme != "fixed"
+        shown = drawn or graded or scheme == "thresholds"
     else:
-        shown = color in ("", "thresholds")
-    thresholds = _at(defaults, "thresholds") if shown else {}
-    calcs = _at(panel, "options", "reduceOptions", "calcs", kind=list)
+        shown = scheme in ("", "thresholds")
+    steps = _steps(_at(defaults, "thresholds")) if shown else ()
+    mappings = _mappings(defaults) if shown or kind != "table" else ()
+    calcs = _at(reduced, "calcs", kind=list)
     others = [each for each in calcs if each not in ("last", "lastNotNull")]
-    if others and (thresholds or _each(defaults, "mappings")):
-        raise ValueError(f"expected the newest value shown, got {others[0]}")
-    if (mode := thresholds.get("mode", "absolute")) != "absolute":
+    if (others or reduced.get("values")) and (steps or mappings):
+        got = others[0] if others else "all values"
+        raise ValueError(f"expected the newest value shown, got {got}")
+    return steps, mappings
+
+
+def _steps(thresholds: dict[str, Any]) -> tuple[Colour, ...]:
+    """Thresholds in order; what is below the first is shown as it is. Raises ValueError."""
+    found = _each(thresholds, "steps")
+    if (mode := thresholds.get("mode") or "absolute") != "absolute":
         raise ValueError(f"expected absolute thresholds, got {mode}")
-    steps = [
-        (_number(each.get("value"), -inf), _at(each, "color", kind=str))
-        for each in _each(thresholds, "steps")
-    ]
-    if any(later[0] <= before[0] for before, later in pairwise(steps)):
+    starts = [_number(each.get("value"), -inf) for each in found]
+    if not all(later > before for before, later in pairwise(starts)):
         raise ValueError("expected ascending thresholds, got others")
-    return tuple(Colour(start, inf, color, _shade(color)) for start, color in steps)
+    colors = [_at(each, "color", kind=str) for each in found]
+    lows = [-inf, *starts[1:]]
+    return tuple(Colour(low, inf, c, _shade(c)) for low, c in zip(lows, colors, strict=False))
 
 
 def _mappings(defaults: Any) -> tuple[Colour, ...]:
-    """Mappings that colour, in order. Raises ValueError for what we cannot apply."""
+    """Mappings in order, those without a colour too. Raises ValueError for what we cannot apply."""
     found: list[Colour] = []
-    for each in _each(defaults, "mappings"):
+    for each in (mappings := _each(defaults, "mappings")):
         kind, options = each.get("type"), _at(each, "options")
-        if kind == "regex" and _at(options, "result", "color", kind=str):
-            raise ValueError("expected mappings of values and ranges, got one by an expression")
-        spans = [(options.get("from"), options.get("to"), options)] if kind == "range" else []
-        if kind == "value":
-            spans = [(text, text, {"result": options[text]}) for text in options]
-        for low, high, held in spans:
-            if color := _at(held, "result", "color", kind=str):
-                shade = _shade(color)
+        spans = [(text, text, options[text]) for text in options] if kind == "value" else []
+        if kind in ("range", "special", "regex"):
+            spans = [(options.get("from"), options.get("to"), options.get("result"))]
+        elif kind not in ("value", 1, 2):  # by number Grafana 7 wrote them, without colours
+            raise ValueError(f"expected a mapping we know, got {kind!r:.80}")
+        for low, high, result in spans:
+            color = _at({"result": result}, "result", "color", kind=str)
+            if kind == "regex" and (color or len(mappings) > 1):
+                raise ValueError("expected mappings of values and ranges, got one by an expression")
+            shade = _shade(color) if color else ""
+            if kind in ("value", "range"):
                 with suppress(ValueError):  # a text: no number is shown by it
-                    bounds = _number(low, -inf), _number(high, inf)
-                    found.append(Colour(*bounds, color, shade))
+                    found.append(Colour(_number(low, -inf), _number(high, inf), color, shade))
     return tuple(found)
 
 
@@ -296,6 +369,7 @@ def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
         return value
 
     expr = _VARIABLE.sub(fill, _at(target, "expr", kind=str)).strip()
+    expr = _STEPLESS.sub(rf"\1:{DURATIONS['__interval']}]", expr)
     source = target.get("datasource") or panel.get("datasource")
     kind = source.get("type", "") if isinstance(source, dict) else ""
     problem = "" if expr else "expected a Prometheus query, got none"

@@ -23,7 +23,7 @@ from .http import Answer, Failure, Purpose
 from .scope import Scope
 from .wire import Wire
 
-MAX_PAGES = 100
+MAX_PAGES, SECONDARY_S = 100, 60.0
 REFUSED = frozenset({403, 404, 410, 413, 422})
 """Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
@@ -47,10 +47,18 @@ def inner(key: str) -> Callable[[object], object]:
 Author = Annotated[str, BeforeValidator(inner("login")), Field(validation_alias="user")]
 
 
+class _Suite(Wire):
+    id: int
+
+
 class CheckRun(Wire):
-    """One check of a commit by an app. ``conclusion`` is null until ``status`` is completed."""
+    """One check of a commit by an app. ``conclusion`` is null until ``status`` is completed.
+
+    An app may report the same name in several suites, as for a push and for a pull request.
+    """
 
     id: int
+    suite: Annotated[_Suite | None, Field(validation_alias="check_suite")] = None
     name: str
     app: Annotated[str, BeforeValidator(inner("slug"))]
     head_sha: str
@@ -117,6 +125,7 @@ class GitHub:
 
     def __init__(self, scope: Scope, settings: site.Forge, writes: Purpose = "change") -> None:
         self._scope, self._settings, self._writes = scope, settings, writes
+        self._patient = True
         self.base = f"{settings.url}/repos/{settings.repository}"
 
     def listed(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
@@ -215,7 +224,12 @@ class GitHub:
             headers=headers,
             purpose="read" if method == "GET" else self._writes,
         )
-        return self._scope.http([request])[0]
+        [got] = self._scope.http([request])
+        if _secondary(got) and self._patient:  # it was not done, a write neither: once more, once
+            self._patient = False
+            self._scope.sleep(SECONDARY_S)
+            [got] = self._scope.http([request])
+        return got
 
     def check_runs(self, commit: str) -> list[CheckRun]:
         """The latest run of every check of a commit, as many as the forge says there are."""
@@ -286,10 +300,17 @@ class GitHub:
         return self.written(source, "PATCH", path, {"body": body}, Comment)
 
 
+def _secondary(got: Answer | Failure) -> bool:
+    """Whether we asked too much at once: GitHub says so in words, and wants a minute of quiet."""
+    said = got.body.lower() if isinstance(got, Answer) and got.status in (403, 429) else b""
+    return b"secondary rate limit" in said
+
+
 def _limited(got: Answer) -> bool:
     """GitHub says 403 for a used-up rate limit too."""
     left, retry = got.headers.get("x-ratelimit-remaining"), got.headers.get("retry-after")
-    return got.status == 429 or (got.status == 403 and bool(left == "0" or retry))
+    used_up = left == "0" or bool(retry) or _secondary(got)
+    return got.status == 429 or (got.status == 403 and used_up)
 
 
 def _why(got: Answer) -> str:
@@ -302,8 +323,10 @@ def _why(got: Answer) -> str:
         if reset.isdigit() and len(reset) < 12:
             return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
         return "the rate limit is used up; ask again later"
-    hint = _HINTS.get(got.status, "")
-    return f"{explanation(got.body)}; {hint}" if hint else explanation(got.body)
+    said, hint = explanation(got.body), _HINTS.get(got.status, "")
+    if "locked" in said:
+        hint = "unlock it there, or name another issue"
+    return f"{said}; {hint}" if hint else said
 
 
 _HINTS = {

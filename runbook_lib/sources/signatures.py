@@ -2,8 +2,8 @@
 
 Keyless (a certificate and a log entry) is the library's own procedure. It is asked with what was
 valid at the time of signing, and once more for each timestamp alone: it passes over one that does
-not hold. A signature beside a certificate becomes a bundle with the log's entry. Of a public key's
-bundle the signature is checked, its log entry cannot be: it proves only where no log is trusted.
+not hold. A signature beside a certificate becomes a bundle with the log's entry. A public key's bundle
+and its envelope prove what its bare signature does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..canonical import digest as canonical_digest
 from ..canonical import load_once
 from ..errors import ParameterError, SourceError
+from ..signatures import Envelope, read_envelope
 from ..wording import visible
 from .files import Whole
 from .keys import Refused, check_signature, key_name, public_key, said
@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
-_NAMED = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+PROVENANCE = ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2")
+_STATEMENT = {"_type", "subject", "predicateType", "predicate"}
+_SOURCE = re.compile(r"(?:git\+)?\w+://(?:[^@/]*@)?([^/:]+)(?::\d+)?(/.*?)(?:\.git)?(?:@.*|/)?")
+_DESCRIPTOR = {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
+LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
+"""The digests that we compute, by their length in hex."""
+MOST = 200  # attestations in a file
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 IN_TOTO = "application/vnd.in-toto+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -130,22 +136,27 @@ def verify(
 
 
 def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy) -> Signed:
-    """What a public key's bundle proves: its signature, never its log entry."""
-    material, signed = bundle.verification_material, bundle.message_signature
-    if material.public_key is None:
+    """What a public key's bundle proves: its signature, as a bare one; its log entry adds nothing."""
+    if bundle.verification_material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
-    if signed is None:
-        problem = "an envelope signed by a public key cannot be verified"
-        raise Unproven(f"{problem}; sign the file itself")
-    if signed.message_digest is not None and signed.message_digest.digest != digest:
-        raise Refused("the bundle's digest is another file's")
-    check_signature(policy.key, signed.signature, digest, content)
-    if material.tlog_entries or not policy.root or trusted_root(policy.root).tlogs:
-        raise Unproven(
-            "the signature is the key's, but a log entry of a public key cannot be verified; publish"
-            " the detached signature in place of the bundle"
-        )
-    return Signed(policy.signer)
+    if (envelope := bundle.dsse_envelope) is None:
+        signed = bundle.message_signature
+        assert signed is not None  # the model has either
+        if signed.message_digest is not None and signed.message_digest.digest != digest:
+            raise Refused("the bundle's digest is another file's")
+        check_signature(policy.key, signed.signature, digest, content)
+        return Signed(policy.signer)
+    payload, problem = envelope.payload, Refused("no signature in the envelope")
+    signed_over = Envelope(payload).pae(envelope.payload_type)
+    for each in envelope.signatures:
+        try:
+            hashed = hashlib.sha256(signed_over).digest()
+            check_signature(policy.key, each.sig, hashed, lambda _, judge: judge(signed_over))
+        except Refused as error:
+            problem = error
+        else:
+            return Signed(policy.signer, _about(envelope.payload_type, payload, digest, content))
+    raise problem
 
 
 # --- keyless: the library's procedure ---------------------------------------------------------------
@@ -179,15 +190,21 @@ def _keyless(model: Model, digest: bytes, content: Whole | None, policy: Policy)
         raise
     except Exception as error:
         raise Refused(said(error)) from error
-    statement: Statement | None = None
-    if model.dsse_envelope is not None:
-        try:
-            statement = parse_statement(payload, "signed statement")
-        except ParameterError as error:
-            raise Refused(str(error)) from error
-        if not is_about(statement, digest, content):
-            raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
+    statement = _about(IN_TOTO, payload, digest, content) if model.dsse_envelope else None
     return Signed(policy.signer, statement, commits(bundle.signing_certificate))
+
+
+def _about(kind: str, payload: bytes, digest: bytes, content: Whole | None) -> Statement:
+    """The signed statement, which must be about the artifact. Raises Refused."""
+    if kind != IN_TOTO:
+        raise Refused(f"envelope of {kind!r}, expected {IN_TOTO}")
+    try:
+        statement = parse_statement(payload, "signed statement")
+    except ParameterError as error:
+        raise Refused(str(error)) from error
+    if not is_about(statement, digest, content):
+        raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
+    return statement
 
 
 def _require_verifiable(model: Model) -> None:
@@ -396,6 +413,9 @@ def _parse_bundle(data: bytes) -> Model:
     from sigstore_models.bundle.v1 import Bundle as Model
 
     value = parse_object(data, "bundle")
+    if "payload" in value:  # an envelope, as a public key signs it
+        by = {"publicKey": {"hint": ""}}
+        value = {"mediaType": _BUNDLE, "verificationMaterial": by, "dsseEnvelope": value}
     material = value.get("verificationMaterial")
     if isinstance(material, dict):  # protobuf leaves empty lists out, the model wants them
         material.setdefault("tlogEntries", [])
@@ -418,15 +438,27 @@ def _b64(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Statement:
-    """Digests (``sha256:HEX`` or ``sha512:HEX``) a statement is about, and source commits its predicate names."""
+    """What it is about (digests ``ALGORITHM:HEX`` a subject), and of its predicate the type and the
+    sources (URI and commit).
+    """
 
-    subjects: tuple[str, ...]
-    commits: tuple[str, ...]
+    subjects: tuple[tuple[str, ...], ...]
+    predicate: str
+    sources: tuple[tuple[str, str], ...]
+
+    @property
+    def is_provenance(self) -> bool:
+        return self.predicate in PROVENANCE
 
     @property
     def subjects_text(self) -> str:
         more = f" and {len(self.subjects) - 3} more" if len(self.subjects) > 3 else ""
-        return ", ".join(self.subjects[:3]) + more
+        return ", ".join(subject[0] for subject in self.subjects[:3]) + more
+
+    def commits(self, repository: str) -> set[str]:
+        """Those of a repository (``HOST/OWNER/NAME``); without one, of all sources."""
+        named = ((_SOURCE.fullmatch(uri), commit) for uri, commit in self.sources)
+        return {to for at, to in named if repository in ("", at and (at[1] + at[2]).lower())}
 
 
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
@@ -441,51 +473,88 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def attestations(data: bytes, where: str) -> list[dict[str, Any]]:
+    """Statements, envelopes and bundles of a file: one object, one a line, or as GitHub lists them.
+
+    Raises ParameterError.
+    """
+    try:
+        found = [parse_object(data, where)]
+    except ParameterError:
+        if not 1 < len(texts := [text for text in data.splitlines() if text.strip()]) <= MOST:
+            raise
+        found = [parse_object(text, where) for text in texts]
+    listed = (objects(each.get("attestations", [{"bundle": each}])) for each in found)
+    if not (made := [inner(each, "bundle") for every in listed for each in every]):
+        raise ParameterError(f"{where}: attestations: expected at least one, got none")
+    return made
+
+
 def parse_statement(data: bytes, where: str) -> Statement:
     """An in-toto statement about at least one digest. Raises ParameterError."""
-    value = parse_object(data, where)
-    kind = value.get("_type")
-    if kind not in STATEMENTS:
+    return statement_of(parse_object(data, where), where)
+
+
+def statement_of(value: dict[str, Any], where: str) -> Statement:
+    """As ``parse_statement``, or the one in an envelope; a key that we do not know may change it."""
+    if "payload" in value:
+        try:
+            return parse_statement(read_envelope(json.dumps(value).encode()).payload, where)
+        except ValueError as error:
+            raise ParameterError(f"{where}: {error}") from error
+    if (kind := value.get("_type")) not in STATEMENTS:
         raise ParameterError(f"{where}: _type: expected {STATEMENTS[0]}, got {kind!r}")
     if not isinstance(value.get("predicateType"), str) or not value["predicateType"]:
         raise ParameterError(f"{where}: predicateType: expected a URI, got none")
-    digests = [inner(subject, "digest") for subject in objects(value.get("subject"))]
-    named = tuple(
-        f"{kind}:{digest[kind]}"
-        for digest in digests
-        for kind in ("sha256", "sha512")
-        if isinstance(digest.get(kind), str) and _NAMED.fullmatch(f"{kind}:{digest[kind]}")
-    )
-    if not named:
+    subjects = objects(value.get("subject"))
+    strange = {*value} - _STATEMENT | {key for each in subjects for key in each} - _DESCRIPTOR
+    if strange:
+        raise ParameterError(f"{where}: expected a key we know, got {min(strange)}")
+    digests = [[named(*pair) for pair in inner(each, "digest").items()] for each in subjects]
+    if not (about := tuple(tuple(filter(None, each)) for each in digests if any(each))):
         raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
-    return Statement(named, _commits(inner(value, "predicate")))
+    return Statement(about, value["predicateType"], _sources(inner(value, "predicate")))
 
 
-def _commits(predicate: dict[str, Any]) -> tuple[str, ...]:
-    """Source commits of SLSA v1 ``resolvedDependencies`` and v0.2 ``materials``."""
+def _sources(predicate: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Sources with a commit, of SLSA v1 ``resolvedDependencies`` and v0.2 ``materials``."""
     sources = [
         *objects(inner(predicate, "buildDefinition").get("resolvedDependencies")),
         *objects(predicate.get("materials")),
         inner(inner(predicate, "invocation"), "configSource"),
     ]
-    digests = [inner(source, "digest") for source in sources]
-    commits = [str(digest.get("gitCommit") or digest.get("sha1")) for digest in digests]
-    return tuple(sorted({text for text in commits if COMMIT.fullmatch(text)}))
+    digests = [(str(each.get("uri")), inner(each, "digest")) for each in sources]
+    commits = {(uri, str(held.get("gitCommit") or held.get("sha1"))) for uri, held in digests}
+    return tuple(sorted(pair for pair in commits if COMMIT.fullmatch(pair[1])))
 
 
 def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:
-    """Whether a statement names what has this sha256; by its sha512 only where all of it is there."""
-    if f"sha256:{digest.hex()}" in statement.subjects:
-        return True
-    longer = {name for name in statement.subjects if name.startswith("sha512:")}
-    if content is None or not longer:
-        return False
+    """Whether a subject has this sha256, or another digest of it, and no digest of something else."""
+    held = ([has(name, digest, content) for name in subject] for subject in statement.subjects)
+    return any(True in each and False not in each for each in held)
+
+
+def named(kind: str, digest: object) -> str:
+    """``ALGORITHM:HEX`` in lower case; empty for an algorithm that we do not compute."""
+    kind = re.sub(r"^sha2(?=\d{3})", "sha", kind.lower().replace("-", ""))
+    text = str(digest).lower()
+    return f"{kind}:{text}" if re.fullmatch(f"[0-9a-f]{{{LENGTHS.get(kind, -1)}}}", text) else ""
+
+
+def has(name: str, digest: bytes, content: Whole | None) -> bool | None:
+    """Whether what has this sha256 has that digest (``named``); None where that proves nothing.
+
+    So it is of a weak one that agrees, and where the content is not at hand.
+    """
+    kind, _, wanted = name.partition(":")
+    if kind == "sha256" or content is None:
+        return wanted == digest.hex() if kind == "sha256" else None
 
     def judge(data: bytes) -> str:
         same = hashlib.sha256(data).digest() == digest
-        return "" if same and f"sha512:{hashlib.sha512(data).hexdigest()}" in longer else "another"
+        return "" if same and hashlib.new(kind, data).hexdigest() == wanted else "another"
 
-    return not content(f"sha512 of {canonical_digest(sorted(longer))}", judge)
+    return False if content(name, judge) else kind in ("sha384", "sha512") or None
 
 
 def inner(value: dict[str, Any], key: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runbook_lib.checks.ci import required_row, status_row
 from runbook_lib.checks.suites import SuiteRun, suite_rows
@@ -42,7 +44,6 @@ def status(state: str) -> CommitStatus:
         *(([], [word], outcome, word) for word, outcome in (
             ("success", PASS), ("pending", INCONCLUSIVE), ("failure", FAIL), ("error", FAIL))),
     ],
-    ids=range(18),
 )  # fmt: skip
 def test_only_the_newest_success_is_green(
     runs: list[CheckRun], states: list[str], outcome: Outcome, observed: str
@@ -51,6 +52,41 @@ def test_only_the_newest_success_is_green(
 
     assert (row.outcome, row.observed) == (outcome, observed)
     assert [status_row(status(state)).outcome for state in states] == [outcome] * len(states)
+
+
+def suite(number: int, conclusion: str, app: str = APP) -> CheckRun:
+    more = {"check_suite": {"id": number // 10}, "app": {"slug": app}}
+    return run(conclusion, number=number, **more)
+
+
+@pytest.mark.parametrize(
+    ("runs", "states", "outcome", "observed"),
+    [
+        ([suite(10, "success")], ["failure"], FAIL, "failure"),
+        ([suite(10, "success")], ["pending"], INCONCLUSIVE, "pending"),
+        ([suite(10, "success"), suite(25, "failure")], [], FAIL, "failure"),
+        ([suite(10, "failure"), suite(25, "success")], [], FAIL, "failure"),
+        ([suite(10, "failure"), suite(11, "success"), suite(25, "success")], [], PASS, "success"),
+        ([suite(10, "success"), suite(25, "skipped")], [], INCONCLUSIVE, "skipped"),
+        ([suite(10, "success"), suite(25, "failure", "jenkins")], [], FAIL, "failure by jenkins"),
+        ([suite(10, "success"), suite(25, "success", "jenkins")], ["success"], PASS, "success"),
+        ([suite(25, "success", "jenkins")], ["success"], INCONCLUSIVE, "only by jenkins"),
+        ([suite(25, "failure", "jenkins")], [], FAIL, "failure by jenkins"),
+        ([], [], INCONCLUSIVE, "no such check for this commit"),
+    ],
+)  # fmt: skip
+def test_everybody_who_reports_a_required_name_must_be_green(
+    runs: list[CheckRun], states: list[str], outcome: Outcome, observed: str
+) -> None:
+    row = required_row("property tests", APP, runs, [status(state) for state in states])
+    assert (row.outcome, row.observed) == (outcome, observed)
+
+
+@given(st.text(), st.text(), st.text())
+def test_only_the_word_success_of_a_completed_run_is_green(end: str, state: str, app: str) -> None:
+    made = run(end, status=state, app={"slug": app})
+    green = (end, state, app) == ("success", "completed", APP)
+    assert (required_row("property tests", APP, [made], []).outcome is PASS) is green
 
 
 @pytest.mark.parametrize(

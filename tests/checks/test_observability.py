@@ -144,6 +144,22 @@ def test_prometheus_must_send_to_the_alertmanager_we_look_at(look: Look) -> None
     assert look.bad()[0][0] is INCONCLUSIVE
 
 
+def test_where_a_server_lists_no_alertmanagers_the_watchdog_proves_the_way(look: Look) -> None:
+    made = look.world.answer
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        listed = request.url.path.endswith("/alertmanagers")
+        return httpx.Response(404, text="404 page not found") if listed else made(request)
+
+    look.world.answer = answer  # type: ignore[method-assign]
+    [row] = [row for row in look().rows if row.what == "sends alerts to"]
+    way = "no list of Alertmanagers (404); its watchdog at http://am: "
+    assert (row.outcome, row.observed) == (PASS, f"{way}active")
+    look.world.alerts = []
+    got = f"{way}no alert Watchdog; nothing proves delivery"
+    assert (INCONCLUSIVE, "prometheus", "sends alerts to", got) in look.bad()
+
+
 def test_servers_without_a_past_are_not_asked_about_it(look: Look) -> None:
     """Dashboards are judged at the instant; rules and routes are INCONCLUSIVE."""
     then = iso(3600)
@@ -236,6 +252,11 @@ def test_a_page_that_is_held_back_now_fails(
         ([("severity", "critical"), ("instance", "dev-1:9100")], {}, INCONCLUSIVE),
         ([("severity", "critical"), ("zone", "a")], {}, INCONCLUSIVE),
         ([("severity", "critical"), ("instance", "dev-9")], {}, PASS),
+        ([("alertname", "Stall"), ("node", "dev-9")], {}, PASS),
+        ([("alertname", "Stall"), ("hostname", "dev-9.example")], {}, PASS),
+        ([("alertname", "Stall"), ("node", "dev-1")], {}, INCONCLUSIVE),
+        ([("alertname", "Stall"), ("host", "dev-1.example")], {}, INCONCLUSIVE),
+        ([("alertname", "Stall"), ("job", "dev-9")], {}, INCONCLUSIVE),
         ([("severity", "critical"), ("cluster", "test")], {}, PASS),
         ([("alertname", "Slow")], {}, PASS),
         ([("severity", "critical")], {"starts": 7200, "ends": 3600}, PASS),

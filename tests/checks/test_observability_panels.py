@@ -96,6 +96,31 @@ def test_what_is_no_fresh_number_is_inconclusive(
     assert look.bad() == [(INCONCLUSIVE, "D: P", "query ?", problem)]
 
 
+@pytest.mark.parametrize("limits", [{}, {"D: P": Range(max=70)}])
+def test_a_series_that_ended_is_left_out_and_counted(look: Look, limits: dict[str, Range]) -> None:
+    """A quotient of histograms whose labels change with every block."""
+    look.world.values['x{cluster="dev"}'] = ["NaN", "60", "NaN"]
+    cure = "2 more without a number (short-lived by i, take the sum without it)"
+    [row] = [row for row in look(site=look.site(limits=limits)).rows if row.what == "query ?"]
+    assert (row.outcome, row.observed) == (Outcome.PASS, f"1 series, 5 s old; {cure}")
+    look.world.values['x{cluster="dev"}'][1] = "90"
+    assert look.bad() == [(FAIL, "D: P", "query ?", f"90 at i=1; {cure}")]
+
+
+def test_one_panel_is_one_row_whatever_its_query(look: Look) -> None:
+    site = look.site()
+    boards = site.dashboards.model_copy(update={"variables": {"cluster": "dev"}})
+    look.world.panel["targets"] = [
+        {"refId": "A", "expr": 'max_over_time(x{cluster=~"${cluster:regex}"}[5m:])'},
+        {"refId": "B", "expr": 'sum(rate(x{cluster="$cluster"}[$__rate_interval])) or vector(0)'},
+        {"refId": "C", "expr": "x{"},
+    ]
+    site = look.site().model_copy(update={"dashboards": boards})
+    [(outcome, subject, what, got)] = look.bad(site=site)
+    assert (outcome, subject, what) == (INCONCLUSIVE, "D: P", "query C")
+    assert str(got).startswith("expected PromQL, got 'x{'")
+
+
 def test_a_constant_proves_nothing(look: Look) -> None:
     look.world.panel["targets"] = [{"refId": "A", "expr": "vector(1)"}]
     problem = "expected a query with a selector, got 'vector(1)'"

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib.checks import quiet
+from runbook_lib.clusters import Node
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.alertmanager import Silence
 from runbook_lib.sources.matrix import Matrix
@@ -53,7 +54,7 @@ def store() -> Store:
 
 @pytest.fixture
 def over(store: Store) -> quiet.Window:
-    node = SimpleNamespace(name="dev-1")
+    node = Node(name="dev-1", url="http://dev-1:7070")
     telemetry = SimpleNamespace(
         watchdog="Watchdog", node_label="instance", paging_severities=["critical", "sev1"]
     )
@@ -159,6 +160,9 @@ def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
         ([("alertname", "Watchdog", False, True)], False),
         ([("team", "(", True, True)], True),
         ([("severity", "(", True, True)], True),
+        ([("node", "dev-9", False, True)], False),
+        ([("node", "dev-1.example:9100", False, True)], True),
+        ([("node", "dev-9", True, True)], True),
     ],
 )
 def test_a_silence_counts_when_a_page_could_match(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,7 @@ def test_revision_and_tree(world: World) -> None:
 # --- a test suite's own count ---------------------------------------------------------------------
 
 GREEN = "running 3 tests\ntest a ... ok\ntest skipping_b ... ok\ntest c ... ignored, skipping it\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s\n"
+NEXT = "    Starting \x1b[1m3\x1b[0m tests across 2 binaries (1 skipped)\n        PASS [   0.004s] node skipping_b\n     Summary [   0.020s] 3 tests run: 3 passed (1 slow), 1 skipped\n"
 RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n"
 
 
@@ -175,11 +177,25 @@ RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 fai
             0,
             SuiteRun(0, 3, 2, 0, 1, True, ("Skipping: cluster cannot start",)),
         ),
+        (
+            f"warning: unused `skipping`\n --> a.rs:3\n  |\n3 |  let skipping\n{GREEN}",
+            0,
+            SuiteRun(0, 3, 2, 0, 1, True, ()),
+        ),
+        (
+            f"warning: skipping duplicate package\n    Running skipping.rs\n{GREEN}warning: skipping",
+            0,
+            SuiteRun(0, 3, 2, 0, 1, True, ("warning: skipping",)),
+        ),
+        (NEXT, 0, SuiteRun(0, 3, 3, 0, 1, True, ())),
+        (NEXT.replace("3 passed (1 slow)", "1 passed, 1 failed, 1 timed out"), 100, SuiteRun(100, 3, 1, 2, 1, True, ())),
+        (NEXT.replace("3 tests run: 3", "2/3 tests run: 2"), 100, SuiteRun(100, 3, 2, 0, 1, False, ())),
+        (NEXT.partition("Summary")[0], 100, SuiteRun(100, 3, 0, 0, 0, False, ())),
+        (GREEN.replace("ok.", "\x1b[32mok\x1b[0m."), 0, SuiteRun(0, 3, 2, 0, 1, True, ())),
         ("", 0, SuiteRun(0, 0, 0, 0, 0, True, ())),
         ("error: no test target named `x`", 101, SuiteRun(101, 0, 0, 0, 0, True, ())),
     ],
-    ids=["green", "red", "crashed", "cut", "skipping", "silent", "not built"],
-)
+)  # fmt: skip
 def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRun) -> None:
     ended = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
     assert read_suite(ended) == expected
@@ -197,6 +213,15 @@ def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, 
     sums = tuple(sum(each[n] for each in counts) for n in range(3))
     assert (run.passed, run.failed, run.ignored, run.complete) == (*sums, True)
     assert run.announced == sum(sums)
+
+
+@given(
+    st.text() | st.lists(st.sampled_from([*GREEN.splitlines(), *NEXT.splitlines()])).map("\n".join)
+)
+def test_no_other_text_is_a_count(text: str) -> None:
+    run = read_suite(Ended(0, text.encode(), b""))
+    assert not run.passed or re.search(r"test result: ok\. 2|Summary \[", text)
+    assert not (run.passed and run.complete) or re.search(r"running 3|Starting", text)
 
 
 def test_a_suite_the_site_does_not_name_is_an_error(world: World) -> None:

@@ -115,6 +115,8 @@ DOWN = mapped("value", {"0": {"text": "DOWN", "color": "red"}, "on": {"color": "
         ([mapped("range", {"from": 2, "to": 5, "result": {"color": "red"}})], 6, ""),
         ([mapped("special", {"match": "null", "result": {"color": "red"}})], 1, ""),
         ([{"id": 1, "type": 1, "op": "=", "text": "N/A", "value": "null"}], 1, ""),
+        # The first that matches counts, and leaves the colour to the thresholds where it has none.
+        ([mapped("value", {"10": {"text": "ten"}}), mapped("range", {"from": 5, "to": 20, "result": {"color": "green"}})], 10, "red"),
     ],
 )  # fmt: skip
 def test_mappings_win_over_thresholds(mappings: list[Any], value: float, shade: str) -> None:
@@ -140,7 +142,17 @@ def test_hue_decides(color: str, shade: str) -> None:
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "off"}}}, False),
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "off"}}, "color": {"mode": "thresholds"}}, True),
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "line"}}}, True),
-        ("timeseries", {}, True),
+        ("timeseries", {}, False),
+        ("timeseries", {"color": {"mode": "palette-classic-by-name"}}, False),
+        ("timeseries", {"custom": {"gradientMode": "scheme", "thresholdsStyle": {"mode": "off"}}}, True),
+        ("timeseries", {"custom": {"gradientMode": "scheme"}, "color": {"mode": "fixed"}}, False),
+        ("timeseries", {"custom": {"thresholdsStyle": {"mode": "of tomorrow"}}}, True),
+        ("heatmap", {"color": {"mode": "palette-classic"}}, False),
+        ("table", {"custom": {"align": "auto"}, "mappings": [DOWN]}, False),
+        ("table", {"custom": {"cellOptions": {"type": "auto"}}}, False),
+        ("table", {"custom": {"displayMode": "color-text"}}, True),
+        ("table", {"custom": {"cellOptions": {"type": "color-background"}}}, True),
+        ("state-timeline", {}, True),
         ("stat", {"color": {"mode": "fixed"}}, False),
         ("stat", {"color": {"mode": "thresholds"}}, True),
         ("stat", {}, True),
@@ -152,6 +164,13 @@ def test_thresholds_that_a_panel_does_not_show_do_not_count(
     """Grafana saves "red from 80" with every new panel, whatever it draws."""
     found = coloured(("green", None), ("red", 80), kind=kind, **defaults)
     assert (found.can_be_red, found.problem) == (shows, "")
+
+
+def test_what_colours_nothing_is_asked_for_data_alone() -> None:
+    found = coloured(*STEPS, mappings=[DOWN], more={"options": {"colorMode": "none"}})
+    assert (found.steps, found.mappings, found.problem) == ((), (), "")
+    first = coloured(("red", 10), ("green", 20))
+    assert (first.shade(5), first.shade(25)) == ("red", "")  # below the first is as the first
 
 
 def override(name: str, value: Any = None) -> dict[str, Any]:
@@ -168,6 +187,14 @@ def override(name: str, value: Any = None) -> dict[str, Any]:
         (coloured(more=override("color", {"mode": "fixed"})), ""),
         (coloured(more=override("unit", "s")), ""),
         (coloured(*STEPS, mode="percentage"), "expected absolute thresholds, got percentage"),
+        (coloured(more=override("custom.lineWidth", 2)), ""),
+        (coloured(more=override("custom.displayMode", "color-text")), "expected colours of the whole panel, got an override of custom.displayMode"),
+        (coloured(("green", None), ("red", "NaN")), "expected ascending thresholds, got others"),  # type: ignore[arg-type]
+        (coloured(mappings=[mapped("bucket", {})]), "expected a mapping we know, got 'bucket'"),
+        (coloured(mappings=[7]), "mappings: expected objects, got 7"),
+        (coloured(kind="status-board"), "expected a panel whose colours we know, got status-board"),
+        (coloured(*STEPS, more={"options": {"reduceOptions": {"values": True}}}), "expected the newest value shown, got all values"),
+        (coloured(more={"timeShift": "1d"}), "expected a key we know, got timeShift"),
         (coloured(*STEPS[::-1]), "expected ascending thresholds, got others"),
         (coloured(("nonsense", 1)), "expected a colour, got 'nonsense'"),
         (coloured(color={"mode": "continuous-RdYlGr"}), "expected colours by thresholds, got the scheme continuous-RdYlGr"),
@@ -260,6 +287,28 @@ def test_the_api_is_asked_with_the_token(world: World, monkeypatch: pytest.Monke
 def test_an_unreadable_dashboard_is_an_error(text: bytes, problem: str) -> None:
     with saying(SourceError, f"d.json: {problem}"):
         read_dashboard(text, "d.json", {})
+
+
+PLACES = [("fieldConfig",), ("fieldConfig", "defaults"), ("fieldConfig", "defaults", "color"), ("fieldConfig", "defaults", "custom"),
+          ("fieldConfig", "defaults", "thresholds"), ("fieldConfig", "defaults", "thresholds", "steps", 0), ("fieldConfig", "overrides", 0),
+          ("fieldConfig", "defaults", "mappings", 0), ("fieldConfig", "defaults", "mappings", 0, "options", "0"),
+          ("fieldConfig", "overrides", 0, "properties", 0), ("options", "reduceOptions"), ()]  # fmt: skip
+
+
+@given(st.sampled_from(PLACES), st.text(min_size=9), st.text(min_size=1) | st.integers(1))
+def test_a_key_we_do_not_know_is_a_problem_wherever_colours_are_said(
+    place: Any, key: str, value: Any
+) -> None:
+    fields = {"color": {"mode": "thresholds"}, "custom": {"align": "left"}, "mappings": [mapped("value", {"0": {"text": "no"}})],
+              "thresholds": {"steps": [{"color": "green", "value": None}]}}  # fmt: skip
+    whole: Any = panel(options={"reduceOptions": {"calcs": ["last"]}}, **override("unit", "s"))
+    whole["fieldConfig"]["defaults"] = fields
+    assert not read(whole).panels[0].problem
+    at = whole
+    for step in place:
+        at = at[step]
+    at[f"x{key}"] = value
+    assert read(whole).panels[0].problem.endswith(f"expected a key we know, got x{key}")
 
 
 KEYS = ["title", "panels", "type", "targets", "expr", "fieldConfig", "defaults", "thresholds", "steps", "mappings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,14 +13,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.commands.files import Disk
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
-from runbook_lib.sources.artifacts import parse_checksums
-from runbook_lib.sources.signatures import Material, Policy
-from runbook_rehearsal.signing import SHA256, new_key, pem
+from runbook_lib.sources.artifacts import Examination, Trust, parse_checksums, read_artifact
+from runbook_lib.sources.signatures import Material, Policy, named, statement_of
+from runbook_rehearsal.signing import SHA256 as CURVE
+from runbook_rehearsal.signing import new_key, pem
 
 from ..messages import saying
-from .verifying import COMMIT, DATA, HEX, OTHER, Authority, Detached, rows, sbom, statement, write
+from .verifying import (
+    COMMIT,
+    DATA,
+    HEX,
+    OTHER,
+    Authority,
+    Detached,
+    envelope,
+    pae,
+    rows,
+    sbom,
+    statement,
+    write,
+)
+
+SCAN = "https://cosign.sigstore.dev/attestation/vuln/v1"
+TOOL = ("git+https://forge.example/tools/rust@v1", "f" * 40)
+OURS = "https://forge.example/owner/chain"
+
+
+def examination(file: Path, policy: Policy, *of: str) -> Examination:
+    return Examination(read_artifact(str(file), Disk()), Trust(policy, Disk()), *of)
 
 
 def outcomes(found: list[Row]) -> list[tuple[str, str]]:
@@ -69,6 +93,81 @@ def test_a_document_may_be_signed_as_the_chain_signs(
     assert judged() == ["PASS", "INCONCLUSIVE"]
 
 
+@pytest.mark.parametrize(
+    "kind", [SCAN, "https://cyclonedx.org/bom", "https://slsa.dev/provenance/v1x"]
+)
+def test_another_predicate_is_no_provenance(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, kind: str
+) -> None:
+    about = statement(HEX, predicateType=kind)
+    for data in (about, json.dumps(authority.attest(about)).encode()):
+        path = write(tmp_path, "p.jsonl", data, authority.sign(data))
+        row = rows(file, policy, authority.sign(DATA), provenance=path)[-1]
+        assert (row.what, row.outcome.value, row.observed) == ("predicate type", "FAIL", kind)
+
+
+@given(st.booleans(), st.text(min_size=12))
+def test_a_statement_says_nothing_that_we_do_not_know(inside: bool, key: str) -> None:
+    value = json.loads(statement(HEX))
+    (value["subject"][0] if inside else value)[key] = "x"
+    with saying(ParameterError, f"p: expected a key we know, got {key}"):
+        statement_of(value, "p")
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_attestations_are_read_as_tools_write_them(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, keyed: bool
+) -> None:
+    key = new_key()
+    policy = Policy(key=pem(key)) if keyed else policy
+    material = Material(signature=key.sign(DATA, CURVE)) if keyed else authority.sign(DATA)
+
+    def bare(payload: bytes) -> Any:
+        return envelope(payload, key.sign(pae(payload), CURVE))["dsseEnvelope"]
+
+    def judged(text: str) -> set[str]:
+        data, signed = text.encode(), None if keyed else authority.sign(text.encode())
+        path = write(tmp_path, "p.jsonl", data, signed)
+        write(tmp_path, "p.jsonl.sig", key.sign(data, CURVE))
+        found = rows(file, policy, material, provenance=path)
+        return {row.outcome.value for row in found}
+
+    said = statement(HEX, predicateType=SCAN), statement(OTHER), statement(HEX)
+    scan, wrong, right = (bare(each) if keyed else authority.attest(each) for each in said)
+    lines = [json.dumps(each) for each in (scan, wrong, right)]
+    listed = [{"bundle": each, "repository_id": 1} for each in (wrong, right)]
+    for text in ("\n".join(lines), "\r\n\r\n".join(lines), json.dumps({"attestations": listed}),
+                 json.dumps(bare(said[2])), lines[2]):  # fmt: skip
+        assert judged(text) == {"PASS"}
+    for text in ("\n".join(lines[:2]), json.dumps({"attestations": listed[:1]})):
+        assert "FAIL" in judged(text)
+
+
+@pytest.mark.parametrize(
+    ("sources", "outcome"),
+    [
+        ([("git+https://forge.example/Owner/chain.git@refs/tags/v1", COMMIT), TOOL], "PASS"),
+        ([("ssh://git@forge.example/owner/chain", COMMIT)], "PASS"),
+        ([TOOL, (OURS, "f" * 40)], "FAIL"),
+        ([(TOOL[0], COMMIT)], "INCONCLUSIVE"),
+        ([(f"{OURS}-tools", COMMIT)], "INCONCLUSIVE"),
+        ([("https://other.example/owner/chain", COMMIT)], "INCONCLUSIVE"),
+        ([(OURS, COMMIT), (OURS, "f" * 40)], "INCONCLUSIVE"),
+    ],
+)
+def test_a_commit_is_that_of_our_repository(
+    file: Path, tmp_path: Path, sources: list[tuple[str, str]], outcome: str
+) -> None:
+    key = new_key()
+    given = [{"uri": uri, "digest": {"gitCommit": commit}} for uri, commit in sources]
+    data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": given}})
+    found = examination(file, Policy(key=pem(key)), "", OURS.removeprefix("https://"))
+    path = write(tmp_path, "p.jsonl", data)
+    write(tmp_path, "p.jsonl.sig", key.sign(data, CURVE))
+    assert {row.outcome.value for row in found.provenance(path)} == {"PASS"}
+    assert found.commit(COMMIT).outcome.value == outcome
+
+
 @pytest.mark.parametrize("document", [{"bomFormat": "SPDX"}, sbom("1.1"), sbom("9.9")])
 def test_another_kind_of_sbom_is_named(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path, document: dict[str, Any]
@@ -90,34 +189,41 @@ def test_a_key_learns_the_commit_from_a_signed_provenance(
     sources = [{"uri": "git+https://x.example", "digest": {"gitCommit": COMMIT}}]
     data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": sources}})
     path = write(tmp_path, "node.intoto.jsonl", data)
-    material = Material(signature=key.sign(DATA, SHA256))
+    material = Material(signature=key.sign(DATA, CURVE))
     policy = Policy(key=pem(key))
 
     def judged() -> str:
         return rows(file, policy, material, provenance=path, commit=commit)[-1].outcome.value
 
     assert judged() == "INCONCLUSIVE"
-    write(tmp_path, "node.intoto.jsonl.sig", key.sign(data, SHA256))
+    write(tmp_path, "node.intoto.jsonl.sig", key.sign(data, CURVE))
     assert judged() == ("PASS" if commit == COMMIT else "FAIL")
 
 
-def hashes(hex_digest: str) -> list[dict[str, str]]:
-    return [{"alg": "SHA-256", "content": hex_digest}]
+def hashes(hex_digest: str, kind: str = "SHA-256") -> list[dict[str, str]]:
+    return [{"alg": kind, "content": hex_digest}]
+
+
+SHA256 = hashes(HEX)
 
 
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        *((sbom(f"1.{n}", version="1"), ["PASS", "PASS", "PASS"]) for n in range(2, 8)),
-        (sbom(hashes=hashes(HEX)), ["PASS", "PASS", "PASS"]),
-        (sbom(hashes=hashes(OTHER)), ["PASS", "PASS", "FAIL"]),
-        (sbom(name="rpp-wallet"), ["PASS", "PASS", "FAIL"]),
-        (sbom(name="rpp"), ["PASS", "PASS", "PASS"]),
-        (sbom(type="holiday"), ["FAIL", "PASS", "PASS"]),
-        (sbom() | {"more": 1}, ["FAIL", "PASS", "PASS"]),
+        *((sbom(f"1.{n}", version="1", hashes=SHA256), ["PASS"] * 3) for n in range(2, 8)),
+        (sbom(type="holiday", hashes=SHA256), ["FAIL", "PASS", "PASS"]),
+        (sbom(hashes=SHA256) | {"more": 1}, ["FAIL", "PASS", "PASS"]),
+        *((sbom(**each), ["PASS", "PASS", outcome]) for outcome, each in [
+            ("INCONCLUSIVE", {}), ("INCONCLUSIVE", {"name": "rpp"}), ("FAIL", {"name": "rpp-wallet"}),
+            ("FAIL", {"hashes": hashes(OTHER)}), ("FAIL", {"hashes": hashes(OTHER * 2, "SHA-512")}),
+            ("FAIL", {"hashes": hashes(OTHER[:40], "SHA-1")}), ("FAIL", {"hashes": SHA256 + hashes(OTHER[:32], "MD5")}),
+            ("PASS", {"hashes": hashes(hashlib.sha512(DATA).hexdigest(), "SHA-512")}),
+            ("INCONCLUSIVE", {"hashes": hashes(hashlib.sha1(DATA).hexdigest(), "SHA-1")}),
+            ("INCONCLUSIVE", {"hashes": hashes(HEX, "BLAKE3")}),
+        ]),
         ({**sbom(), "metadata": {}}, ["PASS", "PASS", "INCONCLUSIVE"]),
     ],
-)
+)  # fmt: skip
 def test_an_sbom_is_valid_signed_and_about_the_artifact(
     authority: Authority,
     file: Path,
@@ -135,6 +241,26 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
     assert [row.outcome.value for row in found[1:]] == expected
     schema, _, about = expected
     assert [row.outcome.value for row in unsigned[1:]] == [schema, "INCONCLUSIVE", about]
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome"),
+    [
+        ("1.4.0", "PASS"),
+        ("v1.4.0+linux", "PASS"),
+        ("", "PASS"),
+        ("0.9.0", "FAIL"),
+        ("1.4.0-rc.1", "FAIL"),
+    ],
+)
+def test_an_sbom_is_of_the_release(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, version: str, outcome: str
+) -> None:
+    data = json.dumps(sbom(version=version, hashes=SHA256)).encode()
+    path = write(tmp_path, "sbom.json", data, authority.sign(data))
+    row = examination(file, policy, "v1.4.0").sbom(path)[-1]
+    assert (row.what, row.outcome.value) == ("is about", outcome)
+    assert outcome == "PASS" or (row.expected, row.observed) == ("v1.4.0", f"rpp-node {version}")
 
 
 def test_an_sbom_with_a_broken_link_is_not_valid() -> None:
@@ -167,6 +293,37 @@ def test_a_line_is_about_the_last_name_of_its_path() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "digests"),
+    [
+        (f"SHA256 (dist/f) = {A}\n", {f"sha256:{A}"}),
+        (f"SHA2-256(f)= {A}", {f"sha256:{A}"}),
+        (f"\ufeff# by release.sh\r\n{A}  f\r\n", {f"sha256:{A}"}),
+        (f"{A}  f\n{A}{A}  f\nSHA1 (f) = {A[:40]}", {f"sha256:{A}", f"sha512:{A}{A}", f"sha1:{A[:40]}"}),
+        (f"{A}  f\u2028{B}  g\x0c\x85", None),
+    ],
+)  # fmt: skip
+def test_checksum_files_are_read_as_tools_write_them(text: str, digests: set[str] | None) -> None:
+    found = parse_checksums(text.encode(), "SUMS")
+    assert found == {"f": digests} if digests else len(found) == 1 and "f" not in found
+
+
+LONG, SHORT = hashlib.sha512(DATA).hexdigest(), hashlib.sha1(DATA).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "digests"),
+    [("PASS", [HEX]), ("PASS", [HEX, LONG]), ("PASS", [LONG]), ("INCONCLUSIVE", [SHORT]), ("FAIL", [OTHER]),
+     ("INCONCLUSIVE", [HEX, OTHER]), ("INCONCLUSIVE", [HEX, OTHER * 2]), ("FAIL", [OTHER[:40]])],
+)  # fmt: skip
+def test_every_digest_of_a_line_must_hold(
+    file: Path, policy: Policy, outcome: str, digests: list[str]
+) -> None:
+    text = "".join(f"{each}  {file.name}\n" for each in digests)
+    row = examination(file, policy).listed(parse_checksums(text.encode(), "SUMS"), "SUMS")
+    assert row.outcome.value == outcome
+
+
+@pytest.mark.parametrize(
     ("data", "problem"),
     [
         (b"", "expected lines of sha256sum, got an empty file"),
@@ -175,6 +332,8 @@ def test_a_line_is_about_the_last_name_of_its_path() -> None:
                   " position 0: invalid start byte"),
         (f"{A}  a\nno digest\n".encode(),
          "line 2: expected DIGEST  PATH of sha256sum, got 'no digest'"),
+        (f"BLAKE2s (a) = {A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got {f'BLAKE2s (a) = {A}'[:80]!r}"),
+        (f"SHA512 (a) = {A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got {f'SHA512 (a) = {A}'[:80]!r}"),
         (f"{A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got '{A}'"),
         (f"\\{A}  a\\nb".encode(),
          f"line 1: expected DIGEST  PATH of sha256sum, got {(chr(92) + A + '  a' + chr(92) + 'nb')[:80]!r}"),
@@ -191,4 +350,4 @@ def test_no_content_escapes(data: bytes) -> None:
         found = parse_checksums(data, "SUMS")
     except ParameterError:
         return
-    assert all(len(text) == 71 for digests in found.values() for text in digests)
+    assert all(named(*text.split(":")) == text for digests in found.values() for text in digests)

@@ -13,6 +13,7 @@ from runbook_lib.errors import SourceError, SourceRefused
 from runbook_lib.evidence.incidents import Issues
 from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
@@ -116,6 +117,35 @@ def test_a_refusal_says_what_it_means(
     answer = httpx.Response(status, json=body, headers=headers)
     with saying(SourceError, f"forge: issue 7: expected status 200, {problem}"):
         GitHub(world.scope(lambda _: answer), SETTINGS).issue(7)
+
+
+LOCKED = "Unable to create comment because issue is locked."
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "asked", "problem"),
+    [
+        (["You have exceeded a secondary rate limit."], None, 2, ""),
+        (["A secondary rate limit."] * 2, SourceError, 2, "the rate limit is used up; ask again later"),
+        ([LOCKED], SourceRefused, 1, f"{LOCKED}; unlock it there, or name another issue"),
+    ],
+)  # fmt: skip
+def test_a_secondary_limit_is_waited_for_once_and_a_locked_issue_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, said: Any, kind: Any, asked: int, problem: str
+) -> None:
+    answers = iter([httpx.Response(403, json={"message": each}) for each in said])
+    slept: list[float] = []
+    monkeypatch.setattr(Scope, "sleep", lambda _, seconds: slept.append(seconds))
+    written = httpx.Response(201, json=comment(7))
+    forge = GitHub(world.scope(lambda _: next(answers, written)), SETTINGS)
+    if kind is None:
+        assert forge.create_comment(3, "hello").number == 7
+    else:
+        with pytest.raises(kind) as caught:
+            forge.create_comment(3, "hello")
+        assert type(caught.value) is kind
+        assert caught.value.problem == f"expected it written, got 403: {problem}"
+    assert (len(world.asked), slept) == (asked, [60.0] * (asked - 1))
 
 
 def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None:

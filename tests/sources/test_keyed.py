@@ -1,4 +1,4 @@
-"""Signatures by public keys: detached ones are proof, bundles only where no log is trusted."""
+"""Signatures by public keys: detached, in bundles and over envelopes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ from runbook_lib.errors import ParameterError
 from runbook_lib.sources.signatures import Material, Policy
 from runbook_rehearsal.signing import SHA256, b64, new_key, pem
 
-from .verifying import DATA, HEX, ROOT, Authority, envelope, one, statement
+from .verifying import DATA, HEX, IN_TOTO, OTHER, ROOT, Authority, envelope, one, pae, statement
 
 NO_LOGS = json.dumps({"mediaType": ROOT}).encode()
-NO_LOG_ENTRY = "the signature is the key's, but a log entry of a public key cannot be verified"
 
 
-def test_the_log_entry_of_a_key_and_its_envelope_are_no_proof(
-    authority: Authority, file: Path
-) -> None:
+def dsse(key: Any, payload: bytes, kind: str = IN_TOTO) -> dict[str, Any]:
+    return envelope(payload, key.sign(pae(payload, kind), SHA256), kind)
+
+
+def test_a_keys_bundle_proves_what_its_signature_does(authority: Authority, file: Path) -> None:
+    """A log that has an entry of it too changes nothing."""
     key = new_key()
     with_entry, without = authority.sign_with(key, DATA), authority.sign_with(key, DATA)
     del without["verificationMaterial"]["tlogEntries"]
-
-    for root, signed in ((authority.root, with_entry), (authority.root, without),
-                         (NO_LOGS, with_entry), (b"", without), (b"", with_entry)):  # fmt: skip
-        outcome, observed = one(file, Policy(key=pem(key), root=root), signed)
-        assert (outcome, observed.partition(";")[0]) == ("INCONCLUSIVE", NO_LOG_ENTRY)
-    # A root that names no log, and a bundle without an entry: there is none that could be missing.
-    policy = Policy(key=pem(key), root=NO_LOGS)
-    without["verificationMaterial"]["tlogEntries"] = []
-    assert one(file, policy, without) == ("PASS", policy.signer)
+    for root in (authority.root, NO_LOGS, b""):
+        policy = Policy(key=pem(key), root=root)
+        assert {one(file, policy, each) for each in (with_entry, without)} == {
+            ("PASS", policy.signer)
+        }
     del without["messageSignature"]
-    assert one(file, policy, without | envelope(statement(HEX), b"x")) == (
-        "INCONCLUSIVE",
-        "an envelope signed by a public key cannot be verified; sign the file itself",
-    )
+    no, other = "the signature is not this key's over this content", dsse(key, statement(OTHER))
+    for made, outcome, observed in [
+        (dsse(key, statement(HEX)), "PASS", policy.signer),
+        (dsse(new_key(), statement(HEX)), "FAIL", no),
+        (envelope(statement(HEX), b"x"), "FAIL", no),
+        (other, "FAIL", f"a statement about sha256:{OTHER}, not this artifact"),
+        (dsse(key, statement(HEX), "text/plain"), "FAIL", f"envelope of 'text/plain', expected {IN_TOTO}"),
+    ]:  # fmt: skip
+        assert one(file, policy, without | made) == (outcome, observed)
+        assert one(file, policy, made["dsseEnvelope"]) == (outcome, observed)
 
 
 @pytest.mark.parametrize("root", [NO_LOGS, b""])
