@@ -33,7 +33,7 @@ LAYERS = (
     ("evidence.verify",),
     ("evidence.order",),
     ("evidence.comment", "evidence.incidents", "evidence.status"),
-    ("evidence.admission",),
+    ("evidence.admission", "evidence.incident_issues"),
     ("session",),
     ("opening", "recording"),
     ("evidence",),

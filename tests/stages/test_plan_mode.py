@@ -36,7 +36,7 @@ ACTS = frozenset({
     "provision", "deprovision", "notify", "announce_halt", "stop", "keep_data", "restore_snapshot",
     "replay_proofs", "start",
 })  # fmt: skip
-LOCAL = ("CLOCK", "READ ", "LIST ", "DIGEST ", "MEMBER ", "DERIVE ")
+LOCAL = ("CLOCK", "READ ", "LOG ", "LIST ", "DIGEST ", "MEMBER ", "DERIVE ")
 
 
 @pytest.fixture(scope="module")
