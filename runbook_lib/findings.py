@@ -16,12 +16,20 @@ Observed = Value | SourceError
 
 
 @contextmanager
-def unread(tell: Callable[[SourceError], object]) -> Iterator[None]:
+def unread(tell: Callable[[Any], object], problem: type[Exception] = SourceError) -> Iterator[None]:
     """What cannot be read in here goes to ``tell``, and the check goes on behind it."""
     try:
         yield
-    except SourceError as error:
+    except problem as error:
         tell(error)
+
+
+def read_or(instead: T, read: Callable[[], T], problem: type[Exception] = SourceError) -> T:
+    """What ``read`` gives, else ``instead``: only where a finding follows from that one, too."""
+    try:
+        return read()
+    except problem:
+        return instead
 
 
 @dataclass
@@ -83,6 +91,11 @@ class Findings:
                 self.judge(name if whose else answer.source, what, expected, answer)
             else:
                 yield name, answer
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found that is not PASS; of no finding, too."""
+        return all(row.outcome is Outcome.PASS for row in self.findings)
 
     @contextmanager
     def apart(self) -> Iterator[list[Row]]:
