@@ -77,6 +77,13 @@ class Findings:
         with unread(lambda error: self.judge(subject or error.source, what, expected, error)):
             yield
 
+    def answer(self, subject: str, what: str, expected: Value, answer: T | SourceError) -> T | None:
+        """An answer; None for an error, which is a finding."""
+        if not isinstance(answer, SourceError):
+            return answer
+        self.judge(subject, what, expected, answer)
+        return None
+
     def answers(
         self,
         what: str,
@@ -87,10 +94,20 @@ class Findings:
     ) -> Iterator[tuple[str, T]]:
         """(Name, answer) of those that answered; each that did not is a finding, by name or source."""
         for name, answer in asked.items():
-            if isinstance(answer, SourceError):
-                self.judge(name if whose else answer.source, what, expected, answer)
-            else:
+            if not isinstance(answer, SourceError):
                 yield name, answer
+            else:
+                self.judge(name if whose else answer.source, what, expected, answer)
+
+    @contextmanager
+    def clean(
+        self, subject: str, what: str, expected: Value, observed: Value = ""
+    ) -> Iterator[None]:
+        """Where nothing is found in here, that is a finding, which holds."""
+        start = len(self.findings)
+        yield
+        if len(self.findings) == start:
+            self.judge(subject, what, expected, observed or expected, ok=True)
 
     @property
     def holds(self) -> bool:

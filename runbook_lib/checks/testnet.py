@@ -71,7 +71,7 @@ def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) 
                 expected, got = "one that the deploy verified", "none in its journal"
                 context.unknown(name, "binary", expected, got)
                 continue
-            for _, build in context.answers("binary", state.binary, {name: builds[name]}):
+            if build := context.answer(name, "binary", state.binary, builds[name]):
                 context.judge(name, "binary", state.binary, build.digest, waivable=False)
                 events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
                 # A digest cannot be seen in the past: only a process that never restarted kept its own.
