@@ -20,6 +20,7 @@ from .errors import LockHeld, SourceError, Stopped
 from .evidence import order
 from .evidence.record import Entry, Record
 from .evidence.store import Store
+from .findings import Findings
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
 from .site import POLICY, Site
@@ -40,7 +41,7 @@ AT_ONCE = 16
 
 
 @dataclass
-class Context:
+class Context(Findings):
     """``journal`` holds the record's entries this try may rely on; ``record`` is where it writes.
 
     ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
@@ -168,14 +169,14 @@ class Context:
 
     def conclude(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[Row] | None = None,
         *,
-        passed: str,
-        empty: str,
+        passed: str = "",
+        empty: str = "",
         data: Mapping[str, Any] | None = None,
     ) -> CheckResult:
-        """The result over ``rows``: the worst of them; of none, INCONCLUSIVE with ``empty``."""
-        started = self.scope.now()
+        """The result over the findings, or ``rows``: the worst; of none INCONCLUSIVE: ``empty``."""
+        started, rows = self.scope.now(), self.findings if rows is None else rows
         return CheckResult(
             item=self.item,
             outcome=worst(row.outcome for row in rows),

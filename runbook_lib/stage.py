@@ -261,7 +261,7 @@ def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult |
 
 def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult | None:
     """The change's result; None when a guard no longer held and it was not reached."""
-    session, rows = tries.session, list[Row]()
+    session, rows = tries.session, context.findings
     owner = f"{session.operator} ({session.attempt.name})"
     context = replace(context, undone=lambda: _undone(session, context))
     try:

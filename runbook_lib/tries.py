@@ -314,7 +314,8 @@ class Guard:
         # Each round of one try has a place of its own on the tape.
         under = f"{change}/{item}" + (f"#{self._rounds}" if self._rounds > 1 else "")
         scope = session.scope(under, number)
-        self.tries.again(replace(self.context, item=item, scope=scope), check, under)
+        mine = replace(self.context, item=item, scope=scope, findings=[])
+        self.tries.again(mine, check, under)
         self._judged[item] = now
         found = self._found(item)
         if found.outcome is Outcome.PASS:

@@ -18,7 +18,7 @@ LAYERS = (
     ("errors", "outcomes", "verdicts", "canonical", "files"),
     ("package", "signatures"),
     ("playbook", "wording"),
-    ("display", "strict"),
+    ("display", "strict", "findings"),
     ("signers",),
     ("params",),
     ("reach",),

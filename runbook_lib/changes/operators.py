@@ -13,7 +13,7 @@ nothing. What we can read of the node ourselves must agree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -191,20 +191,20 @@ class Look:
 
     def _advert(self, node: NodePlan) -> Row:
         wanted, before = node.after.gates, node.before.gates
-        expected = f"{_on(wanted)}, by {VIEWERS} of ours"
+        expected = f"{gates_on(wanted)}, by {VIEWERS} of ours"
         said = self._seen[node.node]
         for viewer, gates in said.items():
             if gates not in (wanted, before):
-                got = f"{_on(gates)} (by {viewer})"
+                got = f"{gates_on(gates)} (by {viewer})"
                 return check_row(node.node, ADVERTISED, expected, got, ok=False)
         agree = [viewer for viewer, gates in said.items() if gates == wanted]
         if len(agree) >= VIEWERS and len(agree) == len(said):
-            got = f"{_on(wanted)}, by {', '.join(agree)}"
+            got = f"{gates_on(wanted)}, by {', '.join(agree)}"
             return check_row(node.node, ADVERTISED, expected, got, ok=True)
         if len(said) < VIEWERS:
             got = f"seen by {', '.join(said) or 'none'} of our nodes"
             return self._waiting(node, ADVERTISED, expected, got)
-        return self._waiting(node, ADVERTISED, expected, _on(before))
+        return self._waiting(node, ADVERTISED, expected, gates_on(before))
 
     def _report(self, node: NodePlan, advertised: bool) -> tuple[list[Row], NodeReport | None]:
         context, plan = self.context, self.context.plan
@@ -297,7 +297,7 @@ def _against(node: NodePlan, received: Received, forged: Sequence[str]) -> Itera
         yield check_row(node.node, REPORT, "channel, gates, binary, config as planned", got, True)
 
 
-def _on(gates: dict[str, bool]) -> str:
+def gates_on(gates: Mapping[str, bool]) -> str:
     return ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
 
 

@@ -18,7 +18,7 @@ from ..errors import SourceError
 from ..metrics import catalogue
 from ..metrics.baseline import SETTLE
 from ..metrics.frames import STEP, fetch
-from ..outcomes import Row, check_row, unknown_row
+from ..outcomes import Outcome
 from .baselines import read_catalogue
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def gated(plan: Plan, item: str, gate: str) -> tuple[list[str], list[str], list[
     return [name for name in mine if name not in off], on, off
 
 
-def effect_rows(
+def judge_effect(
     context: Context, gate: str, on: Sequence[str], off: Sequence[str], spans: Sequence[Span]
-) -> list[Row]:
+) -> None:
     """In each span: traffic on every node of ``on``, none on any of ``off``, which told of itself.
 
     Raises SourceError.
@@ -122,47 +122,48 @@ def effect_rows(
     seen = traffic(context, counters(context, topic), label, start, end)
     told = traffic(context, [BLOCKS], label, start, end)
     allowed = context.params.max_missing
-    rows = [
-        _on(node, gate, span, counted(seen, node, span, allowed)) for span in spans for node in on
-    ]
+    for span in spans:
+        for node in on:
+            _on(context, node, gate, span, counted(seen, node, span, allowed))
     for span in spans:
         for node in off:
             amount, blocks = (counted(rates, node, span, allowed) for rates in (seen, told))
-            rows.append(_off(node, gate, span, amount, blocks))
+            _off(context, node, gate, span, amount, blocks)
     if not off:
         text = "none: every node has the gate on"
-        rows.append(check_row(gate, "negative control", "a node with the gate off", text, ok=True))
-    return rows
+        context.judge(gate, "negative control", "a node with the gate off", text, ok=True)
 
 
-def _on(node: str, gate: str, span: Span, seen: Counted) -> Row:
-    what, expected = f"{OBSERVABLE[gate]}, {span.name}", "above 0"
-    if seen.amount > 0 and seen.covered:
-        return check_row(node, what, expected, seen.amount, ok=True)
-    got = "0" if seen.there else "no series"
-    missing = seen.there and not seen.covered
-    got = "too many points missing" if missing else f"{got}: {gate} is on without effect"
-    return unknown_row(node, what, expected, got)
+def _on(context: Context, node: str, gate: str, span: Span, seen: Counted) -> None:
+    proof = seen.amount > 0 and seen.covered
+    got = f"{'0' if seen.there else 'no series'}: {gate} is on without effect"
+    got = "too many points missing" if seen.there and not seen.covered else got
+    what, outcome = f"{OBSERVABLE[gate]}, {span.name}", proof or Outcome.INCONCLUSIVE
+    context.judge(node, what, "above 0", seen.amount if proof else got, outcome)
 
 
-def _off(node: str, gate: str, span: Span, seen: Counted, told: Counted) -> Row:
-    what, expected = f"{OBSERVABLE[gate]} with the gate off, {span.name}", "none"
-    if seen.amount > 0:
-        return check_row(node, what, expected, seen.amount, ok=False)
-    if not told.covered:
-        return unknown_row(node, what, expected, "its telemetry has holes: nothing is known")
-    return check_row(node, what, expected, "none")
+def _off(context: Context, node: str, gate: str, span: Span, seen: Counted, told: Counted) -> None:
+    with context.finding(
+        node, f"{OBSERVABLE[gate]} with the gate off, {span.name}", "none"
+    ) as judge:
+        if seen.amount > 0:
+            judge(seen.amount, ok=False)
+        elif told.covered:
+            judge("none")
+        else:
+            judge("its telemetry has holes: nothing is known", Outcome.INCONCLUSIVE)
 
 
-def proven(context: Context, item: str, gate: str, effect: datetime) -> list[Row]:
-    """Rows of a gate's effect in the minutes after a change took effect; not yet due before that."""
+def judge_proof(context: Context, item: str, gate: str, effect: datetime) -> None:
+    """A gate's effect in the minutes after a change took effect; not yet due before that."""
     span = Span("after the change", effect, effect + 2 * SETTLE)
     if context.now < span.end:
-        text = "too early to be seen"
-        return [unknown_row(gate, "effect", "traffic", text, return_at=span.end)]
+        context.unknown(gate, "effect", "traffic", "too early to be seen", span.end)
+        return
     assert context.plan is not None
     mine, _, off = gated(context.plan, item, gate)
     if not mine:  # a bundle whose profile has it off: that nothing happens is no proof
-        got = "none by the plan"
-        return [unknown_row(gate, "effect", "a node that the change turns it on for", got)]
-    return effect_rows(context, gate, mine, off, [span])
+        expected = "a node that the change turns it on for"
+        context.unknown(gate, "effect", expected, "none by the plan")
+        return
+    judge_effect(context, gate, mine, off, [span])

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..canonical import canonical
+from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry, parse
@@ -15,7 +16,7 @@ from ..metrics import baseline as capturing
 from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from ..metrics.frames import Stretch
-from ..outcomes import Outcome, Row, check_row, worst
+from ..outcomes import Outcome, Row
 from ..sources.matrix import Matrix
 from ..strict import project_path
 from .rollouts import captured as kept_by
@@ -23,12 +24,13 @@ from .rollouts import captured as kept_by
 CATALOGUE = "params/metrics.yaml"
 FILE = "metrics/baseline.parquet"
 ALERTS = 'ALERTS{alertstate="firing"}'
+BEFORE = "before the first change"
 
 
 def pin(
     context: Context,
     captured: Sequence[Captured],
-    rows: Sequence[Row],
+    rows: list[Row],
     start: datetime,
     end: datetime,
 ) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def pin(
         if one.metric.topic == LOAD:
             about["load"] = capturing.mean(one, context.params.max_missing)
     capturing.write(captured, path, about)
-    if worst(row.outcome for row in rows) is Outcome.PASS:
+    if all_pass(rows):
         context.store.pin(context.cluster_name, digest, path)
     return {**about, "metrics": {one.metric.name: one.query for one in captured}}
 
@@ -77,7 +79,7 @@ def read_catalogue(context: Context) -> Catalogue:
 # captured node by node too, so that canaries have a past of their own. Design: section 10.
 
 
-def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
+def pin_before(context: Context) -> dict[str, Any]:
     """Capture the hours before now and pin them: rows, and what the result's data must say.
 
     A metric that is not critical may have no series yet, as rewards have none while their gate is
@@ -104,18 +106,14 @@ def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
         if one.metric.name in must:
             rows += capturing.judge(one, context.params.max_missing)
     everything = [*found, *captured_load(context, catalogue, start, end)]
-    return _brief(rows), pin(context, everything, rows, start, end)
+    context.findings += [row for row in rows if row.outcome is not Outcome.PASS]
+    if all_pass(rows):  # the frames are kept, point by point
+        text = f"{len(rows)} series covered and healthy"
+        context.judge("baseline", BEFORE, text, text)
+    return pin(context, everything, rows, start, end)
 
 
-def _brief(rows: list[Row]) -> list[Row]:
-    """One row where every series holds: the frames are kept, point by point."""
-    if worst(row.outcome for row in rows) is not Outcome.PASS:
-        return [row for row in rows if row.outcome is not Outcome.PASS] or rows
-    text = f"{len(rows)} series covered and healthy"
-    return [check_row("baseline", "before the first change", text, text, ok=True)]
-
-
-def _begun_before(context: Context) -> tuple[list[Row], dict[str, Any]] | None:
+def _begun_before(context: Context) -> dict[str, Any] | None:
     """What the first attempt pinned that took a step of this change here. Raises SourceError."""
     scope, folder = context.scope, context.store.root / context.params.release / context.stage
     own = int(context.folder.name)
@@ -125,10 +123,9 @@ def _begun_before(context: Context) -> tuple[list[Row], dict[str, Any]] | None:
         stepped = any(e.kind == "step" and e.body["item"] == context.item for e in entries)
         same = (opened["source"], opened["cluster"]) == (context.source, context.cluster_name)
         if kept and "digest" in kept and stepped and same:
-            pinned = {key: kept[key] for key in (*About.model_fields, "metrics") if key in kept}
             text = f"pinned by attempt {int(number)}"
-            what = "before the first change"
-            return [check_row("baseline", what, "pinned", text, ok=True)], pinned
+            context.judge("baseline", BEFORE, "pinned", text, ok=True)
+            return {key: kept[key] for key in (*About.model_fields, "metrics") if key in kept}
     return None
 
 

@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import product
+from functools import partial
+from itertools import product, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from .. import playbook
 from ..canonical import digest_bytes
-from ..changes.apply import all_pass
 from ..changes.power import powers
 from ..changes.state import differences, journals, states
 from ..changes.targets import artifact, keep
@@ -25,15 +25,16 @@ from ..errors import RecordDamaged, SourceError
 from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..files import keep_file
+from ..findings import read_or, unread
 from ..metrics.catalogue import Catalogue, parse_catalogue, selected
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..outcomes import CheckResult, Outcome, Value
 from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
 from ..sources import alertmanager
 from ..sources.prometheus import Rule
 from ..strict import project_path
 from ..wording import count, utc
 from . import gossip, preflight, quiet
-from .activation_proof import proven
+from .activation_proof import judge_proof
 from .baselines import pin_before
 from .observe import VOTES_OF_MEDIAN, balances, observe
 from .observe import canary_comparison as comparison
@@ -57,51 +58,38 @@ def epochs_clean(context: Context) -> CheckResult:
     """
     before = context.earlier_stage
     anchor = effect(entries_of(context.scope, context.store, before, "state"), GATE)
-    rows = _judged(context, anchor)
+    with context.apart() as seen:
+        begun, why = _undisturbed(context.on(STAGE), anchor)
+    _count(context, context.on(STAGE), anchor, begun, why)
+    context.findings += seen
     return context.conclude(
-        rows,
-        passed=f"{rows[0].observed} without an intervention",
-        empty="nothing to judge",
+        passed=f"{context.findings[0].observed} without an intervention",
         data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
 
-def _judged(context: Context, anchor: datetime) -> list[Row]:
-    """The count first, then what was looked at."""
-    testnet, now = context.on(STAGE), context.at
+def _undisturbed(testnet: Context, anchor: datetime) -> tuple[datetime, str]:
+    """Since when nothing has disturbed testnet, and what did last; a break that is over is listed."""
+    now, breaks = testnet.at, list[tuple[Break, str]]()
     over = quiet.window(testnet, anchor, now)
-    rows = _gates(testnet)
-    found: list[Seen] = []
-    if now - anchor > LASTS:
-        looks = (quiet.coverage, quiet.silences, quiet.halts, _reversals, _restarts)
-        found = quiet.look(over, *looks, _incidents)
-    for seen in found:
-        rows += _rows(seen, now)
-    breaks = [(seen, each) for seen in found for each in seen.breaks]
-    last = max(breaks, key=lambda pair: pair[1].end, default=None)
-    begun = max(anchor, last[1].end) if last else anchor
-    why = f", after {last[0].subject}: {quiet.told(last[1])}" if last else ""
-    return [_count(context, testnet, anchor, begun, why), *rows]
+    _gates(testnet)
+    looks = (quiet.coverage, quiet.silences, quiet.halts, _reversals, _restarts, _incidents)
+    for seen in quiet.look(over, *looks) if now - anchor > LASTS else ():
+        for row, each in zip_longest(seen.rows(), seen.breaks):
+            ended = each and (each.ended or each.end < now - LASTS)
+            said = f"{row.observed}; the count began again"
+            update = {"outcome": Outcome.PASS, "observed": said} if ended else {}
+            testnet.findings.append(row.model_copy(update=update))
+        breaks += [(each, f", after {seen.subject}: {quiet.told(each)}") for each in seen.breaks]
+    last, why = max(breaks, key=lambda pair: pair[0].end, default=(None, ""))
+    return max(anchor, last.end) if last else anchor, why
 
 
-def _rows(seen: Seen, now: datetime) -> list[Row]:
-    """A break that is over is listed: the count began again behind it."""
-    if not seen.known or not seen.breaks:
-        return seen.rows()
-    rows = []
-    for each, row in zip(seen.breaks, seen.rows(), strict=True):
-        over = each.ended or each.end < now - LASTS
-        said = f"{row.observed}; the count began again"
-        update = {"outcome": Outcome.PASS, "observed": said} if over else {}
-        rows.append(row.model_copy(update=update))
-    return rows
-
-
-def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> Row:
+def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> None:
     """Whether enough whole epochs are clean, or when they will be."""
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
     what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
-    try:
+    with context.reading(what, expected):
         clean, due = whole_epochs(
             testnet,
             anchor,
@@ -110,23 +98,19 @@ def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime
             begun=begun,
             length=length,
         )
-    except SourceError as error:
-        return testnet.unreadable(what, expected, error)
-    got = f"{count(len(clean), 'whole epoch')} since {utc(begun)}{why}"
-    outcome = Outcome.INCONCLUSIVE if due else Outcome.PASS
-    return check_row(testnet.cluster_name, what, expected, got, outcome, return_at=due)
+        got = f"{count(len(clean), 'whole epoch')} since {utc(begun)}{why}"
+        outcome = Outcome.INCONCLUSIVE if due else Outcome.PASS
+        context.judge(testnet.cluster_name, what, expected, got, outcome, return_at=due)
 
 
-def _gates(testnet: Context) -> list[Row]:
+def _gates(testnet: Context) -> None:
     """The gate is on now, on every node."""
-    rows = []
-    for name, answer in testnet.fleet.rollout().items():
-        if isinstance(answer, SourceError):
-            rows.append(unknown_row(name, KEY, True, answer.problem))
-        elif not answer.feature_gates.get(KEY, False):
-            rows.append(check_row(name, KEY, True, False, ok=False))
-    nodes = len(testnet.cluster.nodes)
-    return rows or [check_row(testnet.cluster_name, KEY, "on", f"on, {nodes} nodes", ok=True)]
+    for name, answer in testnet.answers(KEY, True, testnet.fleet.rollout()):
+        if not answer.feature_gates.get(KEY, False):
+            testnet.judge(name, KEY, True, False)
+    if testnet.holds:
+        nodes = len(testnet.cluster.nodes)
+        testnet.judge(testnet.cluster_name, KEY, "on", f"on, {nodes} nodes", ok=True)
 
 
 def _reversals(over: quiet.Window) -> Iterator[Seen]:
@@ -181,10 +165,8 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     for name in context.scope.listing(folder):
         if not name.endswith(SUFFIX):
             continue
-        try:
+        with unread(partial(_damaged, f"{FOLDER}/{name}"), RecordDamaged):
             incident = parse_incident(context.scope.read(folder / name), name)
-        except RecordDamaged as error:
-            raise SourceError(f"{FOLDER}/{name}", str(error).partition(": ")[2]) from error
         opened, closed = incident.when("opened"), incident.when("closed")
         assert opened is not None
         ended = closed or over.end
@@ -192,6 +174,10 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
             text = incident.id + ("" if closed else " is open")
             breaks.append(Break(opened, ended, text, proven=True, ended=closed is not None))
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
+
+
+def _damaged(source: str, error: RecordDamaged) -> NoReturn:
+    raise SourceError(source, str(error).partition(": ")[2]) from error
 
 
 @judges("canary.ready.candidate-installed")
@@ -202,37 +188,26 @@ def candidate_installed(context: Context) -> CheckResult:
     """
     wanted = artifact(context).binary
     canaries = [node.name for node in context.cluster.nodes if node.canary]
-    rows = [
-        row for name in canaries for row in (_build(context, name, wanted), _dry(context, name))
-    ]
+    for name in canaries:
+        with context.reading("binary", wanted, name):
+            build = context.commands.version(name)
+            context.judge(name, "binary", wanted, build.digest, waivable=False)
+        _dry(context, name)
     return context.conclude(
-        rows,
         passed=f"{len(canaries)} canaries run {wanted} on valid configurations",
         empty=f"no node of {context.cluster_name} is a canary; mark them `canary: true` in the site",
         data={"canaries": canaries, "digest": wanted},
     )
 
 
-def _build(context: Context, name: str, wanted: str) -> Row:
-    try:
-        build = context.commands.version(name)
-    except SourceError as error:
-        return unknown_row(name, "binary", wanted, error.problem)
-    same = build.digest == wanted
-    return check_row(name, "binary", wanted, build.digest, ok=same, waivable=False)
-
-
-def _dry(context: Context, name: str) -> Row:
+def _dry(context: Context, name: str) -> None:
     """The chain's verdict on what lies on the node's disk: what its next start would read."""
-    what, valid = "dry run of its configuration", "valid"
-    try:
+    with context.finding(name, "dry run of its configuration", "valid") as judge:
         config = context.commands.read_config(name)
         raw = config.raw if config.secret else None
         file = keep(context, f"candidate-{name}", "candidates", config.text, raw)
         verdict = context.commands.dry_run(file)
-    except SourceError as error:
-        return unknown_row(name, what, valid, error.problem)
-    return check_row(name, what, valid, valid if verdict.ok else verdict.text[:300], ok=verdict.ok)
+        judge("valid" if verdict.ok else verdict.text[:300], verdict.ok)
 
 
 __all__ = ["comparison", "observe", "plan"]
@@ -240,47 +215,34 @@ __all__ = ["comparison", "observe", "plan"]
 CLIENTS = "canary.activate.witness-clients"
 
 
-def _before_rewards(context: Context) -> tuple[list[Row], Mapping[str, Any]]:
-    rows, pinned = pin_before(context)
-    more, recorded = balances(context)
-    return [*rows, *more], {**pinned, **recorded}
+def _clients_on(context: Context) -> None:
+    others_unchanged(context)
+    if context.holds:
+        at = effect(context.so_far, CLIENTS)
+        judge_proof(context, CLIENTS, "witness_network", at)
 
 
-def _clients_on(context: Context) -> list[Row]:
-    rows = others_unchanged(context)
-    if rows and not all_pass(rows):
-        return rows
-    at = effect(context.so_far, CLIENTS)
-    return rows + proven(context, CLIENTS, "witness_network", at)
-
-
-def others_unchanged(context: Context) -> list[Row]:
+def others_unchanged(context: Context) -> None:
     """Every node that the plan does not touch has the gates and the channel that it had."""
     assert context.plan is not None
-    expected = context.plan.untouched
-    rows = []
-    for name, answer in context.fleet.rollout(list(expected)).items():
-        if isinstance(answer, SourceError):
-            rows.append(context.unreadable("stays as it is", "an answer", answer))
-            continue
+    expected, what = context.plan.untouched, "stays as it is"
+    answers = context.fleet.rollout(list(expected))
+    for name, answer in context.answers(what, "an answer", answers, whose=False):
         was: dict[str, str | bool] = {"channel": expected[name].channel, **expected[name].gates}
         now: dict[str, str | bool] = {"channel": answer.release_channel, **answer.feature_gates}
         moved = [f"{k}={str(now.get(k, 'absent')).lower()}" for k, _, _ in differences(was, now)]
         same = "as before"
-        rows.append(check_row(name, "gates, untouched", same, ", ".join(moved) or same, not moved))
-    return rows
+        context.judge(name, "gates, untouched", same, ", ".join(moved) or same)
 
 
-def canary_selection(context: Context) -> list[Row]:
+def canary_selection(context: Context) -> None:
     """The canaries stay under a third of the voting power, and there is at least one."""
     names = [node.name for node in context.cluster.nodes if node.canary]
     what, expected = "share of the voting power", f"above 0, under {CANARY_POWER_BELOW:.1%}"
-    try:
+    with context.reading(what, expected):
         share = powers(context).share(names)
-    except SourceError as error:
-        return [context.unreadable(what, expected, error)]
-    ok = 0 < share < CANARY_POWER_BELOW
-    return [check_row("canaries", what, expected, f"{share:.1%} ({', '.join(names)})", ok)]
+        got = f"{share:.1%} ({', '.join(names)})"
+        context.judge("canaries", what, expected, got, 0 < share < CANARY_POWER_BELOW)
 
 
 rewards_gate = rollout(
@@ -288,7 +250,7 @@ rewards_gate = rollout(
     "{nodes} have timetoke_rewards on, and no other node",
     before=canary_selection,
     after=others_unchanged,
-    capture=_before_rewards,
+    capture=lambda context: {**pin_before(context), **balances(context)},
 )
 witness_clients = rollout(
     CLIENTS,
@@ -357,15 +319,14 @@ def alerts_active(context: Context) -> CheckResult:
     context.require_now("alert rules")
     catalogue = parse_catalogue(context.scope.read(project_path(CATALOGUE)), CATALOGUE)
     rules = [rule for rule in context.prometheus.rules() if rule.kind == "alerting"]
-    rows = [row for topic in TOPICS for row in _topic(context, topic, catalogue, rules)]
+    for topic in TOPICS:
+        _topic(context, topic, catalogue, rules)
     return context.conclude(
-        rows,
-        passed="reward distribution and witness gossip have paging alerts that fire, and guards",
-        empty="no topics",
+        passed="reward distribution and witness gossip have paging alerts that fire, and guards"
     )
 
 
-def _topic(context: Context, topic: str, catalogue: Catalogue, rules: Iterable[Rule]) -> list[Row]:
+def _topic(context: Context, topic: str, catalogue: Catalogue, rules: Iterable[Rule]) -> None:
     subject, wanted = TOPICS[topic], _selectors(catalogue, topic)
     loaded = [
         Loaded(rule, series)
@@ -375,20 +336,19 @@ def _topic(context: Context, topic: str, catalogue: Catalogue, rules: Iterable[R
     if not loaded:
         names = ", ".join(dict.fromkeys(str(selector) for selector in wanted))
         problem = f"none asks for {names}; load {SHIPPED} into Prometheus"
-        return [unknown_row(subject, "alerts", "one loaded", problem)]
-    rows = [_health(context, subject, each) for each in loaded]
-    healthy = [each for each, row in zip(loaded, rows, strict=True) if row.outcome == "PASS"]
+        context.unknown(subject, "alerts", "one loaded", problem)
+    healthy = [each for each in loaded if _healthy(context, subject, each)]
     pages = {*context.params.paging_severities, *context.site.telemetry.paging_severities}
     paging = [each for each in healthy if each.rule.labels.get("severity") in pages]
     others = [each for each in healthy if each not in paging]
     if healthy and not paging:
         severities = " or ".join(sorted(pages))
         found = ", ".join(each.name for each in healthy)
-        rows.append(check_row(subject, "alert that pages", severities, found, ok=False))
-    else:
-        rows.append(_proof(context, subject, STOPS, paging))
-    rows.append(_proof(context, subject, VANISHES, [*paging, *others]))
-    return rows
+        context.judge(subject, "alert that pages", severities, found, ok=False)
+    elif loaded:
+        _prove(context, subject, STOPS, paging)
+    if loaded:
+        _prove(context, subject, VANISHES, [*paging, *others])
 
 
 def _selectors(catalogue: Catalogue, topic: str) -> list[Any]:
@@ -396,39 +356,38 @@ def _selectors(catalogue: Catalogue, topic: str) -> list[Any]:
     return [selector for query in candidates for selector in selected(query)]
 
 
-def _health(context: Context, subject: str, loaded: Loaded) -> Row:
+def _healthy(context: Context, subject: str, loaded: Loaded) -> bool:
     """Whether Prometheus evaluates the alert, and did so lately."""
-    rule, what, healthy = loaded.rule, f"{loaded.name} evaluated", "without error, lately"
-    if rule.health == "err":
-        return check_row(subject, what, healthy, rule.last_error[:300] or "an error", ok=False)
-    if not rule.is_evaluated:
-        return unknown_row(subject, what, healthy, "never yet")
-    age = context.now - rule.last_evaluation
-    if age > NOW_SOURCE_LAG:
-        return unknown_row(subject, what, healthy, f"{age.total_seconds():.0f} s ago")
-    return check_row(subject, what, healthy, "healthy", ok=True)
+    rule = loaded.rule
+    with context.finding(subject, f"{loaded.name} evaluated", "without error, lately") as judge:
+        if rule.health == "err":
+            return judge(rule.last_error[:300] or "an error", ok=False)
+        if not rule.is_evaluated:
+            return judge("never yet", Outcome.INCONCLUSIVE)
+        if (age := context.now - rule.last_evaluation) > NOW_SOURCE_LAG:
+            return judge(f"{age.total_seconds():.0f} s ago", Outcome.INCONCLUSIVE)
+        return judge("healthy", ok=True)
 
 
-def _proof(context: Context, subject: str, scenario: str, candidates: list[Loaded]) -> Row:
+def _prove(context: Context, subject: str, scenario: str, candidates: list[Loaded]) -> None:
     """The first alert that promtool shows to fire when the topic's series stop, or vanish."""
     what = f"alert when it {scenario}" + (" (absent guard)" if scenario == VANISHES else "")
-    fires = "quiet before, then firing"
-    if not candidates:
-        return unknown_row(subject, what, fires, "no healthy alert to test")
-    unproven, disproven = [], []
-    for loaded in candidates:
-        try:
-            verdict = context.commands.test_rules(_written(context, loaded, scenario))
-        except SourceError as error:
-            unproven.append(f"{loaded.name}: {error.problem}")
-            continue
-        if verdict.ok:
-            return check_row(subject, what, fires, f"{loaded.name} fires", ok=True)
-        early = f"time: {QUIET_AT}" in verdict.text
-        disproven.append(f"{loaded.name} {'fires before' if early else 'does not fire'}")
-    if unproven:
-        return unknown_row(subject, what, fires, "; ".join(unproven)[:300])
-    return check_row(subject, what, fires, "; ".join(disproven)[:300], ok=False)
+    failed, unproven = list[str](), [] if candidates else ["no healthy alert to test"]
+    with context.finding(subject, what, "quiet before, then firing") as judge:
+        for loaded in candidates:
+
+            def unknown(error: SourceError, name: str = loaded.name) -> None:
+                unproven.append(f"{name}: {error.problem}")
+
+            with unread(unknown):
+                verdict = context.commands.test_rules(_written(context, loaded, scenario))
+                if verdict.ok:
+                    judge(f"{loaded.name} fires", ok=True)
+                    return
+                early = f"time: {QUIET_AT}" in verdict.text
+                failed.append(f"{loaded.name} {'fires before' if early else 'does not fire'}")
+        outcome = Outcome.INCONCLUSIVE if unproven else Outcome.FAIL
+        judge("; ".join(unproven or failed)[:300], outcome)
 
 
 def _written(context: Context, loaded: Loaded, scenario: str) -> Path:
@@ -451,11 +410,8 @@ def about(query: str, wanted: Iterable[Any], cluster: Labels) -> list[Labels]:
     selects too, and narrows it at least as that one does; ``cluster`` has the labels that pick the
     cluster. Of another topic or cluster, or of an expression that does not parse: none.
     """
-    try:
-        selectors = selected(query)
-    except ValueError:
-        return []
     found: list[Labels] = []
+    selectors: list[Any] = read_or([], lambda: selected(query), ValueError)
     for selector, topic in product(selectors, wanted):
         own, theirs = selector.matchers.matchers, topic.matchers.matchers
         if selector.name == topic.name and {m.name for m in theirs} <= {m.name for m in own}:
@@ -491,10 +447,9 @@ def _accepts(matcher: Any, value: str) -> bool:
     operator = _operator(matcher)
     if operator in ("Equal", "NotEqual"):
         return (matcher.value == value) is (operator == "Equal")
-    try:
-        return alertmanager.matches(str(matcher.value), value) is (operator == "Re")
-    except ValueError:  # nothing is known of what it matches
-        return False
+    # Of a pattern that is not understood nothing is known, nor of what it excludes.
+    found = read_or(None, lambda: alertmanager.matches(str(matcher.value), value), ValueError)
+    return found is (operator == "Re")
 
 
 def _operator(matcher: Any) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import targets
-from ..changes.state import Known, differences, known_map, require_known
+from ..changes.operators import gates_on
+from ..changes.state import Known, NodeState, differences, known_map, require_known
 from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..findings import Findings, read_or
+from ..outcomes import CheckResult, Outcome, Value
 from ..sources import config as toml
-from ..sources.commands import NodeConfig
+from ..sources.commands import DryRun, NodeConfig
 from ..sources.config import CHANNEL_AT, GATES, GATES_AT, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
@@ -34,12 +37,31 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def bundle_rows(bundle: Bundle, stage: str) -> list[Row]:
+def judge_bundle(context: Findings, bundle: Bundle, stage: str) -> None:
     """Its stages are in order and only turn gates on; the node accepts it on the stage's channel."""
     order = ", ".join(name for name in playbook.STAGES if name in bundle.stages)
-    text = "gates only turn on from stage to stage"
-    bad = list(_stage_rows(bundle, order))
-    return [*(bad or [check_row(STAGES, order, text, text)]), *_worm_rows(bundle, stage)]
+    with context.clean(STAGES, order, "gates only turn on from stage to stage"):
+        wrong = [("order", order, ", ".join(bundle.stages))]
+        wrong += [(f"{n}: release_channel", n, p.release_channel) for n, p in bundle.stages.items()]
+        turned = "off, though on in the stage before"
+        wrong += [(f"{n}: {gate}", "on", turned) for n, gate in toml.gates_turned_off(bundle)]
+        _wrong(context, STAGES, (each for each in wrong if each[1] != each[2]))
+    later = [n for n, each in bundle.stages.items() if worm_refusals(bundle, each.release_channel)]
+    text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
+    if any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
+        channel = bundle.profile(stage).release_channel
+        with context.clean(WORM, f"channel {channel}", text):
+            for key, want, got in worm_refusals(bundle, channel):
+                what, expected = f"{key} on channel {channel}", f"{want} (or no node starts)"
+                context.judge(WORM, what, expected, got, ok=False)
+
+
+def _wrong(
+    context: Findings, subject: str, found: Iterable[tuple[str, Value, Value]], more: str = ""
+) -> None:
+    """Each (key, expected, observed) is a FAIL; ``more`` says of what."""
+    for key, expected, observed in found:
+        context.judge(subject, f"{key}{more}", expected, observed, ok=False)
 
 
 def for_nodes(bundle: Bundle, stage: str) -> Flat:
@@ -51,17 +73,6 @@ def for_nodes(bundle: Bundle, stage: str) -> Flat:
     if not worm_refusals(bundle, bundle.profile(stage).release_channel):
         return bundle.other
     return {key: value for key, value in bundle.other.items() if not key.startswith(f"{WORM_AT}.")}
-
-
-def _stage_rows(bundle: Bundle, order: str) -> Iterator[Row]:
-    if (got := ", ".join(bundle.stages)) != order:
-        yield check_row(STAGES, "order", order, got)
-    for name, profile in bundle.stages.items():
-        if profile.release_channel != name:
-            yield check_row(STAGES, f"{name}: release_channel", name, profile.release_channel)
-    for name, gate in toml.gates_turned_off(bundle):
-        got = "off, though on in the stage before"
-        yield check_row(STAGES, f"{name}: {gate}", "on", got, ok=False)
 
 
 def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
@@ -78,53 +89,28 @@ def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
     ]
 
 
-def _worm_rows(bundle: Bundle, stage: str) -> list[Row]:
-    if not any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
-        return []
-    channel = bundle.profile(stage).release_channel
-    on = f"channel {channel}"
-    later = [n for n, each in bundle.stages.items() if worm_refusals(bundle, each.release_channel)]
-    text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
-    return [
-        check_row(WORM, f"{key} on {on}", f"{want} (or no node starts)", got, ok=False)
-        for key, want, got in worm_refusals(bundle, channel)
-    ] or [check_row(WORM, on, text, text)]
-
-
 DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in toml.BASE_GATES for gate in GATES}
 """What a node takes a gate for that its file does not name."""
 
 
-def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
+def disk_against_rpc(context: Context, name: str, config: bytes, rollout: Rollout) -> None:
     """What a node runs with otherwise than its file says: not restarted, or not from this file."""
-    try:
-        flat = DEFAULTS | flatten(toml.parse_toml(config, name))
-    except SourceError as error:
-        return [check_row(name, "TOML on disk", "readable", error)]
-    running = rollout.flat()
-    on_disk = {key: value for key, value in flat.items() if key in running}
-    return [
-        check_row(name, f"{key} (running against its file)", file, run, ok=False)
-        for key, file, run in differences(on_disk, running)
-        if key in on_disk
-    ]
+    with context.reading("TOML on disk", "readable", name):
+        flat, running = DEFAULTS | flatten(toml.parse_toml(config, name)), rollout.flat()
+        on_disk = {key: value for key, value in flat.items() if key in running}
+        found = [each for each in differences(on_disk, running) if each[0] in on_disk]
+        _wrong(context, name, found, " (running against its file)")
 
 
-def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> Iterator[Row]:
+def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> None:
     """What peers say of each node against what it says of itself."""
     views, what = context.fleet.peers(), "gates its peers see"
     for node in context.cluster.nodes:
         name, rollout = node.name, rollouts[node.name]
-        others = {viewer: view for viewer, view in views.items() if viewer != name}
         if isinstance(rollout, SourceError):
             continue  # said by its live state already
-        if not node.peer:
-            text = "its peer id is not in the site file: set `peer`"
-            yield unknown_row(name, what, "its own", text)
-            continue
-        unread = [
-            f"{viewer}: {v.problem}" for viewer, v in others.items() if not isinstance(v, Peers)
-        ]
+        others = {viewer: view for viewer, view in views.items() if viewer != name}
+        unread = [f"{n}: {v.problem}" for n, v in others.items() if isinstance(v, SourceError)]
         said = [
             (viewer, peer.features)
             for viewer, view in others.items()
@@ -132,93 +118,83 @@ def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) 
             for peer in view.peers
             if peer.peer == node.peer
         ]
-        own = _gates_on(rollout.feature_gates)
-        if differ := [each for each in said if each[1] != rollout.feature_gates]:
+        own = gates_on(rollout.feature_gates)
+        differ = [each for each in said if each[1] != rollout.feature_gates]
+        if not node.peer:
+            text = "its peer id is not in the site file: set `peer`"
+            context.unknown(name, what, "its own", text)
+        elif differ:
             viewer, features = differ[0]
-            yield check_row(name, f"{what} (by {viewer})", own, _gates_on(features), ok=False)
+            context.judge(name, f"{what} (by {viewer})", own, gates_on(features), ok=False)
         elif len(said) + len(unread) < len(others):
             text = f"seen by {len(said)} of {len(others)} peers only"
-            yield unknown_row(name, what, own, text)
+            context.unknown(name, what, own, text)
         elif others and not said:
-            yield unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
+            context.unknown(name, what, own, f"no peer could be asked ({unread[0]})")
         else:
-            yield check_row(name, what, own, own)
+            context.judge(name, what, own, own)
 
 
-def _gates_on(gates: Mapping[str, bool]) -> str:
-    return ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
+# --- what becomes of each node ------------------------------------------------------------------
 
 
 CONTROL, _CONTROL = "runbook_unknown_key", "unknown-key-control"
 """A key that no chain knows: a dry run that accepts it finds no unknown keys at all."""
 
 
-def target_rows(
-    context: Context,
-    bundle: Bundle,
-    before: Mapping[str, Known | SourceError],
-    configs: Mapping[str, NodeConfig | SourceError],
-    wanted: Mapping[str, Delta],
-) -> list[Row]:
-    """The rows of every node whose state and file are known; the others are said elsewhere."""
-
+def judge_targets(
+    context: Context, bundle: Bundle, live: Live, wanted: Mapping[str, Delta]
+) -> None:
+    """The targets of every node whose state and file are known; the others are said elsewhere."""
     made: dict[str, Target] = {}
 
-    def judge(name: str) -> list[Row]:
-        known, found = before[name], configs[name]
-        if isinstance(known, SourceError) or isinstance(found, SourceError):
-            return []
-        made[name] = targets.target(context, name, found, known.state, wanted[name])
-        return _target(context, name, made[name], bundle, known, wanted[name])
+    def render(name: str) -> tuple[Any, Flat, DryRun | None] | None:
+        """The table and what it was, once the chain has judged it; from a thread of its own."""
+        known, config = live.known[name], live.configs[name]
+        if isinstance(known, SourceError) or isinstance(config, SourceError):
+            return None
+        target = made[name] = targets.target(context, name, config, known.state, wanted[name])
+        table = toml.parse_toml(target.text, name)
+        found = flatten(toml.parse_toml(target.found, name))
+        kept = targets.keep_target(context, name, target.text, target.raw)
+        can = context.commands.can_dry_run
+        return table, found, context.commands.dry_run(kept) if can else None
 
-    rows: list[Row] = []
-    for name, judged in context.each(judge).items():
-        if isinstance(judged, SourceError):
-            rows.append(check_row(name, "target", "rendered and valid", judged))
-        else:
-            rows += judged
+    for name, done in context.answers("target", "rendered and valid", context.each(render)):
+        known = live.known[name]
+        if done is not None and isinstance(known, Known):
+            table, found, verdict = done
+            changed, delta = diff(found, flatten(table)), wanted[name]
+            text = _said(context, bundle, made[name], delta, known.state, [d.key for d in changed])
+            with context.clean(name, "target", text):
+                _dry(context, name, verdict)
+                _wrong(context, name, _misplaced(table))
+                _as_wanted(context, name, made[name], flatten(table), bundle, delta)
+                beyond = [d for d in changed if d.key not in delta.changes(known.state)]
+                _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
     if context.commands.can_dry_run and made:
-        rows.append(_control(context, next(made[name] for name in before if name in made)))
-    return rows
+        _control(context, next(made[name] for name in live.known if name in made))
 
 
-def _target(
-    context: Context, name: str, made: Target, bundle: Bundle, known: Known, delta: Delta
-) -> list[Row]:
-    table = toml.parse_toml(made.text, name)
-    after, found = flatten(table), flatten(toml.parse_toml(made.found, name))
-    kept = targets.keep_target(context, name, made.text, made.raw)
-    rows: list[Row] = []
-    if not context.commands.can_dry_run:
-        # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
+def _misplaced(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for key, home in toml.misplaced(table):
+        yield f"{key} (misplaced)", f"set as {home}", "fell into the table above"
+
+
+def _dry(context: Context, name: str, verdict: DryRun | None) -> None:
+    """The chain refuses unknown keys only in a strict dry run; nothing else knows them all."""
+    if verdict is None:
         got = "not checked; set the site's commands.dry_run, strict"
-        rows.append(unknown_row(name, "unknown keys", "none", got))
-    elif unknown := (verdict := context.commands.dry_run(kept)).unknown_keys:
-        rows.append(check_row(name, "unknown keys", "none", ", ".join(unknown), ok=False))
+        context.unknown(name, "unknown keys", "none", got)
+    elif verdict.unknown_keys:
+        context.judge(name, "unknown keys", "none", ", ".join(verdict.unknown_keys), ok=False)
     elif not verdict.ok:
-        got = verdict.text[:300]
-        rows.append(check_row(name, "dry run of the target", "valid", got, ok=False))
-    got = "fell into the table above"
-    rows += [
-        check_row(name, f"{key} (misplaced)", f"set as {home}", got, ok=False)
-        for key, home in toml.misplaced(table)
-    ]
-    rows += _as_wanted(context, name, made, after, bundle, delta)
-    allowed = delta.changes(known.state)
-    changed = diff(found, after)
-    if beyond := [each for each in changed if each.key not in allowed]:
-        from .differences import shown
-
-        rows += [check_row(name, d.key, "unchanged", shown(d.observed), ok=False) for d in beyond]
-    if not any(row.outcome is not Outcome.PASS for row in rows):
-        text = _said(context, bundle, made, known, delta, [d.key for d in changed])
-        rows.append(check_row(name, "target", text, text))
-    return rows
+        context.judge(name, "dry run of the target", "valid", verdict.text[:300], ok=False)
 
 
 def _as_wanted(
     context: Context, name: str, made: Target, after: Flat, bundle: Bundle, delta: Delta
-) -> list[Row]:
+) -> None:
     """The target against the profile (of nodes the stage touches) and the bundle's other keys."""
     wanted = for_nodes(bundle, context.stage)
     seen = {key: after[key] for key in wanted if key in after}
@@ -230,24 +206,21 @@ def _as_wanted(
         # What the file leaves to the node's defaults is as the node itself says it is.
         in_force = {**toml.rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
-    text = "a secret, which is compared nowhere; leave it to the node's file"
-    secret = [key for key, value in wanted.items() if MARK in str(value)]
-    rows = [unknown_row(name, key, "as in the bundle", text) for key in secret]
-    if not diff(wanted, seen):
-        return rows
-    from .differences import difference_rows
-
-    return rows + difference_rows(name, wanted, seen, " in the target")
+    for key, value in wanted.items():
+        if MARK in str(value):
+            text = "a secret, which is compared nowhere; leave it to the node's file"
+            context.unknown(name, key, "as in the bundle", text)
+    _wrong(context, name, key_by_key(wanted, seen, " in the target"))
 
 
 def _said(
-    context: Context, bundle: Bundle, made: Target, known: Known, delta: Delta, keys: list[str]
+    context: Context, bundle: Bundle, made: Target, delta: Delta, before: NodeState, keys: list[str]
 ) -> str:
     """What becomes of a node, for who reads it before anything changes."""
     if not delta:
         return "left as it is"
     steps, profile = playbook.GATE_STEPS[context.stage], bundle.profile(context.stage)
-    turned = [gate for gate in delta.gates if not known.state.gates.get(gate)]
+    turned = [gate for gate in delta.gates if not before.gates.get(gate)]
     on = [gate for gate, on in made.after.gates.items() if on and gate not in turned]
     notes = {
         "beyond the profile, in the last step": [g for g in turned if g not in profile.on],
@@ -258,28 +231,74 @@ def _said(
     return "; ".join([*said, *(f"{what}: {', '.join(g)}" for what, g in notes.items() if g)])
 
 
-# --- keys the node does not know ----------------------------------------------------------------
-
-
-def _control(context: Context, made: Target) -> Row:
+def _control(context: Context, made: Target) -> None:
     """A dry run refuses a key that cannot be known: else its silence says nothing of others."""
-    what, line = "refuses an unknown key", f"{CONTROL} = true\n".encode()
-    try:
+    line = f"{CONTROL} = true\n".encode()
+    with context.finding("dry run", "refuses an unknown key", CONTROL) as judge:
         raw = made.raw and line + made.raw
-        verdict = context.commands.dry_run(
-            targets.keep(context, _CONTROL, "controls", line + made.text, raw)
-        )
-    except SourceError as error:
-        return check_row("dry run", what, CONTROL, error)
-    if CONTROL in verdict.unknown_keys:
-        return check_row("dry run", what, CONTROL, CONTROL)
-    said = "accepted" if verdict.ok else verdict.text[:200]
-    return unknown_row("dry run", what, CONTROL, said)
+        file = targets.keep(context, _CONTROL, "controls", line + made.text, raw)
+        verdict = context.commands.dry_run(file)
+        said = "accepted" if verdict.ok else verdict.text[:200]
+        known = CONTROL in verdict.unknown_keys
+        judge(CONTROL if known else said, known or Outcome.INCONCLUSIVE)
+
+
+# --- how two TOML files differ, key by key ------------------------------------------------------
+
+_LONGEST = 200
+
+
+def shown(value: object) -> Value:
+    """A value of a TOML file as a row can hold it."""
+    if value is None:
+        return "absent"
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+def judge_file(context: Findings, name: str, kept: Flat, found: Flat) -> None:
+    """Which keys of a node's file differ from the ``kept`` one, of another digest."""
+    if not diff(kept, found):
+        text = "the same keys and values; a secret, a comment or the order differs"
+        context.judge(name, "config", "the file last verified", text, ok=False)
+    _wrong(context, name, key_by_key(kept, found))
+
+
+def key_by_key(
+    expected: Flat, observed: Flat, where: str = ""
+) -> Iterator[tuple[str, Value, Value]]:
+    """Each dotted key that is missing, extra, different or of the wrong type, ``where``; both sides."""
+    found = diff(expected, observed)
+    keys = [one.key for one in found]
+    for one in found:
+        # A table whose last key went, or which got its first, shows as that key alone.
+        inside = any(key.startswith((f"{one.key}.", f"{one.key}[")) for key in keys)
+        if not (inside and {} in (one.expected, one.observed)):
+            yield f"{one.key} ({one.kind}{where})", shown(one.expected), shown(one.observed)
+
+
+# --- what each node is --------------------------------------------------------------------------
 
 
 def expected(context: Context) -> tuple[str, Value]:
     """What must hold, and its threshold."""
     return "every node equals its last verified state, its target the profile", "0 differences"
+
+
+@dataclass
+class Live:
+    """By node, what is known of it and what it is; an error where that could not be read.
+
+    ``at_work``: what this attempt makes of the nodes on which it was at work when it was left.
+    """
+
+    known: dict[str, Known | SourceError]
+    rollouts: dict[str, Rollout | SourceError]
+    builds: dict[str, str | SourceError]
+    configs: dict[str, NodeConfig | SourceError]
+    at_work: dict[str, Known] = field(default_factory=dict)
 
 
 @judges("preflight.config-drift")
@@ -294,91 +313,103 @@ def config_drift(context: Context) -> CheckResult:
     Playbook: common preflight, 1.
     """
     bundle = targets.read_bundle(context)
-    rows = bundle_rows(bundle, context.stage)
-    wanted: dict[str, Delta] | SourceError
-    try:
+    judge_bundle(context, bundle, context.stage)
+    wanted: dict[str, Delta] | None = None
+    with context.reading("the stage's delta", "per node"):
         wanted = targets.deltas(context, bundle, targets.artifact(context))
-    except SourceError as error:
-        wanted = error
-        rows.append(context.unreadable("the stage's delta", "per node", error))
     last = known_map(context.scope, context.store, context.cluster_name)
-    before = context.each(lambda name: require_known(last, name, context.cluster_name))
-    rollouts = context.fleet.rollout()
-    builds = context.each(lambda name: context.commands.version(name).digest)
-    configs = context.each(context.commands.read_config)
-    at_work: dict[str, Known] = {}
-    if any(entry.kind == "step" for entry in context.so_far):
-        from .in_flight import between, in_flight
-
-        at_work = in_flight(context)
-    silent = [
-        node
-        for node in context.cluster.nodes
-        if node.control == "operator"
-        and any(isinstance(read[node.name], SourceError) for read in (builds, configs))
-    ]
-    if silent:
-        from .node_reports import stand_in
-
-        rows += stand_in(context, silent, before, at_work, rollouts, builds, configs)
-    for name, after in at_work.items():
-        before[name] = between(before[name], after, rollouts[name], builds[name], configs[name])
+    live = Live(
+        context.each(lambda name: require_known(last, name, context.cluster_name)),
+        context.fleet.rollout(),
+        context.each(lambda name: context.commands.version(name).digest),
+        context.each(context.commands.read_config),
+    )
+    _in_flight(context, live)
     # The nodes that this attempt leaves out from here on, with an approval.
     left_out = {entry.body["node"] for entry in context.so_far if entry.kind == "dropped"}
     for node in context.cluster.nodes:
-        name, known = node.name, before[node.name]
-        if name in left_out:
+        if node.name in left_out:
             text = "dropped from this attempt's plan, with an approval"
-            rows.append(check_row(name, "live state", text, "not judged here", ok=True))
-            before[name] = SourceError(name, text)  # nor its target
-            continue
-        if isinstance(known, SourceError):
-            rows.append(check_row(name, "known state", "in the store", known))
-            continue
-        rollout, config = rollouts[name], configs[name]
-        if isinstance(rollout, SourceError):
-            found = [check_row(name, "/status/rollout", "an answer", rollout)]
-        else:
-            verified = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
-            differ = differences(verified, rollout.flat())
-            found = [check_row(name, *each, ok=False) for each in differ]
-        delta = wanted if isinstance(wanted, SourceError) else wanted[name]
-        found += _build(node, known, builds[name], delta) + _file(context, node, known, config)
-        # One at work may have its new file, and not be restarted yet.
-        if not (
-            name in at_work or isinstance(config, SourceError) or isinstance(rollout, SourceError)
+            context.judge(node.name, "live state", text, "not judged here", ok=True)
+            live.known[node.name] = SourceError(node.name, text)  # nor its target
+        elif known := context.answer(
+            node.name, "known state", "in the store", live.known[node.name]
         ):
-            found += disk_against_rpc(name, config.text, rollout)
-        text = f"{len(known.state.flat())} keys as last verified"
-        text += " or as planned: this attempt was at work on it" if name in at_work else ""
-        rows += found or [check_row(name, "live state", text, text)]
-    rows += advertised(context, rollouts)
-    if not isinstance(wanted, SourceError):
-        rows += target_rows(context, bundle, before, configs, wanted)
+            _judge_live(context, node, known, live, wanted)
+    advertised(context, live.rollouts)
+    if wanted is not None:
+        judge_targets(context, bundle, live, wanted)
+    nodes = len(live.known)
     return context.conclude(
-        rows,
-        passed=f"{len(before)} nodes are as last verified; the target is the stage's profile",
-        empty="the cluster has no nodes",
-        data={"nodes": len(before)},
+        passed=f"{nodes} nodes are as last verified; the target is the stage's profile",
+        data={"nodes": nodes},
     )
 
 
+def _in_flight(context: Context, live: Live) -> None:
+    """What reports and this attempt's own steps say of nodes goes into ``live``."""
+    if any(entry.kind == "step" for entry in context.so_far):
+        from .in_flight import in_flight
+
+        live.at_work = in_flight(context)
+    unread = [
+        node
+        for node in context.cluster.nodes
+        if node.control == "operator"
+        and any(isinstance(read[node.name], SourceError) for read in (live.builds, live.configs))
+    ]
+    if unread:
+        from .node_reports import stand_in
+
+        stand_in(context, unread, live)
+    for name, after in live.at_work.items():
+        from .in_flight import between
+
+        live.known[name] = between(name, after, live)
+
+
+def _judge_live(
+    context: Context, node: Node, known: Known, live: Live, wanted: Mapping[str, Delta] | None
+) -> None:
+    """A node as it is against what is known of it: gates and channel, build, file."""
+    name, config, running = node.name, live.configs[node.name], live.rollouts[node.name]
+    text = f"{len(known.state.flat())} keys as last verified"
+    text += " or as planned: this attempt was at work on it" if name in live.at_work else ""
+    with context.clean(name, "live state", text):
+        if rollout := context.answer(name, "/status/rollout", "an answer", running):
+            verified = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
+            _wrong(context, name, differences(verified, rollout.flat()))
+        _build(context, node, known, live.builds[name], wanted)
+        if isinstance(config, SourceError):
+            got = _whose(node, "config", config)
+            context.unknown(name, "config", known.state.config, got)
+            return
+        if config.digest != known.state.config:
+            _file(context, name, known, config)
+        # One at work may have its new file, and not be restarted yet.
+        if rollout and name not in live.at_work:
+            disk_against_rpc(context, name, config.text, rollout)
+
+
 def _build(
-    node: Node, known: Known, build: str | SourceError, delta: Delta | SourceError
-) -> list[Row]:
+    context: Context,
+    node: Node,
+    known: Known,
+    build: str | SourceError,
+    wanted: Mapping[str, Delta] | None,
+) -> None:
     """The verified build runs, or the release's, where the stage has operators install it first."""
-    before = known.state.binary
+    name, before, delta = node.name, known.state.binary, (wanted or {}).get(node.name)
     if isinstance(build, SourceError):
-        return [unknown_row(node.name, "binary", before, _whose(node, "binary", build))]
-    if build == before:
-        return []
-    if isinstance(delta, SourceError):
+        context.unknown(name, "binary", before, _whose(node, "binary", build))
+    elif build != before and delta is None:
         text = f"{build}, and what the stage installs is not known"
-        return [unknown_row(node.name, "binary", before, text)]
-    if delta.installed and build == delta.binary:
+        context.unknown(name, "binary", before, text)
+    elif build != before and delta and delta.installed and build == delta.binary:
         text = f"the release's, installed ahead of the stage: {build}"
-        return [check_row(node.name, "binary", "the verified or the release's", text, ok=True)]
-    return [check_row(node.name, "binary", before, build, ok=False, waivable=False)]
+        context.judge(name, "binary", "the verified or the release's", text, ok=True)
+    elif build != before:
+        context.judge(name, "binary", before, build, waivable=False)
 
 
 def _whose(node: Node, what: str, error: SourceError) -> str:
@@ -387,18 +418,16 @@ def _whose(node: Node, what: str, error: SourceError) -> str:
     return f"{what} not readable by us, {node.operator} must report it: {error.problem}"
 
 
-def _file(context: Context, node: Node, known: Known, found: NodeConfig | SourceError) -> list[Row]:
+def _file(context: Context, name: str, known: Known, found: NodeConfig) -> None:
     digest = known.state.config
-    if isinstance(found, SourceError):
-        return [unknown_row(node.name, "config", digest, _whose(node, "config", found))]
-    if found.digest == digest:
-        return []
-    try:
-        kept = context.scope.read(context.store.root / known.kept)
-        if MARK.encode() in kept or digest_bytes(kept) == digest:
-            from .differences import file_rows
 
-            return file_rows(node.name, kept, found)
-    except SourceError:
-        pass  # nothing was kept, or it is no TOML: the digests differ all the same
-    return [check_row(node.name, "config", digest, found.digest, ok=False)]
+    def files() -> tuple[Flat, Flat]:
+        kept = context.scope.read(context.store.root / known.kept)
+        if MARK.encode() not in kept and digest_bytes(kept) != digest:
+            raise SourceError(known.kept, "expected the file as it was verified, got another")
+        return flatten(toml.parse_toml(kept, name)), flatten(toml.parse_toml(found.text, name))
+
+    if both := read_or(None, files):
+        judge_file(context, name, *both)
+    else:  # nothing was kept, or it is no TOML: the digests differ all the same
+        context.judge(name, "config", digest, found.digest, ok=False)

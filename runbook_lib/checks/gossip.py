@@ -14,36 +14,36 @@ from ..evidence.record import Entry
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import Metric, resolve
 from ..metrics.frames import STEP, Watched
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Outcome
 from ..wording import utc
 from .baselines import read_catalogue
-from .quiet import IDLE, Seen, Window, breaks, look, whole_epochs, window
+from .quiet import IDLE, Seen, Window, breaks, judge, whole_epochs, window
 
 TRAFFIC = "pipeline_gossip_events_total"
 METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")
 """Of the catalogue. Nothing measures how long a message travels: a quorum of votes is the closest."""
 BEFORE = timedelta(hours=6)
 """The cluster's own past: so long before the attempt's first change, or as long as the window."""
+NO_WORSE = "not worse than before"
 LOOKS = 4
 """How often a window that is not decided may be looked at, longer each time."""
 
 
-def after_gate(context: Context) -> list[Row]:
+def after_gate(context: Context) -> None:
     """testnet.activate.gate, once rolled: validator gossip is stable over whole epochs since."""
-    return _stable(context, "testnet.activate.gate", context.params.gossip_epochs)
+    _stable(context, "testnet.activate.gate", context.params.gossip_epochs)
 
 
-def relays(context: Context) -> list[Row]:
+def relays(context: Context) -> None:
     """canary.activate.witness-clients, before it: relays are stable over the epochs observed.
 
     Their witness topics exist once the gate is on; until then it is the gossip they relay.
     """
-    if context.params.mode == "plan":
-        return []
-    return _stable(context, "canary.activate.rewards-gate", context.params.observe_epochs)
+    if context.params.mode != "plan":
+        _stable(context, "canary.activate.rewards-gate", context.params.observe_epochs)
 
 
-def _stable(context: Context, item: str, epochs: int) -> list[Row]:
+def _stable(context: Context, item: str, epochs: int) -> None:
     journal = _journal(context)
     start = effect(journal, item) + SETTLE
     steps = [entry.body for entry in journal if entry.kind == "step"]
@@ -54,24 +54,20 @@ def _stable(context: Context, item: str, epochs: int) -> list[Row]:
     ]
     end = min([context.at, *own])
     found, due = whole_epochs(context, start, lambda seen: epochs - len(seen), until=end)
-    row = check_row(
-        context.cluster_name, "whole epochs", f"at least {epochs} since {utc(start)}",
-        f"{len(found)}", Outcome.INCONCLUSIVE if due else Outcome.PASS, return_at=due,
-    )  # fmt: skip
-    if due:
-        return [row]
+    outcome, got = Outcome.INCONCLUSIVE if due else Outcome.PASS, f"{len(found)}"
+    expected = f"at least {epochs} since {utc(start)}"
+    name = context.cluster_name
+    if not context.judge(name, "whole epochs", expected, got, outcome, return_at=due):
+        return
     over = window(context, start, end)
     before = window(context, first - max(BEFORE, end - start), first)
-    looks = look(over, _traffic)
-    rows = [row, *(row for seen in looks for row in seen.rows())]
+    judge(over, _traffic)
     metrics = {metric.name: metric for metric in read_catalogue(context).metrics}
     for name in METRICS:
-        try:
-            rows += _judged(before, over, metrics[name])
-        except (SourceError, KeyError) as error:
-            problem = error.problem if isinstance(error, SourceError) else "not in the catalogue"
-            rows.append(unknown_row(name, "not worse than before", "comparable", problem))
-    return rows
+        with context.reading(NO_WORSE, "comparable", name):
+            if name not in metrics:
+                raise SourceError(name, "not in the catalogue")
+            _judge(before, over, metrics[name])
 
 
 def _journal(context: Context) -> list[Entry]:
@@ -98,7 +94,7 @@ def _traffic(over: Window) -> Iterator[Seen]:
         yield Seen(node.name, "gossip traffic", "more than 0", mean, found)
 
 
-def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
+def _judge(before: Window, over: Window, metric: Metric) -> None:
     """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
     from ..metrics.compare import Compared, rule_of
     from ..metrics.intervals import observe
@@ -111,7 +107,8 @@ def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
         got = f"{len(past.labels)} series before, {len(now.labels)} now"
         raise SourceError("prometheus", f"{metric.name}: expected the same series, got {got}")
     if metric.kind == "count":
-        return [_counted(past, now, metric, context.params.max_missing)]
+        _count(context, past, now, metric)
+        return
     # An epoch has too few points for a 95th percentile.
     asked = {"max_missing": context.params.max_missing, "statistics": ("location",)}
     rule = rule_of(metric, looks=LOOKS, **asked)
@@ -121,20 +118,19 @@ def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
     )
     names = [str(labels.get(metric.label, "")) for labels in now.labels]
     compared = Compared(metric, judge_all(first, second, rule, names))
-    return compared.rows("not worse than before", lambda points: over.end + points * STEP)
+    context.findings += compared.rows(NO_WORSE, lambda points: over.end + points * STEP)
 
 
-def _counted(past: Watched, now: Watched, metric: Metric, allowed: float) -> Row:
+def _count(context: Context, past: Watched, now: Watched, metric: Metric) -> None:
     """Events that are counted one by one, at an even rate or not at all, are no samples of anything."""
-    what = "not worse than before"
-    tolerance = f"more by at most {metric.tolerance.amount:g} {metric.unit}"
-    means = []
-    for watched, when in ((past, "before"), (now, "now")):
-        values = watched.only()[watched.kept]
-        if not len(values) or watched.holes(np.isnan(watched.only()), allowed):
-            got = f"data missing {when}"
-            return unknown_row(metric.name, what, tolerance, got)
-        means.append(float(np.nanmean(values)))
-    got = f"{means[0]:.3g} {metric.unit} before, {means[1]:.3g} now"
-    ok = means[1] - means[0] <= metric.tolerance.amount
-    return check_row(metric.name, what, tolerance, got, ok)
+    amount, means = metric.tolerance.amount, list[float]()
+    with context.finding(
+        metric.name, NO_WORSE, f"more by at most {amount:g} {metric.unit}"
+    ) as told:
+        for watched, when in ((past, "before"), (now, "now")):
+            values, missing = watched.only()[watched.kept], np.isnan(watched.only())
+            if not len(values) or watched.holes(missing, context.params.max_missing):
+                raise SourceError(metric.name, f"data missing {when}")
+            means.append(float(np.nanmean(values)))
+        got = f"{means[0]:.3g} {metric.unit} before, {means[1]:.3g} now"
+        told(got, means[1] - means[0] <= amount)

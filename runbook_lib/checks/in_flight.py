@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical
 from ..changes.plan import NodePlan, Phase, Plan, phase_of
@@ -13,8 +13,9 @@ from ..changes.state import Known, NodeState, kept_config
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.order import plan_of
-from ..sources.commands import NodeConfig
-from ..sources.node import Rollout
+
+if TYPE_CHECKING:
+    from .drift import Live
 
 
 def in_flight(context: Context) -> dict[str, Known]:
@@ -49,21 +50,16 @@ def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodeP
             )
 
 
-def between(
-    known: Known | SourceError,
-    after: Known,
-    rollout: Rollout | SourceError,
-    build: str | SourceError,
-    config: NodeConfig | SourceError,
-) -> Known | SourceError:
+def between(name: str, after: Known, live: Live) -> Known | SourceError:
     """What a node at work must be: each part as planned where it is so already, else as before."""
+    known, rollout, config = live.known[name], live.rollouts[name], live.configs[name]
     if isinstance(known, SourceError):
         return known
     running = {} if isinstance(rollout, SourceError) else rollout.flat()
     digest = "" if isinstance(config, SourceError) else config.digest
     planned = {k: value for k, value in after.state.flat().items() if k.startswith("rollout.")}
     gates = after.state if running == planned else known.state
-    binary = after.state if build == after.state.binary else known.state
+    binary = after.state if live.builds[name] == after.state.binary else known.state
     delivered = after if digest == after.state.config else known
     state = NodeState(
         gates=gates.gates,

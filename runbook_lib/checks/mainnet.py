@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field
 
-from ..changes.apply import Applier, Change, Step, all_pass
+from ..changes.apply import Applier, Change, Step
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import replace_file
-from ..outcomes import CheckResult, Row, Value, check_row, explain, unknown_row, worst
+from ..findings import read_or
+from ..outcomes import CheckResult, Outcome, Row, Value, explain, worst
 from ..params import RolloutParams
 from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..site import Risk
@@ -28,7 +27,7 @@ from ..sources.notices import Announcement, Governance
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
-from .activation_proof import OBSERVABLE, proven
+from .activation_proof import OBSERVABLE, judge_proof
 from .baselines import pin_before
 from .ci import ci_rows
 from .regression import mainnet_comparison as comparison
@@ -53,48 +52,48 @@ def _text(context: Context) -> str:
     )
 
 
-def _duty(context: Context) -> Row:
+def _duty(context: Context) -> str:
     """Who lifts the freeze: a member of the council, named before it begins."""
     owners = [person.account for person in context.site.people if COUNCIL in person.roles]
     what, expected = "lifts the freeze afterwards", f"somebody with the role {COUNCIL}"
-    if not owners:
-        return unknown_row("proposals", what, expected, "nobody in the site's people has it")
-    return check_row("proposals", what, expected, owners[0], ok=True)
+    owner = owners[0] if owners else "nobody in the site's people has it"
+    context.judge("proposals", what, expected, owner, bool(owners) or Outcome.INCONCLUSIVE)
+    return owner
 
 
-def _notice(context: Context, at: datetime) -> Row:
+def _notice(context: Context, at: datetime) -> None:
     params: RolloutParams = context.params
     start, _ = params.window
     given, wanted = start - at, timedelta(hours=params.notice_hours)
     expected, got = f"at least {wanted} before {utc(start)}", f"{given} before it"
-    return check_row("announcement", "notice", expected, got, given >= wanted)
+    context.judge("announcement", "notice", expected, got, given >= wanted)
 
 
 def _plan(context: Context) -> list[Row]:
-    would = unknown_row("announcement", "would say", "", _text(context))
-    return [_duty(context), _notice(context, _standing(context) or context.now), would]
+    _duty(context)
+    _notice(context, _standing(context) or context.now)
+    context.unknown("announcement", "would say", "", _text(context))
+    return context.findings
 
 
 def _standing(context: Context) -> datetime | None:
     """When this very window was announced, if it stands. SourceErrors are for the read-back."""
-    with suppress(SourceError):
-        if found := _announced(context):
-            return found.at
-    return None
+    found = read_or(None, lambda: _announced(context))
+    return found.at if found else None
 
 
 def _announced(context: Context) -> Announcement | None:
     mine = ("window", context.params.release, context.stage, *context.params.window)
-    announced = Governance(context.scope, context.site.commands).announced()
+    announced = _governance(context).announced()
     return next(
         (x for x in announced if (x.kind, x.release, x.stage, x.start, x.end) == mine), None
     )
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
-    duty = _duty(context)
-    applier.rows += [duty, _notice(context, _standing(context) or context.now)]
-    if all_pass(applier.rows):
+    owner = _duty(context)
+    _notice(context, _standing(context) or context.now)
+    if context.holds:
         commands, release = context.commands, context.params.release
         text = context.folder / "announcement.txt"
         replace_file(text, _text(context))
@@ -107,72 +106,65 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
         frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
         if applier.step(told) and applier.step(frozen):
-            rows, since = _read_back(context)
-            applier.rows += rows
+            since = _read_back(context)
             if since is not None and _first_frozen(context) is None:
                 kept = {"item": ANNOUNCE_ITEM, "data": {"frozen_since": since.isoformat()}}
                 context.record.append("captured", kept)
-            note = {"text": f"closing duty of {duty.observed}: unfreeze governance proposals"}
+            note = {"text": f"closing duty of {owner}: unfreeze governance proposals"}
             if not any(e.kind == "note" and e.body == note for e in context.record.entries()):
                 context.record.append("note", note)
     return context.conclude(
-        applier.rows,
         passed="the window is announced in time, new proposals are frozen, both read back",
         empty="nothing was announced",
-        data={"unfreeze": str(duty.observed)},
+        data={"unfreeze": owner},
     )
 
 
 def _frozen(context: Context) -> bool:
-    with suppress(SourceError):
-        return Governance(context.scope, context.site.commands).proposals().frozen
-    return False
+    return read_or(False, lambda: _governance(context).proposals().frozen)
 
 
-def _read_back(context: Context) -> tuple[list[Row], datetime | None]:
-    """Both as others see them, and since when proposals are frozen."""
+def _governance(context: Context) -> Governance:
+    return Governance(context.scope, context.site.commands)
+
+
+def _read_back(context: Context) -> datetime | None:
+    """Both as others see them; since when proposals are frozen."""
     start, end = context.params.window
     what, expected = "stands", f"{utc(start)} to {utc(end)}"
-    try:
+    with context.reading(what, expected):
         found = _announced(context)
         got = f"announced {utc(found.at)}" if found else "not among those that stand"
-        rows = [check_row("announcement", what, expected, got, found is not None)]
-        rows += [_notice(context, found.at)] if found else []
-    except SourceError as error:
-        rows = [context.unreadable(what, expected, error)]
-    row, since = _freeze(context)
-    return [*rows, row], since
+        context.judge("announcement", what, expected, got, found is not None)
+        if found:
+            _notice(context, found.at)
+    return judge_freeze(context)
 
 
-def frozen_row(context: Context) -> Row:
-    """Whether new proposals are frozen and none came since: judged before every wave as well.
+def judge_freeze(context: Context) -> datetime | None:
+    """Since when new proposals are frozen and none came; judged before every wave as well.
 
     The freeze is the one that was read back when it was announced: between one that was lifted and
     the next, proposals may have come and gone.
     """
-    return _freeze(context)[0]
-
-
-def _freeze(context: Context) -> tuple[Row, datetime | None]:
-    """The row, and since when proposals are frozen, where that holds."""
     what, expected = "new ones", "frozen, none since"
-    try:
-        found = Governance(context.scope, context.site.commands).proposals()
-    except SourceError as error:
-        return context.unreadable(what, expected, error), None
-    since, first = found.since, _first_frozen(context)
-    if not found.frozen or since is None:
-        return check_row("proposals", what, expected, "not frozen", ok=False), None
-    if since > context.now + NOW_SOURCE_LAG:
-        got = f"frozen from {utc(since)} on, which is still to come"
-        return unknown_row("proposals", what, expected, got, return_at=since), None
-    if first is not None and since > first:
-        got = f"frozen since {utc(first)}, lifted, and frozen again {utc(since)}"
-        got += "; start a new attempt"
-        return check_row("proposals", what, expected, got, ok=False), None
-    late = [one.id for one in found.open if one.created_at > since]
-    got = f"since {utc(since)}: {', '.join(late)}" if late else "frozen, none since"
-    return check_row("proposals", what, expected, got, not late), since
+    with context.reading(what, expected):
+        found = _governance(context).proposals()
+        since, first = found.since, _first_frozen(context)
+        if not found.frozen or since is None:
+            context.judge("proposals", what, expected, "not frozen", ok=False)
+        elif since > context.now + NOW_SOURCE_LAG:
+            got = f"frozen from {utc(since)} on, which is still to come"
+            context.unknown("proposals", what, expected, got, since)
+        elif first is not None and since > first:
+            got = f"frozen since {utc(first)}, lifted, and frozen again {utc(since)}"
+            context.judge("proposals", what, expected, f"{got}; start a new attempt", ok=False)
+        else:
+            late = [one.id for one in found.open if one.created_at > since]
+            got = f"since {utc(since)}: {', '.join(late)}" if late else expected
+            context.judge("proposals", what, expected, got)
+            return since
+    return None
 
 
 def _first_frozen(context: Context) -> datetime | None:
@@ -197,79 +189,63 @@ def hotfix_branches(context: Context) -> CheckResult:
     """
     release, risk = context.params.release, context.site.forge.risk
     if risk is None:
-        row = unknown_row("site", "risk labels", "forge.risk in the site file", "none; set it")
-        return context.conclude([row], passed="", empty="")
+        context.unknown("site", "risk labels", "forge.risk in the site file", "none; set it")
+        return context.conclude()
     forge, subject = Backlog(context.scope, context.site.forge), f"milestone {release}"
     milestone = forge.milestone(release)
     if milestone is None:
-        row = unknown_row(subject, "on the forge", "a milestone called as the release", "none")
-        return context.conclude([row], passed="", empty="")
+        context.unknown(subject, "on the forge", "a milestone called as the release", "none")
+        return context.conclude()
     # The release issue is open as long as the release is under way, and no fix of anything.
     found = forge.open_issues(milestone)
     issues = [issue for issue in found if issue.number != context.params.issue]
     read = f"{len(issues)} open issues"
-    rows = [check_row(subject, "read to the last page", "all its open issues", read, ok=True)]
+    context.judge(subject, "read to the last page", "all its open issues", read, ok=True)
     for issue in issues:
-        rows += _issue(context, forge, risk, issue)
+        _issue(context, forge, risk, issue)
     return context.conclude(
-        rows,
         passed=f"{len(issues)} open issues of {release}, all of low risk, each with its fix queued",
-        empty="the milestone could not be read",
         data={"milestone": milestone.number, "issues": [issue.number for issue in issues]},
     )
 
 
-def _issue(context: Context, forge: Backlog, risk: Risk, issue: MilestoneIssue) -> Iterator[Row]:
+def _issue(context: Context, forge: Backlog, risk: Risk, issue: MilestoneIssue) -> None:
     subject, names = f"#{issue.number}", issue.branches
-    yield _risk(subject, risk, issue)
+    if above := sorted(set(issue.labels) & set(risk.above)):
+        context.judge(subject, "risk", risk.low, ", ".join(above), ok=False)
+    elif risk.low in issue.labels:
+        context.judge(subject, "risk", risk.low, risk.low)
+    else:
+        labels = ", ".join(issue.labels) or "no label"
+        context.unknown(subject, "risk", f"labelled {risk.low}", labels)
     if len(names) != 1:
         got = ", ".join(names) or "no line `branch: NAME` in its body"
-        yield unknown_row(subject, "fix", "one branch", got)
+        context.unknown(subject, "fix", "one branch", got)
         return
-    [name], commit = names, context.params.commit
-    try:
+    [name] = names
+    with context.reading("fix", "a branch that exists", subject):
         branch = forge.branch(name)
-    except SourceError as error:
-        yield check_row(subject, "fix", "a branch that exists", error)
-        return
-    if branch is None:
-        yield check_row(subject, "fix", "a branch that exists", f"no {name}", ok=False)
-        return
-    yield _contains(forge, subject, f"{name} contains {commit[:12]} and more", commit, branch)
-    yield _green(context, forge, subject, f"CI of {name}", branch)
+        if branch is None:
+            context.judge(subject, "fix", "a branch that exists", f"no {name}", ok=False)
+        else:
+            _queued(context, forge, subject, branch)
 
 
-def _risk(subject: str, risk: Risk, issue: MilestoneIssue) -> Row:
-    if above := sorted(set(issue.labels) & set(risk.above)):
-        return check_row(subject, "risk", risk.low, ", ".join(above), ok=False)
-    if risk.low in issue.labels:
-        return check_row(subject, "risk", risk.low, risk.low)
-    labels = ", ".join(issue.labels) or "no label"
-    return unknown_row(subject, "risk", f"labelled {risk.low}", labels)
-
-
-def _contains(forge: Backlog, subject: str, what: str, commit: str, branch: Branch) -> Row:
-    try:
+def _queued(context: Context, forge: Backlog, subject: str, branch: Branch) -> None:
+    """Whether a branch holds a fix on top of the release, and is green."""
+    commit, ci = context.params.commit, context.site.forge.ci
+    what = f"{branch.name} contains {commit[:12]} and more"
+    with context.finding(subject, what, "yes") as judge:
         found = forge.compare(commit, branch.sha)
-    except SourceError as error:
-        return check_row(subject, what, "yes", error)
-    if found.merge_base != commit or found.behind_by:
-        got = f"{found.status}, without {found.behind_by} of its commits"
-        return check_row(subject, what, "yes", got, ok=False)
-    if not found.ahead_by:
-        return unknown_row(subject, what, "yes", "nothing more: no fix on it yet")
-    return check_row(subject, what, "yes", "yes")
-
-
-def _green(context: Context, forge: Backlog, subject: str, what: str, branch: Branch) -> Row:
-    ci = context.site.forge.ci
-    try:
+        if found.merge_base != commit or found.behind_by:
+            judge(f"{found.status}, without {found.behind_by} of its commits", ok=False)
+        elif not found.ahead_by:
+            judge("nothing more: no fix on it yet", Outcome.INCONCLUSIVE)
+        else:
+            judge("yes")
+    with context.finding(subject, f"CI of {branch.name}", "green") as judge:
         rows = ci_rows(ci, forge.check_runs(branch.sha), forge.statuses(branch.sha))
-    except SourceError as error:
-        return check_row(subject, what, "green", error)
-    return check_row(
-        subject, what, "green", explain(rows, "green", ""), worst(r.outcome for r in rows)
-    )
+        judge(explain(rows, "green", ""), worst(row.outcome for row in rows))
 
 
 __all__ = ["comparison", "no_regression", "plan", "validators_signed_off", "watch"]
@@ -278,37 +254,35 @@ __all__ = ["comparison", "no_regression", "plan", "validators_signed_off", "watc
 WITNESS = "mainnet.activate.witness-gate"
 
 
-def _profile(context: Context) -> Iterator[Row]:
+def _profile(context: Context) -> None:
     """Every gate of every node equals the mainnet profile: no named deviation is left."""
     from ..changes.targets import read_bundle
 
     wanted = read_bundle(context).profile(context.stage)
-    for name, seen in context.fleet.rollout().items():
-        if isinstance(seen, SourceError):
-            yield context.unreadable("gates", "the mainnet profile", seen)
-            continue
+    answers = context.fleet.rollout()
+    for name, seen in context.answers("gates", "the mainnet profile", answers, whose=False):
         wrong = {g: on for g, on in wanted.feature_gates.items() if seen.feature_gates.get(g) != on}
         for gate, on in wrong.items():
             got = seen.feature_gates.get(gate, "absent")
-            yield check_row(name, f"{GATES_AT}.{gate}", on, got, ok=False)
+            context.judge(name, f"{GATES_AT}.{gate}", on, got, ok=False)
         if not wrong:
-            yield check_row(
-                name, "profile and channel", wanted.release_channel, seen.release_channel
-            )
+            channel = wanted.release_channel
+            context.judge(name, "profile and channel", channel, seen.release_channel)
 
 
-def _effects(context: Context) -> Iterator[Row]:
+def _in_effect(context: Context) -> None:
+    """The profile everywhere, and on every node the traffic that shows each gate at work."""
+    _profile(context)
     at = effect(context.so_far, WITNESS)
     for gate in OBSERVABLE:
-        yield from proven(context, WITNESS, gate, at)
+        judge_proof(context, WITNESS, gate, at)
 
 
 witness_gate = rollout(
     WITNESS,
     "{nodes} run the release on the mainnet profile, every gate read back",
-    each_wave=lambda context: [frozen_row(context)],
-    # The profile everywhere, and on every node the traffic that shows each gate at work.
-    after=lambda context: [*_profile(context), *_effects(context)],
+    each_wave=judge_freeze,
+    after=_in_effect,
     capture=pin_before,
 )
 

@@ -2,89 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..changes.state import Known, differences
+from ..changes.state import differences
 from ..changes.targets import kept_toml
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Row, check_row
-from ..sources.commands import NodeConfig
 from ..sources.config import rollout_keys
-from ..sources.node import Rollout
 from ..sources.words import NodeReport, Reports, read_reports
 
-T = TypeVar("T")
-Read = dict[str, T | SourceError]
+if TYPE_CHECKING:
+    from .drift import Live
+
 WHAT = "node report"
 
 
-def stand_in(
-    context: Context,
-    unread: Sequence[Node],
-    before: Mapping[str, Known | SourceError],
-    at_work: Mapping[str, Known],
-    rollouts: Mapping[str, Rollout | SourceError],
-    builds: Read[str],
-    configs: Read[NodeConfig],
-) -> list[Row]:
-    """Fill ``builds`` (digests) and ``configs`` from fresh reports; rows of what is wrong with one.
+def stand_in(context: Context, unread: Sequence[Node], live: Live) -> None:
+    """Fill builds and configurations that cannot be read from fresh reports.
 
     A file is known by its digest alone: that of the one last verified, whose text we kept, or of the
-    one that a node of ``at_work`` was to be given.
+    one that a node at work was to be given.
     """
     params = context.params
-    try:
+    with context.reading(WHAT, "readable"):
         reports = read_reports(
             context.scope, context.site, issue=params.issue, release=params.release
         )
-    except SourceError as error:
-        return [context.unreadable(WHAT, "readable", error)]
-    rows: list[Row] = []
-    for node in unread:
-        found = _fresh(context, node, reports)
-        if isinstance(found, Row):
-            rows.append(found)
-        elif found is not None:
-            rollout = rollouts[node.name]
-            if not isinstance(rollout, SourceError):  # else said by its live state already
-                said = rollout_keys(found.channel, found.gates)
-                rows += [
-                    check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
-                    for key, told, runs in differences(said, rollout.flat())
-                ]
-            if isinstance(builds[node.name], SourceError):
-                builds[node.name] = found.binary
-            known, after = before[node.name], at_work.get(node.name)
-            if after is not None and found.config == after.state.config:
-                known = after
-            if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
-                rows += _reported_file(context, node, found, known, configs)
-    return rows
+        for node in unread:
+            if found := _fresh(context, node, reports):
+                _take(context, node.name, found, live)
 
 
-def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
-    """The newest report of a node, when it is young enough; a forged one is a row."""
+def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | None:
+    """The newest report of a node, when it is young enough; a forged one is a finding."""
     mine = reports.of(node.name, context.stage)
+    good = [one.report for one in mine if not one.fault]
     if forged := [one for one in mine if one.fault.startswith("forged")]:
         got = f"{forged[0].grounds}: {forged[0].fault}"
-        return check_row(node.name, WHAT, f"by {node.operator}", got, ok=False, waivable=False)
-    good = [one.report for one in mine if not one.fault]
-    if good and context.now - good[-1].at <= context.params.valid_for:
+        context.judge(node.name, WHAT, f"by {node.operator}", got, ok=False, waivable=False)
+    elif good and context.now - good[-1].at <= context.params.valid_for:
         return good[-1]
     return None
 
 
-def _reported_file(
-    context: Context, node: Node, report: NodeReport, known: Known, configs: Read[NodeConfig]
-) -> list[Row]:
+def _take(context: Context, name: str, report: NodeReport, live: Live) -> None:
+    rollout, known = live.rollouts[name], live.known[name]
+    if not isinstance(rollout, SourceError):  # else said by its live state already
+        said = rollout_keys(report.channel, report.gates)
+        for key, told, runs in differences(said, rollout.flat()):
+            context.judge(name, f"{key} (reported, as it runs)", told, runs, ok=False)
+    if isinstance(live.builds[name], SourceError):
+        live.builds[name] = report.binary
+    after = live.at_work.get(name)
+    if after is not None and report.config == after.state.config:
+        known = after
+    if not isinstance(live.configs[name], SourceError) or isinstance(known, SourceError):
+        return
     if report.config != known.state.config:
-        what = "config (reported)"
-        return [check_row(node.name, what, known.state.config, report.config, ok=False)]
-    try:
-        configs[node.name] = kept_toml(context, known)
-    except SourceError as error:
-        return [check_row(node.name, "config", "the text we kept", error)]
-    return []
+        what, digest = "config (reported)", known.state.config
+        context.judge(name, what, digest, report.config, ok=False)
+        return
+    with context.reading("config", "the text we kept", name):
+        live.configs[name] = kept_toml(context, known)

@@ -18,9 +18,9 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry
-from ..outcomes import CheckResult, Row, check_row, unknown_row
+from ..outcomes import CheckResult, Outcome
 from ..sources.node import Consensus
-from .activation_proof import Span, counted, counters, effect_rows, gated, traffic
+from .activation_proof import Span, counted, counters, gated, judge_effect, traffic
 from .quiet import epochs_since
 from .regression import REWARDS, data_of, shown
 from .rollouts import captured
@@ -49,29 +49,25 @@ def observe(context: Context) -> CheckResult:
     if before is None:
         raise SourceError(REWARDS, "expected balances recorded before the change, got none")
     since, wanted = effect(context.journal, REWARDS), context.params.observe_epochs
-    found, rows = epochs_since(
-        context, since, lambda seen: wanted - len(seen), "rewards and votes observed"
-    )
+    what = "rewards and votes observed"
+    found = epochs_since(context, since, lambda seen: wanted - len(seen), what)
     window, over = found[:wanted], len(found) >= wanted
     on, beside, off = gated(context.plan, REWARDS, GATE)
     if not on:
-        got = "none by the plan"
-        rows.append(unknown_row("canaries", "nodes with the gate on", "at least one", got))
+        context.unknown("canaries", "nodes with the gate on", "at least one", "none by the plan")
     if window:
         spans = [Span(f"epoch {each.number}", each.start, each.end) for each in window]
-        rows += effect_rows(context, GATE, on, off, spans)
-        rows += votes(context, on, spans)
-    rows += credited(context, before, on, beside, off, due=bool(window))
-    rows += agreement(context, int(before["slashing"]))
-    rows += healthy(context, [node.name for node in context.cluster.nodes])
+        judge_effect(context, GATE, on, off, spans)
+        votes(context, on, spans)
+    credited(context, before, on, beside, off, due=bool(window))
+    agreement(context, int(before["slashing"]))
+    context.findings += healthy(context, [node.name for node in context.cluster.nodes])
     epochs = [
         {"number": each.number, "start": each.start.isoformat(), "end": each.end.isoformat()}
         for each in window
     ]
     return context.conclude(
-        rows,
         passed=f"{wanted} whole epochs: {len(on)} canaries rewarded and voting, nobody else rewarded",
-        empty="",
         data={"since": since.isoformat(), "over": over, "epochs": epochs},
     )
 
@@ -86,7 +82,7 @@ def observed(journal: Sequence[Entry]) -> tuple[datetime, datetime]:
     return datetime.fromisoformat(start), datetime.fromisoformat(end)
 
 
-def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> list[Row]:
+def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> None:
     """Each canary's votes in each epoch beside the median of the other validators'.
 
     Nodes that do not vote are no measure, nor are canaries of each other; when less than half of
@@ -95,83 +91,77 @@ def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> l
     latency = next(name for name in counters(context, "consensus_latency") if "vote" in name)
     seen = traffic(context, [latency], "validator", spans[0].start, spans[-1].end)
     addresses = {node.name: node.validator for node in context.cluster.nodes}
-    rows = []
+    allowed = context.params.max_missing
     for span in spans:
-        allowed = context.params.max_missing
         counts = {name: counted(seen, at, span, allowed) for name, at in addresses.items()}
         others = [counts[n] for n, address in addresses.items() if address and n not in canaries]
         known = [each.amount for each in others if each.covered]
         usual = median(known) if known and 2 * len(known) >= len(others) else 0.0
+        least = round(VOTES_OF_MEDIAN * usual, 1)
+        expected = f"at least {least:g}, {VOTES_OF_MEDIAN:.0%} of the median validator's"
         for name in canaries:
-            own, what = counts[name], f"votes, {span.name}"
-            least = round(VOTES_OF_MEDIAN * usual, 1)
-            expected = f"at least {least:g}, {VOTES_OF_MEDIAN:.0%} of the median validator's"
-            if not usual > 0:
-                got = f"votes are counted of {len(known)} of {len(others)} other validators"
-                rows.append(unknown_row(name, what, expected, got))
-            elif not own.covered:
-                rows.append(unknown_row(name, what, expected, "too many points missing"))
-            else:
-                rows.append(check_row(name, what, expected, own.amount, own.amount >= least))
-    return rows
+            with context.finding(name, f"votes, {span.name}", expected) as judge:
+                own = counts[name]
+                if not usual > 0:
+                    got = f"votes are counted of {len(known)} of {len(others)} other validators"
+                    judge(got, Outcome.INCONCLUSIVE)
+                elif not own.covered:
+                    judge("too many points missing", Outcome.INCONCLUSIVE)
+                else:
+                    judge(own.amount, own.amount >= least)
 
 
-def agreement(context: Context, slashed: int) -> list[Row]:
+def agreement(context: Context, slashed: int) -> None:
     """Every node has the block that the others have at its height, and nobody new was slashed.
 
     Nodes are asked up to three times until each was seen at the same height as another.
     """
-    compared: set[str] = set()
-    names, rows = [node.name for node in context.cluster.nodes], list[Row]()
+    compared, split = set[str](), dict[str, tuple[str, str, str]]()
+    nodes = [node.name for node in context.cluster.nodes]
     answers: Answers = {}
     for look in range(LOOKS):
         if look:
             context.scope.sleep(context.cluster.block_time_ms / 3000)
         answers = context.fleet.consensus()
         split, alike = _hashes(answers)
-        rows, compared = rows + split, compared | alike
-        if split or compared == set(names):
+        compared |= alike
+        if split or compared == set(nodes):
             break
-    rows = list({row.subject: row for row in rows}.values())
-    for name in names:
-        answer = answers[name]
-        if isinstance(answer, SourceError):
-            rows.append(context.unreadable("its block", "the others'", answer))
-        elif name not in compared and name not in {row.subject for row in rows}:
-            got = f"nobody else at height {answer.height}"
-            rows.append(unknown_row(name, "its block", "the others'", got))
-    if not rows:
-        got = f"{len(names)} nodes alike"
-        rows.append(check_row("nodes", "block at a height", "the same hash", got, ok=True))
-    return [*rows, *_slashing(answers, slashed)]
+    for name, (what, usual, own) in split.items():
+        context.judge(name, what, usual, own, ok=False)
+    silent = {name for name, answer in answers.items() if isinstance(answer, SourceError)}
+    seen = (compared | set(split)) - silent
+    alone = {name: answers[name] for name in nodes if name not in seen}
+    for name, answer in context.answers("its block", "the others'", alone, whose=False):
+        context.unknown(name, "its block", "the others'", f"nobody else at height {answer.height}")
+    if not (split or alone):
+        got = f"{len(nodes)} nodes alike"
+        context.judge("nodes", "block at a height", "the same hash", got, ok=True)
+    _slashing(context, answers, slashed)
 
 
-def _hashes(answers: Answers) -> tuple[list[Row], set[str]]:
-    """A row for each node whose block is not the one most have; and the nodes that are alike."""
+def _hashes(answers: Answers) -> tuple[dict[str, tuple[str, str, str]], set[str]]:
+    """Nodes whose block is not the one most have (at which height, theirs, its own); nodes alike."""
     at: dict[int, dict[str, list[str]]] = {}
     for name, answer in answers.items():
         if not isinstance(answer, SourceError):
             at.setdefault(answer.height, {}).setdefault(answer.block_hash, []).append(name)
-    rows, alike = [], set[str]()
+    split, alike = dict[str, tuple[str, str, str]](), set[str]()
     for height, blocks in at.items():
-        ranked = sorted(blocks.items(), key=lambda item: -len(item[1]))
-        usual = ranked[0][1]
+        (most, usual), *others = sorted(blocks.items(), key=lambda item: -len(item[1]))
         if len(usual) > 1:
             alike |= set(usual)
-        for digest, names in ranked[1:]:
-            what, expected = f"block {height}", ranked[0][0]
-            rows += [check_row(name, what, expected, digest, ok=False) for name in names]
-    return rows, alike
+        split |= {n: (f"block {height}", most, own) for own, names in others for n in names}
+    return split, alike
 
 
-def _slashing(answers: Answers, before: int) -> list[Row]:
-    seen = [a.slashing_events for a in answers.values() if not isinstance(a, SourceError)]
-    what, expected = "slashing events", f"{before}, as before the change"
-    if not seen:
-        return [unknown_row("slashing", what, expected, "no node answers")]
-    if max(seen) < before:
-        return [unknown_row("slashing", what, expected, f"{max(seen)}: the count went back")]
-    return [check_row("slashing", what, expected, max(seen), max(seen) == before)]
+def _slashing(context: Context, answers: Answers, before: int) -> None:
+    known = [a.slashing_events for a in answers.values() if not isinstance(a, SourceError)]
+    seen, what = max(known, default=-1), "slashing events"
+    got = f"{seen}: the count went back" if known else "no node answers"
+    outcome = seen == before if seen >= before else Outcome.INCONCLUSIVE
+    expected = f"{before}, as before the change"
+    context.judge("slashing", what, expected, got if seen < before else seen, outcome)
 
 
 # --- What the ledger credited ---
@@ -183,78 +173,68 @@ def _slashing(answers: Answers, before: int) -> list[Row]:
 BASE_REWARD = 5
 LEADER_BONUS = math.ceil(BASE_REWARD * 0.2)
 PER_BLOCK = BASE_REWARD + LEADER_BONUS
+CREDITED = "credited since before the change"
 
 
-def balances(context: Context) -> tuple[list[Row], dict[str, Any]]:
-    """Height, slashing events and every validator's balance, as of now: rows, and what to keep.
+def balances(context: Context) -> dict[str, Any]:
+    """Height, slashing events and every validator's balance, as of now, to be kept.
 
     The height is read first, so that no block between is missed in a bound.
     """
-    consensus, rows = context.fleet.consensus(), []
-    known = {n: a for n, a in consensus.items() if not isinstance(a, SourceError)}
-    amounts: dict[str, str] = {}
-    for name, account in context.fleet.accounts().items():
-        if isinstance(account, SourceError):
-            rows.append(context.unreadable("balance before the change", "an amount", account))
-            continue
+    consensus, accounts = context.fleet.consensus(), context.fleet.accounts()
+    what, amounts = "balance before the change", dict[str, str]()
+    for name, account in context.answers(what, "an amount", accounts, whose=False):
         amounts[name] = str(account.balance)
-        rows.append(check_row(name, "balance before the change", "any", amounts[name], ok=True))
-    rows += [
-        context.unreadable("height before the change", "an answer", answer)
-        for answer in consensus.values()
-        if isinstance(answer, SourceError)
-    ]
-    return rows, {
+        context.judge(name, what, "any", amounts[name], ok=True)
+    what = "height before the change"
+    known = [one for _, one in context.answers(what, "an answer", consensus, whose=False)]
+    return {
         "balances": amounts,
-        "height": min((answer.height for answer in known.values()), default=0),
-        "slashing": max((answer.slashing_events for answer in known.values()), default=0),
+        "height": min((answer.height for answer in known), default=0),
+        "slashing": max((answer.slashing_events for answer in known), default=0),
     }
 
 
 def credited(
     context: Context, before: dict[str, Any], on: list[str], beside: list[str], off: list[str],
     *, due: bool,
-) -> list[Row]:  # fmt: skip
+) -> None:  # fmt: skip
     """What each validator was credited since ``before``: ``on`` some (once ``due``), ``off`` none.
 
     All that may be rewarded, ``beside`` too, are held to the formula together. A balance that fell
     was spent from: what it was credited cannot be known.
     """
-    now, rows = context.fleet.accounts(), []
-    answers = context.fleet.status().values()
+    now, answers = context.fleet.accounts(), context.fleet.status().values()
     heights = [found.height for found in answers if not isinstance(found, SourceError)]
     if not heights:
-        return [unknown_row("ledger", "height", "an answer", "no node answers")]
+        context.unknown("ledger", "height", "an answer", "no node answers")
+        return
     blocks = max(heights) - int(before["height"])
     most, gains = blocks * PER_BLOCK, dict[str, int]()
     for name, account in now.items():
-        what = "credited since before the change"
         if name not in before["balances"]:
-            rows.append(unknown_row(name, what, "a balance before", "none was recorded"))
-        elif isinstance(account, SourceError):
-            rows.append(context.unreadable(what, "an amount", account))
-        else:
-            gains[name] = account.balance - int(before["balances"][name])
-            rows += _gain(name, what, gains[name], most, blocks, name in off, due and name in on)
+            context.unknown(name, CREDITED, "a balance before", "none was recorded")
+            continue
+        for _, known in context.answers(CREDITED, "an amount", {name: account}, whose=False):
+            gains[name] = known.balance - int(before["balances"][name])
+            wanted = due and name in on
+            _gain(context, name, gains[name], most, blocks, off=name in off, wanted=wanted)
     together = sum(max(gains.get(name, 0), 0) for name in (*on, *beside))
     expected, what = f"at most {most} for {blocks} blocks", "credited to all that may be"
-    return [*rows, check_row("rewards", what, expected, str(together), together <= most)]
+    context.judge("rewards", what, expected, str(together), together <= most)
 
 
 def _gain(
-    name: str, what: str, gain: int, most: int, blocks: int, off: bool, wanted: bool
-) -> list[Row]:
+    context: Context, name: str, gain: int, most: int, blocks: int, *, off: bool, wanted: bool
+) -> None:
     expected = "0: its gate is off" if off else f"above 0, at most {most} for {blocks} blocks"
     if gain < 0:
         problem = f"{-gain} less than before: credits cannot be told from what was spent"
-        return [unknown_row(name, what, expected, problem)]
-    if off:
-        return [check_row(name, what, expected, str(gain), gain == 0)]
-    if gain > most:
-        return [check_row(name, what, expected, str(gain), ok=False)]
-    if gain == 0:
-        return [unknown_row(name, what, expected, "0: no effect")] if wanted else []
-    return [check_row(name, what, expected, str(gain), ok=True)]
+        context.unknown(name, CREDITED, expected, problem)
+    elif off or not gain == 0 <= most:
+        context.judge(name, CREDITED, expected, str(gain), gain <= (0 if off else most))
+    elif wanted:
+        context.unknown(name, CREDITED, expected, "0: no effect")
 
 
 def canary_comparison(context: Context) -> list[Compared]:

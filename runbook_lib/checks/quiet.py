@@ -19,6 +19,7 @@ import numpy as np
 from ..changes.state import journals
 from ..context import Context
 from ..errors import SourceError
+from ..findings import unread
 from ..metrics import catalogue
 from ..metrics.frames import LATE, LONGEST, Epoch, Flags, Stretch, Watched, progress, read
 from ..metrics.frames import due as due_epochs
@@ -133,12 +134,19 @@ Look = Callable[[Window], Iterable[Seen]]
 def look(over: Window, *looks: Look) -> list[Seen]:
     """What each sees; one whose source cannot be read is a finding that is not known."""
     found: list[Seen] = []
+
+    def unknown(error: SourceError) -> None:
+        found.append(Seen(error.source, "readable", "an answer", error.problem, known=False))
+
     for each in looks:
-        try:
+        with unread(unknown):
             found += each(over)
-        except SourceError as e:
-            found.append(Seen(e.source, "readable", "an answer", e.problem, known=False))
     return found
+
+
+def judge(over: Window, *looks: Look) -> None:
+    """What each sees, as findings of the window's context."""
+    over.context.findings += [row for seen in look(over, *looks) for row in seen.rows()]
 
 
 # --- what is looked at ----------------------------------------------------------------------------
@@ -287,15 +295,15 @@ def whole_epochs(
 
 def epochs_since(
     context: Context, since: datetime, missing: Missing, what: str
-) -> tuple[tuple[Epoch, ...], list[Row]]:
-    """Every whole epoch that began after ``since``, and a row that says when enough will be over.
+) -> tuple[Epoch, ...]:
+    """Every whole epoch that began after ``since``; a finding says when enough will be over.
 
     ``missing`` says how many more are needed beyond those. Raises SourceError.
     """
     # From a little before, so that the height is known at once; a boundary that was passed before
     # ``since`` may be seen until ``LATE`` after it, and must not count.
     found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
-    if due is None:
-        return found, []
-    expected = f"{len(found) + missing(found)} whole epochs"
-    return found, [unknown_row("epochs", what, expected, f"{len(found)} so far", return_at=due)]
+    if due is not None:
+        expected = f"{len(found) + missing(found)} whole epochs"
+        context.unknown("epochs", what, expected, f"{len(found)} so far", due)
+    return found

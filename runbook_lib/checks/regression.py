@@ -20,7 +20,7 @@ from ..evidence.record import Entry
 from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import LOAD, Catalogue, Metric
 from ..metrics.frames import LATE, STEP, Epoch
-from ..outcomes import CheckResult, Row, check_row, unknown_row
+from ..outcomes import CheckResult
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
 from .quiet import epochs_since
 
@@ -44,24 +44,26 @@ def no_regression(context: Context) -> CheckResult:
     look = 1 + _taken(context)
     if look > LOOKS:
         raise SourceError("looks", f"expected at most {LOOKS} at one watch, got one more")
-    start, end, epochs, early = _window(context, entries)
-    if early:
-        return context.conclude(early, passed="", empty="", data={"epochs": len(epochs)})
+    epochs = _epochs(context, entries)
+    if context.findings:
+        return context.conclude(data={"epochs": len(epochs)})
+    start, end = epochs[0].start, epochs[-1].end
     said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
-    counted = check_row("epochs", "whole, with rewards on", "enough", said, ok=True)
-    none = unknown_row("catalogue", "critical metrics of the canaries", "one or more", "none")
-    rows = [counted, *(_judged(context, entries, start, end, look) or [none])]
+    context.judge("epochs", "whole, with rewards on", "enough", said, ok=True)
+    _judge(context, entries, start, end, look)
+    judged = len(context.findings) - 1
+    if not judged:
+        what = "critical metrics of the canaries"
+        context.unknown("catalogue", what, "one or more", "none")
     return context.conclude(
-        rows,
-        passed=f"{len(rows) - 1} judgements: the canaries are proven no worse; {rows[0].observed}",
-        empty="",
+        passed=f"{judged} judgements: the canaries are proven no worse; {said}",
         data={"look": look, "start": start.isoformat(), "end": end.isoformat()},
     )
 
 
-def _judged(
+def _judge(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
-) -> list[Row]:
+) -> None:
     compared = beside_past_and_rest(context, entries, start, end, look)
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
@@ -70,18 +72,17 @@ def _judged(
         """When as many whole epochs will be over; after the last look, more data are of no use."""
         return end + math.ceil(points * STEP / epoch) * epoch + LATE if look < LOOKS else None
 
-    rows = [row for kind, ones in compared.items() for one in ones for row in one.rows(kind, due)]
+    for kind, ones in compared.items():
+        context.findings += [row for one in ones for row in one.rows(kind, due)]
     judged = {each.metric.name for ones in compared.values() for each in ones}
-    return rows + [
-        unknown_row(metric.name, "no regression", "a baseline", "the canary stage pinned none")
-        for metric in _critical(context)
-        if metric.name not in judged
-    ]
+    for metric in _critical(context):
+        if metric.name not in judged:
+            got = "the canary stage pinned none"
+            context.unknown(metric.name, "no regression", "a baseline", got)
 
 
-def _window(
-    context: Context, entries: Sequence[Entry]
-) -> tuple[datetime, datetime, tuple[Epoch, ...], list[Row]]:
+def _epochs(context: Context, entries: Sequence[Entry]) -> tuple[Epoch, ...]:
+    """Whole epochs with rewards on; a finding says when there will be enough."""
     gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
     enough_after = int(context.params.epochs_after_change)
     changed = max(datetime.fromisoformat(e.body["at"]) for e in entries if e.kind == "state")
@@ -90,10 +91,7 @@ def _window(
         after = sum(epoch.start >= changed for epoch in found)
         return max(enough - len(found), enough_after - after)
 
-    what = "canaries with rewards on"
-    epochs, rows = epochs_since(context, gate, missing, what)
-    start, end = (gate, gate) if rows else (epochs[0].start, epochs[-1].end)
-    return start, end, epochs, rows
+    return epochs_since(context, gate, missing, "canaries with rewards on")
 
 
 def _taken(context: Context) -> int:
@@ -179,7 +177,8 @@ def mainnet_comparison(context: Context) -> list[Compared]:
     if judged and "end" in judged[-1]:
         start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))
         return shown(context, entries, start, end)
-    start, end, _, early = _window(context, entries)
+    with context.apart() as early:
+        epochs = _epochs(context, entries)
     if early:
         raise SourceError("epochs", f"{early[0].expected} are not over: {early[0].observed}")
-    return shown(context, entries, start, end)
+    return shown(context, entries, epochs[0].start, epochs[-1].end)

@@ -12,13 +12,13 @@ from ..context import Context
 from ..evidence.record import Entry
 from ..outcomes import CheckResult, Row
 
-Look = Callable[[Context], list[Row]]
-Capture = Callable[[Context], tuple[list[Row], Mapping[str, Any]]]
+Look = Callable[[Context], object]
+"""Judges findings of the context."""
+Capture = Callable[[Context], Mapping[str, Any]]
 
 
-def nothing(context: Context) -> list[Row]:
+def nothing(context: Context) -> None:
     """Nothing more to look at."""
-    return []
 
 
 def rollout(
@@ -39,45 +39,49 @@ def rollout(
 
     def plan(context: Context) -> list[Row]:
         steps = sum(len(phase.nodes) for phase in _phases(context, item))
-        return [*before(context), *window_rows(context, steps), *planned_rows(context, item)]
+        before(context)
+        return [*context.findings, *window_rows(context, steps), *planned_rows(context, item)]
+
+    def wave(context: Context) -> list[Row]:
+        with context.apart() as rows:
+            each_wave(context)
+        return rows
 
     def apply(context: Context, applier: Applier) -> CheckResult:
-        rows, kept = before(context), dict[str, Any]()
-        if capture is not None and (not rows or all_pass(rows)):
-            more, kept = _once(context, item, capture)
-            rows = rows + more
-        applier.rows += rows
-        if not rows or all_pass(rows):
+        before(context)
+        kept = _once(context, item, capture) if capture is not None and context.holds else {}
+        if context.holds:
             phases = _phases(context, item)
             # From the last that began, when every node was as the one before it had to make it: one
             # on which that is at work is no more so.
             begun = [number for number, phase in enumerate(phases) if has_begun(applier, phase)]
             for phase in phases[max(begun, default=0) :]:
-                if not roll(context, applier, phase, lambda: each_wave(context)):
+                if not roll(context, applier, phase, lambda: wave(context)):
                     break
         nodes = {node.node for phase in _phases(context, item) for node in phase.nodes}
         return context.conclude(
-            applier.rows,
             passed=passed.format(nodes=f"{len(nodes)} nodes"),
             empty="the plan has no node for it",
             data={"plan": context.plan.digest if context.plan else "", **kept},
         )
 
     def observe(context: Context, rolled: CheckResult) -> CheckResult:
-        rows = [*rolled.rows, *(after or nothing)(context)]
-        return context.conclude(rows, passed=rolled.reason or passed, empty="", data=rolled.data)
+        (after or nothing)(context)
+        return context.conclude(passed=rolled.reason or passed, data=rolled.data)
 
     return Change(item, plan, apply, observe if after is not None else None)
 
 
-def _once(context: Context, item: str, capture: Capture) -> tuple[list[Row], dict[str, Any]]:
+def _once(context: Context, item: str, capture: Capture) -> dict[str, Any]:
     """What ``capture`` found before the first step; a later try must not look again."""
     if (kept := captured(context.journal, item)) is not None:
-        return [], kept
-    rows, found = capture(context)
+        return kept
+    with context.apart() as rows:
+        found = dict(capture(context))
+    context.findings += rows
     if all_pass(rows):
-        context.record.append("captured", {"item": item, "data": dict(found)})
-    return rows, dict(found)
+        context.record.append("captured", {"item": item, "data": found})
+    return found
 
 
 def captured(journal: Sequence[Entry], item: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from ..evidence.record import Entry
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
 from ..metrics.frames import Watched
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..outcomes import CheckResult, Outcome, Value
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
 from ..sources.stage_commands import StageCommands
@@ -45,87 +45,68 @@ def soak(context: Context) -> CheckResult:
     over = min(context.now, context.at) >= due
     development = context.on(STAGE)
     development.require_now("running builds")
-    rows = [] if over else [_not_yet("soak", "window", f"over at {utc(due)}", "still open", due)]
-    rows += _job(development, anchor, due)
-    rows += _others(development, before.name, anchor)
+    if not over:
+        context.unknown("soak", "window", f"over at {utc(due)}", "still open", due)
+    _job(development, anchor, due)
+    _others(development, before.name, anchor)
     wanted = {n: k.state for n, k in states(entries, before.name)}
     start = anchor + SETTLE
     if context.at - start > SETTLE:
-        rows += _window(development, wanted, quiet.window(development, start, context.at))
+        _window(development, wanted, quiet.window(development, start, context.at))
     return context.conclude(
-        rows,
         passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
         empty="nothing to judge",
         data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
 
-def _not_yet(subject: str, what: str, wanted: str, got: str, due: datetime) -> Row:
-    return unknown_row(subject, what, wanted, got, return_at=due)
-
-
-def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> Iterator[Row]:
-    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, load)
-    for each in seen:
-        yield from each.rows()
-    try:
+def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> None:
+    quiet.judge(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, load)
+    with context.reading("restarts", "known"):
         restarted = quiet.restarts(over)
-    except SourceError as error:
-        yield context.unreadable("restarts", "known", error)
-        return
-    builds = context.each(context.commands.version)
-    for node in context.cluster.nodes:
-        name, state = node.name, wanted.get(node.name)
-        if state is None:
-            yield unknown_row(name, "binary", "one that the deploy verified", "none in its journal")
-            continue
-        build = builds[name]
-        if isinstance(build, SourceError):
-            yield unknown_row(name, "binary", state.binary, build.problem)
-            continue
-        same = build.digest == state.binary
-        yield check_row(name, "binary", state.binary, build.digest, same, waivable=False)
-        events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
-        # A digest cannot be seen in the past: only a process that never restarted kept its own.
-        got = f"{events}; what ran before cannot be known" if events else "never"
-        outcome = Outcome.INCONCLUSIVE if events else Outcome.PASS
-        yield check_row(name, "restarted since the deploy", "never", got, outcome)
+        builds = context.each(context.commands.version)
+        for node in context.cluster.nodes:
+            name, state = node.name, wanted.get(node.name)
+            if state is None:
+                expected, got = "one that the deploy verified", "none in its journal"
+                context.unknown(name, "binary", expected, got)
+                continue
+            if build := context.answer(name, "binary", state.binary, builds[name]):
+                context.judge(name, "binary", state.binary, build.digest, waivable=False)
+                events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
+                # A digest cannot be seen in the past: only a process that never restarted kept its own.
+                got = f"{events}; what ran before cannot be known" if events else "never"
+                outcome = Outcome.INCONCLUSIVE if events else Outcome.PASS
+                context.judge(name, "restarted since the deploy", "never", got, outcome)
 
 
-def _job(context: Context, anchor: datetime, due: datetime) -> list[Row]:
+def _job(context: Context, anchor: datetime, due: datetime) -> None:
     """The site's own soak job: at this commit, passed, and as long as the soak."""
     what, needs = "soak job", due - anchor
-    try:
+    with context.reading(what, "the newest job"):
         job = StageCommands(context.scope, context.site.commands).soak()
-    except SourceError as error:
-        return [context.unreadable(what, "the newest job", error)]
-    commit = context.params.commit
-    rows = [check_row(what, "commit", commit, job.commit, job.commit == commit)]
-    rows.append(check_row(what, "passed", True, job.passed, job.passed))
-    if not (rows[0].outcome is Outcome.PASS and job.passed):
-        return rows
-    covered = max(min(job.ended, context.at) - max(job.started, anchor), timedelta(0))
-    expected, got = f"{needs} since {utc(anchor)}", str(covered)
-    if covered >= needs:
-        rows.append(check_row(what, "time on this build", expected, got, ok=True))
-    elif context.at < due:
-        rows.append(_not_yet(what, "time on this build", expected, got, due))
-    else:
-        rows.append(unknown_row(what, "time on this build", expected, got))
-    return rows
+        ours = context.judge(what, "commit", context.params.commit, job.commit)
+        if not (context.judge(what, "passed", True, job.passed) and ours):
+            return
+        covered = max(min(job.ended, context.at) - max(job.started, anchor), timedelta(0))
+        expected, left = f"{needs} since {utc(anchor)}", due if context.at < due else None
+        if covered >= needs:
+            context.judge(what, "time on this build", expected, str(covered), ok=True)
+        else:
+            context.unknown(what, "time on this build", expected, str(covered), left)
 
 
-def _others(context: Context, ours: str, anchor: datetime) -> list[Row]:
+def _others(context: Context, ours: str, anchor: datetime) -> None:
     """Nobody else changed the cluster meanwhile, by every journal of the store."""
-    what = f"changes of {context.cluster_name} by others"
-    rows = []
+    what, alone = f"changes of {context.cluster_name} by others", True
     for origin, entries in journals(context.scope, context.store, context.cluster_name, "step"):
         steps = [] if origin == ours else _steps(entries, anchor)
         if steps:
             first = steps[0]
             got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
-            rows.append(check_row(origin, what, "none", got, ok=False))
-    return rows or [check_row(context.cluster_name, what, "none", "none", ok=True)]
+            alone = context.judge(origin, what, "none", got, ok=False)
+    if alone:
+        context.judge(context.cluster_name, what, "none", "none")
 
 
 def _steps(entries: Sequence[Entry], since: datetime) -> list[dict[str, str]]:
@@ -178,19 +159,15 @@ def gates(context: Context) -> CheckResult:
     Playbook: testnet readiness, 3.
     """
     made = plan(context, keep=False)
-    rows: list[Row] = []
     for name, before in made.recovery().items():
         after = [node.after for _, node in made.changes() if node.node == name][-1]
         moved = sorted(g for g, on in after.gates.items() if before.gates.get(g, False) != on)
         expected, got = f"{ONLY}, or nothing", ", ".join(moved) or "nothing"
-        rows.append(check_row(name, "gates that change", expected, got, set(moved) <= {ONLY}))
-        rows += [
-            check_row(name, f"{GATES_AT}.{gate}", wanted, after.gates.get(gate, False), ok=False)
-            for gate, wanted in ((ONLY, True), *((gate, False) for gate in STAY_OFF))
-            if after.gates.get(gate, False) is not wanted
-        ]
+        context.judge(name, "gates that change", expected, got, set(moved) <= {ONLY})
+        for gate in (ONLY, *STAY_OFF):
+            if (on := after.gates.get(gate, False)) is not (gate == ONLY):
+                context.judge(name, f"{GATES_AT}.{gate}", gate == ONLY, on, ok=False)
     return context.conclude(
-        rows,
         passed=f"{len(made.nodes)} nodes: {ONLY} only; rewards and witness networking stay off",
         empty="the plan changes no node",
     )

@@ -14,6 +14,7 @@ import pytest
 from runbook_lib.context import Context, Judge
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
+from runbook_lib.findings import Findings
 from runbook_lib.outcomes import CheckResult, Row, unknown_row
 from runbook_lib.recording import ReplayTape
 from runbook_lib.site import read_site
@@ -97,6 +98,14 @@ def _result(check: Judge, context: Context) -> CheckResult:
     except SourceError as error:  # as a stage does
         row = unknown_row(error.source, "readable", "an answer", error.problem)
         return context.conclude([row], passed="", empty="")
+
+
+class Bare(Findings):
+    """A context of what is given alone, which keeps what is judged."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__()
+        vars(self).update(given)
 
 
 def row(result: CheckResult, subject: str) -> Row:

@@ -26,6 +26,8 @@ from runbook_lib.sources.prometheus import NEVER, Rule
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.telemetry import rules as telemetry
 
+from .conftest import Bare
+
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
@@ -74,7 +76,7 @@ def judged(
             raise verdict
         return verdict
 
-    context: Any = SimpleNamespace(
+    context: Any = Bare(
         now=NOW,
         folder=folder,
         matchers=matchers or {},
@@ -84,7 +86,8 @@ def judged(
         ),
         commands=SimpleNamespace(test_rules=test_rules),
     )
-    return canary._topic(context, "reward_distribution", CATALOGUE, rules)
+    canary._topic(context, "reward_distribution", CATALOGUE, rules)
+    return list(context.findings)
 
 
 def found(rows: list[Row], what: str) -> tuple[Outcome, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ from runbook_lib.checks import activation_proof, observe
 from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
 from runbook_lib.checks.canary import _dry
 from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
-from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.sources.commands import DryRun, NodeConfig
@@ -27,6 +26,7 @@ from runbook_lib.sources.node import Consensus
 from runbook_lib.sources.redact import MARK
 
 from ..changes.plans import node, phase, plan
+from .conftest import Bare
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EPOCH = Span("epoch 7", START, START + timedelta(hours=1))
@@ -48,8 +48,10 @@ def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
 def test_no_credit_passes_that_the_formula_does_not_allow(
     gain: int, blocks: int, off: bool
 ) -> None:
-    [row] = _gain("n", "credited", gain, blocks * PER_BLOCK, blocks, off, wanted=True)
-    assert _gain("n", "credited", 0, blocks * PER_BLOCK, blocks, off=False, wanted=False) == []
+    context: Any = Bare()
+    _gain(context, "n", 0, blocks * PER_BLOCK, blocks, off=False, wanted=False)
+    _gain(context, "n", gain, blocks * PER_BLOCK, blocks, off=off, wanted=True)
+    [row] = context.findings
 
     if gain < 0:
         assert row.outcome is Outcome.INCONCLUSIVE
@@ -65,7 +67,7 @@ def test_no_credit_passes_that_the_formula_does_not_allow(
 
 
 def test_the_node_with_another_block_is_named() -> None:
-    rows, alike = _hashes(
+    split, alike = _hashes(
         {
             "a": consensus(9, "x"),
             "b": consensus(9, "x"),
@@ -75,9 +77,7 @@ def test_the_node_with_another_block_is_named() -> None:
         }
     )
 
-    assert [(r.subject, r.what, r.expected, r.observed, r.outcome) for r in rows] == [
-        ("c", "block 9", "x", "y", Outcome.FAIL)
-    ]
+    assert split == {"c": ("block 9", "x", "y")}
     assert alike == {"a", "b"}
 
 
@@ -86,8 +86,10 @@ def test_the_node_with_another_block_is_named() -> None:
     [(2, Outcome.PASS), (3, Outcome.FAIL), (1, Outcome.INCONCLUSIVE)],
 )
 def test_slashing_is_counted_since_the_change(now: int, outcome: Outcome) -> None:
-    [row] = _slashing({"a": consensus(9, "x", now), "b": consensus(9, "x", min(now, 2))}, 2)
-    [silent] = _slashing({"a": SourceError("a", "down")}, 0)
+    context: Any = Bare()
+    _slashing(context, {"a": consensus(9, "x", now), "b": consensus(9, "x", min(now, 2))}, 2)
+    _slashing(context, {"a": SourceError("a", "down")}, 0)
+    row, silent = context.findings
 
     assert (row.outcome, silent.outcome) == (outcome, Outcome.INCONCLUSIVE)
 
@@ -126,7 +128,9 @@ def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -
     ],
 )  # fmt: skip
 def test_a_flag_is_not_a_feature(seen: Counted, outcome: Outcome, observed: object) -> None:
-    row = _on("n", GATE, EPOCH, seen)
+    context: Any = Bare()
+    _on(context, "n", GATE, EPOCH, seen)
+    [row] = context.findings
 
     assert (row.outcome, row.observed) == (outcome, observed)
 
@@ -143,7 +147,9 @@ def test_silence_of_a_gate_that_is_off_needs_a_node_that_tells(
     seen: Counted, told: Counted, outcome: Outcome
 ) -> None:
     """Absent series prove nothing of a node whose telemetry is absent too; traffic disproves."""
-    assert _off("n", GATE, EPOCH, seen, told).outcome is outcome
+    context: Any = Bare()
+    _off(context, "n", GATE, EPOCH, seen, told)
+    assert [row.outcome for row in context.findings] == [outcome]
 
 
 # --- votes ----------------------------------------------------------------------------------------
@@ -160,8 +166,9 @@ def voted(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(observe, "traffic", lambda *given: frame)
         nodes = [SimpleNamespace(name=n, validator="" if n[0] == "o" else n) for n in rates]
         cluster, params = SimpleNamespace(nodes=nodes), SimpleNamespace(max_missing=0.02)
-        context = SimpleNamespace(cluster=cluster, params=params)
-        return votes(cast(Context, context), canaries, [EPOCH])
+        context: Any = Bare(cluster=cluster, params=params)
+        votes(context, canaries, [EPOCH])
+        return list(context.findings)
 
     return rows
 
@@ -228,7 +235,7 @@ def context(tmp_path: Path, **answers: Any) -> Any:
     for folder in ("attempt", "private"):
         (tmp_path / folder).mkdir(exist_ok=True)
     commands = SimpleNamespace(**{purpose: answer(purpose) for purpose in answers})
-    return SimpleNamespace(
+    return Bare(
         commands=commands,
         folder=tmp_path / "attempt",
         private=tmp_path / "private",
@@ -246,7 +253,9 @@ def context(tmp_path: Path, **answers: Any) -> Any:
 def test_a_configuration_nobody_judged_is_no_proof(
     tmp_path: Path, config: Any, verdict: Any, observed: str
 ) -> None:
-    row = _dry(context(tmp_path, read_config=config, dry_run=verdict), "main-1")
+    made = context(tmp_path, read_config=config, dry_run=verdict)
+    _dry(made, "main-1")
+    [row] = made.findings
 
     assert (row.subject, row.outcome, row.observed) == ("main-1", INCONCLUSIVE, observed)
 
@@ -256,7 +265,8 @@ def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: P
     config = NodeConfig(text, digest_bytes(raw), raw)
     made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))
 
-    assert _dry(made, "main-1").outcome is PASS
+    _dry(made, "main-1")
+    assert made.findings[0].outcome is PASS
     file = made.answered[-1][1]
     assert file.parent == tmp_path / "private"
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (raw, 0o600)

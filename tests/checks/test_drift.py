@@ -10,11 +10,9 @@ import tomlkit
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runbook_lib.canonical import digest_bytes
-from runbook_lib.checks.differences import file_rows
-from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, bundle_rows, for_nodes
+from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, for_nodes, judge_bundle, judge_file
+from runbook_lib.findings import Findings
 from runbook_lib.outcomes import Outcome, Row, check_row
-from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import Bundle, flatten, parse_bundle
 from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.chain import templates
@@ -46,12 +44,14 @@ def holder(document: Any, key: str) -> tuple[Any, str]:
     return document, last
 
 
-def found(text: bytes) -> NodeConfig:
-    return NodeConfig(text, digest_bytes(text), text)
+def judged(text: bytes) -> list[Row]:
+    context = Findings()
+    judge_file(context, "main-1", KEYS, flatten(tomllib.loads(text.decode())))
+    return context.findings
 
 
 def rows_after(document: Any) -> list[Row]:
-    return file_rows("main-1", KEPT, found(tomlkit.dumps(document).encode()))
+    return judged(tomlkit.dumps(document).encode())
 
 
 @given(st.sampled_from(sorted(KEYS)), OTHERS)
@@ -93,7 +93,7 @@ def test_a_key_that_came_is_reported_alone(table: str, value: Any) -> None:
 @given(st.sampled_from([line for line in KEPT.decode().splitlines() if line.startswith("#")]))
 def test_a_file_without_another_key_is_not_as_verified_all_the_same(line: str) -> None:
     """A comment is harmless, a secret is not, and the two look alike: its digest decides."""
-    rows = file_rows("main-1", KEPT, found(KEPT.replace(line.encode(), b"# other")))
+    rows = judged(KEPT.replace(line.encode(), b"# other"))
 
     assert rows == [
         check_row(
@@ -113,7 +113,10 @@ def read(text: str) -> Bundle:
     return parse_bundle(text.encode(), "bundle")
 
 
-def bad(rows: list[Row]) -> list[tuple[str, str, object, object]]:
+def bad(bundle: Bundle, stage: str) -> list[tuple[str, str, object, object]]:
+    context = Findings()
+    judge_bundle(context, bundle, stage)
+    rows = context.findings
     assert {row.outcome for row in rows} <= {Outcome.PASS, Outcome.FAIL}
     return [
         (row.subject, row.what, row.expected, row.observed)
@@ -129,7 +132,7 @@ def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
     after = text.index('[[stages]]\nname = "canary"')
     turned = text[:before] + text[middle:after] + text[before:middle] + text[after:]
 
-    assert bad(bundle_rows(read(turned), "development"))[:2] == [
+    assert bad(read(turned), "development")[:2] == [
         (
             STAGES,
             "order",
@@ -160,7 +163,7 @@ def test_each_value_that_no_node_starts_with_is_named(
     plain = read(templates.bundle())
     bundle = Bundle(plain.name, plain.stages, {**plain.other, f"{WORM_AT}.{key}": value})
 
-    assert bad(bundle_rows(bundle, stage)) == [
+    assert bad(bundle, stage) == [
         (WORM, f"{WORM_AT}.{key} on channel {stage}", f"{expected} (or no node starts)", value)
     ]
     assert for_nodes(bundle, stage) == plain.other

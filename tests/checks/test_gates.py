@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from runbook_lib.changes.plan import Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import testnet
-from runbook_lib.checks.activation_proof import proven
-from runbook_lib.context import Context
+from runbook_lib.checks.activation_proof import judge_proof
 from runbook_lib.outcomes import Outcome
 
 from ..changes import plans
 from ..changes.plans import node, phase
-from .conftest import Bench
+from .conftest import Bare, Bench
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 MALACHITE, REWARDS, ITEM = "malachite_consensus", "timetoke_rewards", "testnet.activate.gate"
@@ -59,9 +57,10 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
 
 def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
     at = datetime(2026, 12, 1, 12, tzinfo=UTC)
-    context: Any = SimpleNamespace(plan=plan({}, {}), now=at)
+    context: Any = Bare(plan=plan({}, {}), now=at)
 
-    [found] = proven(cast(Context, context), ITEM, REWARDS, at - timedelta(hours=1))
+    judge_proof(context, ITEM, REWARDS, at - timedelta(hours=1))
+    [found] = context.findings
 
     assert (found.subject, found.what, found.observed, found.outcome) == (
         REWARDS,

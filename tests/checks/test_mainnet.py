@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from runbook_lib.changes import targets
 from runbook_lib.checks import mainnet
 from runbook_lib.checks.mainnet import hotfix_branches
-from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
-from runbook_lib.outcomes import CheckResult, Outcome, unknown_row
+from runbook_lib.outcomes import CheckResult, Outcome
 
-from .conftest import Bench
+from .conftest import Bare, Bench
 
 PROFILE = SimpleNamespace(
     feature_gates={"timetoke_rewards": True, "pruning": False}, release_channel="mainnet"
@@ -25,13 +24,9 @@ def rows(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ...]]:
     """Of one node that says ``answer`` of its rollout."""
     bundle = SimpleNamespace(profile=lambda stage: PROFILE)
     monkeypatch.setattr(targets, "read_bundle", lambda context: bundle)
-    context = SimpleNamespace(
-        stage="mainnet",
-        fleet=SimpleNamespace(rollout=lambda: {"n": answer}),
-        unreadable=lambda what, expected, error: unknown_row("n", what, expected, error.problem),
-    )
-    found = mainnet._profile(cast(Context, context))
-    return [(row.what, row.expected, row.observed, row.outcome) for row in found]
+    context: Any = Bare(stage="mainnet", fleet=SimpleNamespace(rollout=lambda: {"n": answer}))
+    mainnet._profile(context)
+    return [(row.what, row.expected, row.observed, row.outcome) for row in context.findings]
 
 
 def said(channel: str = "mainnet", **gates: bool) -> SimpleNamespace:

@@ -92,7 +92,7 @@ def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging)
     scope, tape = context.scope, ReplayTape(context.folder / "tape", {ITEM: 1})
     clock, aliases = context.site.clock, scope._aliases
     replayed = type(scope)(tape, scope.outside, ITEM, 1, clock=clock, aliases=aliases)
-    replay = replace(context, scope=replayed)
+    replay = replace(context, scope=replayed, findings=[])
     replay.__dict__["fleet"] = Fleet(staging.heights)
 
     assert (live.outcome, live.reason) == (

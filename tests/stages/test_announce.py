@@ -15,7 +15,7 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
 from runbook_lib.checks.mainnet import ANNOUNCE_ITEM as ITEM
-from runbook_lib.checks.mainnet import frozen_row
+from runbook_lib.checks.mainnet import judge_freeze
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
@@ -96,10 +96,11 @@ def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwor
     before = datetime.fromisoformat(json.loads(board.read_text()))
     again = given(network, "mainnet", **{**params, "attempt": int(folder.name)})
     with opened("mainnet", again) as stage:
-        same = frozen_row(stage._tries.context(ITEM, 2))
+        judge_freeze(first := stage._tries.context(ITEM, 2))
         board.write_text(json.dumps((before + timedelta(seconds=1)).isoformat()))
-        anew = frozen_row(stage._tries.context(ITEM, 3))
+        judge_freeze(second := stage._tries.context(ITEM, 3))
 
+    [same], [anew] = first.findings, second.findings
     assert (same.outcome, same.observed) == (Outcome.PASS, "frozen, none since")
     again = utc(before + timedelta(seconds=1))
     assert (anew.outcome, anew.observed) == (
