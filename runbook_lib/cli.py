@@ -7,6 +7,7 @@ got Y``. Exit codes: 0 passed, 1 refused, 2 inconclusive, 3 broken or wrong usag
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from .commands import evidence, files, running, site, status
 from .commands.printing import Parser, Verbs, parameter_options, print_json
-from .errors import RunbookError
+from .errors import RunbookError, guarded
 from .playbook import STAGES
 
 
@@ -47,29 +48,46 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    _settle()
+    args = argparse.Namespace(json=False)
     try:
-        code: int = args.run(args)
+        with guarded():
+            args = parser().parse_args(argv)
+            code: int = args.run(args)
+            sys.stdout.flush()
     except RunbookError as error:
-        code = _tell(str(error), error.exit_code, as_json=args.json)
+        code = _tell(error, as_json=args.json)
     except KeyboardInterrupt:
         print("runbook: cancelled", file=sys.stderr)
         code = 3
-    except BrokenPipeError:
-        code = 3
-    except OSError as error:
-        if error.filename is None:
-            raise  # a defect of ours, not a file of somebody's
-        expected = "expected a file or folder that can be used"
-        said = f"{os.fsdecode(error.filename)}: {expected}, got: {error.strerror}"
-        code = _tell(said, 3, as_json=args.json)
     return code
 
 
-def _tell(error: str, code: int, *, as_json: bool) -> int:
-    print(error, file=sys.stderr)
-    if as_json:
-        print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": error})
+def _settle() -> None:
+    """What a process may be started with, and no command could work or speak with."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed: the next file we open would take its place
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a terminal of few letters shows the others' numbers
+        sys.stdout.reconfigure(errors="backslashreplace")
+    os.umask(os.umask(0o077) & 0o077)  # we may read what we write
+
+
+def _tell(error: RunbookError, *, as_json: bool) -> int:
+    code, null = error.exit_code, os.open(os.devnull, os.O_WRONLY)
+    try:
+        if not isinstance(error.__cause__, BrokenPipeError):  # who reads no more needs no reason
+            print(error, file=sys.stderr, flush=True)
+        if as_json:
+            print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": str(error)})
+        sys.stdout.flush()
+    except OSError:  # what is left would be written when we end, and change the exit code
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    os.close(null)
     return code
 
 

@@ -29,7 +29,7 @@ from papermill.engines import NBClientEngine
 from papermill.iorw import write_ipynb
 
 from . import display, notebook
-from .errors import NotebookError, ParameterError, RunbookError
+from .errors import NotebookError, ParameterError, RunbookError, guarded
 from .evidence import publish, sealing, standing
 from .evidence.record import Record
 from .next_steps import verdict_card
@@ -104,6 +104,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         assert output_path is not None
 
         def execute() -> Any:
+            notebook.require_kernel()
             return super(RunbookEngine, cls).execute_notebook(
                 nb,
                 notebook.KERNEL,
@@ -117,8 +118,9 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         with _handoff() as handoff:
             problems = _execute(run, execute)
             try:
-                report = _conclude(run, nb, Path(output_path), handoff(), problems)
-            except (RunbookError, OSError) as error:
+                with guarded():
+                    report = _conclude(run, nb, Path(output_path), handoff(), problems)
+            except RunbookError as error:
                 report = Report(ExitCode.BROKEN, problems=[*problems, f"seal: {error}"])
         for problem in report.problems:
             _complain(problem)
@@ -192,6 +194,8 @@ def _execute(run: Run, execute: Any) -> list[str]:
     try:
         with _signals(RUN_LIMIT_S):
             execute()
+    except RunbookError as error:
+        return [str(error)]
     except _TooLong:
         return [f"run: expected an end within {RUN_LIMIT_S} s, got none; it was stopped"]
     except KeyboardInterrupt:
@@ -243,6 +247,8 @@ def _handoff() -> Iterator[Any]:
         note = Path(scratch) / "attempt.json"
         ours = {"HANDOFF": str(note), "HEADLESS": "1", "SCRATCH": scratch}
         given = {f"RUNBOOK_{name}": value for name, value in ours.items()}
+        # No start-up script of a user's profile judges, nor does a kernel need a home.
+        given |= {"IPYTHONDIR": scratch, "MPLBACKEND": "agg"}
         # What the kernel runs is judged; it must not sign.
         with notebook.environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
@@ -252,7 +258,8 @@ def _handoff() -> Iterator[Any]:
 
 
 def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: list[str]) -> Report:
-    problems = [*problems, *unexecuted(nb)]
+    # Of a run that failed as a whole it is known why no cell ran.
+    problems = problems if problems and folder is None else [*problems, *unexecuted(nb)]
     if folder is None:
         card = display.table_card(
             "BROKEN: the stage was never opened",
@@ -318,6 +325,7 @@ def unexecuted(nb: Any) -> list[str]:
         named = f"cell {number} (`{notebook.source(cell).strip().splitlines()[0][:60]}`)"
         if errors and errors[0]["ename"] != "StageRefused":
             problems.append(f"{named}: {errors[0]['ename']}: {errors[0]['evalue'][:300]}")
+            break  # it is why no cell after it ran
         if cell["execution_count"] is None:
             problems.append(f"{named}: expected it to run, it did not, nor did any after it")
             break

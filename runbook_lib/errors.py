@@ -10,6 +10,8 @@
     * LockHeld        somebody else is changing this cluster
     * RecordDamaged   a record or tape contradicts its own digests
   * Stopped           undone, or no longer approved: no more of this attempt is begun
+  * MachineError      this machine does not do what it was asked to: a file, a limit, a setting
+  * Defect            a bug of ours, whose traceback lies in a file
   * StageRefused      raised by ``stage.enforce()`` alone; carries the exit code
 
 A failed check is a value (``outcomes.CheckResult``), never an exception.
@@ -18,7 +20,15 @@ Messages read ``where: what: expected X, got Y`` and end with what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+BUG = "runbook-bug-"
+"""How the file of a traceback begins."""
 
 
 class RunbookError(Exception):
@@ -38,9 +48,6 @@ class ParameterError(RunbookError):
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
-    def __reduce__(self) -> tuple[type[ParameterError], tuple[tuple[str, ...]]]:
-        return type(self), (self.problems,)
-
 
 class NotebookError(RunbookError):
     """The notebook cannot be trusted to be the one we ship."""
@@ -57,9 +64,6 @@ class SourceError(RunbookError):
     def __init__(self, source: str, problem: str) -> None:
         self.source, self.problem = source, problem
         super().__init__(f"{source}: {problem}")
-
-    def __reduce__(self) -> tuple[type[SourceError], tuple[str, str]]:
-        return type(self), (self.source, self.problem)
 
 
 class SourceRefused(SourceError):
@@ -93,5 +97,42 @@ class StageRefused(RunbookError):
         self.exit_code = exit_code
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[StageRefused], tuple[str, int]]:
-        return type(self), (str(self), self.exit_code)
+
+class MachineError(RunbookError):
+    """This machine cannot be worked on as it is."""
+
+
+class Defect(RunbookError):
+    """What nobody foresaw."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Around a command or a cell: whatever is no RunbookError ends as one, in one sentence."""
+    try:
+        yield
+    except RunbookError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError | MemoryError) or str(error) == "can't start new thread":
+            raise MachineError(_refused(error)) from error
+        with guarded(), tempfile.NamedTemporaryFile("w", prefix=BUG, delete=False) as file:
+            traceback.print_exc(file=file)
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Defect(
+            f"this is a bug of runbook: {what}; please report it with {file.name}"
+        ) from error
+
+
+def _refused(error: Exception) -> str:
+    """Which file cannot be used, and why; an error that names none is about something of the process."""
+    why = getattr(error, "strerror", None) or repr(error)
+    if name := getattr(error, "filename", None):
+        return f"{os.fsdecode(name)}: expected a file or folder that can be used, got: {why}"
+    where = "this machine"
+    for named, works in (("working directory", os.getcwd), ("stdout", partial(print, flush=True))):
+        try:
+            works()
+        except OSError:
+            where = named
+    return f"{where}: expected it usable, got: {why}"

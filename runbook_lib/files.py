@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from threading import get_ident
 
@@ -30,7 +32,7 @@ def replace_file(
     try:
         scratch.unlink(missing_ok=True)
         descriptor = os.open(scratch, flags, mode)
-        with os.fdopen(descriptor, "wb") as file:
+        with naming(path), os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
             file.write(data.encode() if isinstance(data, str) else data)
             if lasting:
@@ -41,6 +43,16 @@ def replace_file(
         raise _refused(path.parent, error) from error
     except BaseException:
         scratch.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of a descriptor names no file, such as that of a full disk: it gets this name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise
 
 

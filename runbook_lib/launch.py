@@ -41,8 +41,8 @@ def run_stage(
 
     from .engine import Finished, Report
 
-    if output is not None and not output.parent.is_dir():
-        raise ParameterError(f"{output}: expected a folder that exists, got {output.parent}")
+    if output is not None and not (output.parent.is_dir() and output.suffix == ".ipynb"):
+        raise ParameterError(f"{output}: expected NAME.ipynb in a folder that exists, got none")
     with tempfile.TemporaryDirectory(prefix="runbook-output-") as scratch:
         target = output or Path(scratch) / NOTEBOOKS[stage]
         with environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown, told):
@@ -101,11 +101,14 @@ def _follow(note: Path, done: threading.Event, shown: Shown, told: Told | None) 
             record = Record(Path(json.loads(note.read_bytes())["folder"]) / "record.jsonl")
             seen = json.loads(note.read_bytes())["entries"]
         entries = record.entries() if record is not None else []
-        for entry in entries[seen:]:
-            if entry.kind in FINAL:
-                shown(standing(entries[: entry.seq + 1], entry.body["item"]))
-            elif entry.kind == "status" and told is not None:
-                told(entry.body["text"])
+        try:
+            for entry in entries[seen:]:
+                if entry.kind in FINAL:
+                    shown(standing(entries[: entry.seq + 1], entry.body["item"]))
+                elif entry.kind == "status" and told is not None:
+                    told(entry.body["text"])
+        except OSError:  # nobody reads us any more: the run goes on, and its end says so
+            return
         seen = max(seen, len(entries))
         if last_round:
             return

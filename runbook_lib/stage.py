@@ -20,7 +20,7 @@ from .changes.apply import Applier, Change
 from .changes.kit import prepare, write_kit
 from .changes.plan import Plan
 from .context import Context, Judge
-from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError
+from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded
 from .evidence import standing as standings
 from .evidence.order import undone_by
 from .evidence.store import Lock
@@ -50,6 +50,7 @@ class Shown(Protocol[T]):
     def __call__(self, context: Context) -> T: ...
 
 
+@guarded()
 def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
     """Open ``stage`` with the parameters that its notebook's ``globals()`` hold.
 
@@ -100,16 +101,19 @@ class Stage:
         """What the attempt amounts to so far."""
         return standings.verdict(self._session.record.entries())
 
+    @guarded()
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
         """What must hold, with its thresholds, before any data is read."""
         said = rows(self._tries.context(EXPECT, self._session.number))
         return self._marked(display.thresholds_card(said))
 
+    @guarded()
     def check(self, check: Judge) -> display.Card:
         """Run a check, unless an item before it stands in the way, and show where it stands."""
         self._tries.checks[check.item] = check
         return self._marked(display.result_card(self._tries.run(check.item, check)))
 
+    @guarded()
     def plan(self, build: Callable[[Context], Plan]) -> display.Card:
         """Make the plan, or show the one this attempt has; in apply, one that others approved."""
         session, tries = self._session, self._tries
@@ -121,12 +125,14 @@ class Stage:
             card = display.table_card("No plan was made", ("why",), [("the recording has none",)])
         return self._marked(card)
 
+    @guarded()
     def change(self, change: Change) -> display.Card:
         """Plan or make a change, unless an item before it stands in the way."""
         make = plan_change if self._session.mode == "plan" else apply_change
         standing = self._tries.run(change.item, lambda context: make(self._tries, change, context))
         return self._marked(display.result_card(standing))
 
+    @guarded()
     def show(self, show: Shown[display.Card]) -> display.Card:
         """A page of the release report."""
         try:
@@ -134,6 +140,7 @@ class Stage:
         except SourceError as error:
             return display.table_card("Nothing to show", ("why",), [(str(error),)])
 
+    @guarded()
     def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
         try:
@@ -146,6 +153,7 @@ class Stage:
         png, text, data = drawn
         return display.figure_card(png, text, data)
 
+    @guarded()
     def compare(self, compare: Shown[Sequence[Compared]]) -> Comparison:
         """Two windows side by side, metric by metric. It is shown, and judges no item."""
         context = self._tries.context(f"stage.compare.{compare.__name__}", 1)
@@ -159,6 +167,7 @@ class Stage:
         card = display.table_card("Now against before", columns, rows)
         return Comparison(card, context.folder, compared)
 
+    @guarded()
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""
         self._session.record.append("enforced", {"number": self._session.number})

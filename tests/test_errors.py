@@ -1,13 +1,15 @@
-"""Errors: the exit code each one ends with, and their way between processes."""
+"""Errors: the exit code each one ends with, and what a person is told of others."""
 
 from __future__ import annotations
 
-import pickle
+from pathlib import Path
 
 import pytest
 
 from runbook_lib.errors import (
+    Defect,
     LockHeld,
+    MachineError,
     NotebookError,
     ParameterError,
     RecordDamaged,
@@ -17,6 +19,7 @@ from runbook_lib.errors import (
     StageRefused,
     StoreError,
     TapeMiss,
+    guarded,
 )
 
 
@@ -35,11 +38,40 @@ from runbook_lib.errors import (
         (StageRefused("1 item failed", 1), 1, "1 item failed"),
     ],
 )
-def test_an_error_keeps_its_code_and_message_when_pickled(
-    error: RunbookError, code: int, message: str
+def test_an_error_has_a_code_and_a_message(error: RunbookError, code: int, message: str) -> None:
+    assert (error.exit_code, str(error)) == (code, message)
+    with pytest.raises(type(error)) as raised, guarded():
+        raise error
+    assert raised.value is error
+
+
+def under_guard(error: Exception, kind: type[RunbookError]) -> str:
+    """What a person is told of an error."""
+    with pytest.raises(kind) as raised, guarded():
+        raise error
+    assert raised.value.exit_code == 3
+    return str(raised.value)
+
+
+def test_what_the_system_refuses_names_the_file() -> None:
+    named, nameless = OSError(28, "No space left", "/x"), OSError(24, "Too many")
+
+    said = "/x: expected a file or folder that can be used, got: No space left"
+    assert under_guard(named, MachineError) == said
+    said = "this machine: expected it usable, got: Too many"
+    assert under_guard(nameless, MachineError) == said
+
+
+def test_a_bug_says_that_it_is_one_and_where_its_traceback_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for each in (error, pickle.loads(pickle.dumps(error))):
-        assert (type(each), each.exit_code, str(each)) == (type(error), code, message)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    said = under_guard(KeyError("x"), Defect)
+    (kept,) = tmp_path.iterdir()
+
+    assert said == f"this is a bug of runbook: KeyError: 'x'; please report it with {kept}"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert "raise error" in kept.read_text()
 
 
 def test_a_person_and_a_mistake_need_no_traceback() -> None:

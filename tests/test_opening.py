@@ -10,7 +10,7 @@ import pytest
 from runbook_lib.errors import ParameterError, SourceError, StoreError
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import TestnetParams
-from runbook_lib.strict import parse_yaml
+from runbook_lib.strict import parse_yaml, project_path
 
 from .conftest import stages_of
 
@@ -45,7 +45,7 @@ def test_a_missing_site_file_is_named(practice: Any, site: str, undo: str) -> No
     with pytest.raises(ParameterError) as caught:
         practice.open(site=site)
 
-    said = f"{site}: expected a site file, got: No such file or directory; {undo}"
+    said = f"{project_path(site)}: expected a site file, got: No such file or directory; {undo}"
     assert str(caught.value) == said
 
 

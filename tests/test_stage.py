@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.errors import ParameterError
+from runbook_lib.errors import Defect, ParameterError
 from runbook_lib.session import Session
 from runbook_lib.verdicts import ExitCode
 
@@ -55,8 +55,9 @@ def test_an_attempt_that_cannot_be_shown_is_closed(practice: Any, monkeypatch: A
         close(session)
 
     monkeypatch.setattr(Session, "close", noted)
+    monkeypatch.setattr("tempfile.tempdir", str(practice.root))
     monkeypatch.setattr("runbook_lib.stage.Stage.__init__", lambda self, session: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(Defect, match="bug of runbook: ZeroDivisionError"):
         practice.open()
 
     assert len(closed) == 1

@@ -242,12 +242,17 @@ def page_of(path: Path, trust: Trust | None = None) -> str:
     and nothing proven. Raises NotebookError for what is none.
     """
     from nbconvert import HTMLExporter
+    from nbformat import ValidationError
 
     from .. import notebook
 
     left_out = ("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links")
     exporter = HTMLExporter(template_name="basic", **dict.fromkeys(left_out, True))
-    body, _ = exporter.from_notebook_node(notebook.read(path))
+    try:
+        body, _ = exporter.from_notebook_node(notebook.read(path))
+    except (ValidationError, Warning) as error:
+        problem = str(error).splitlines()[0][:200]
+        raise NotebookError(f"{path.name}: expected a valid notebook, got: {problem}") from error
     word, head = _head(path, trust)
     return _PAGE.format(title=escape(f"{word} · {path.stem}"), head=head, body=_inert(body))
 

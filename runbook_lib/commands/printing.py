@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -39,7 +38,7 @@ def rows_card(title: str, rows: Sequence[Row]) -> display.Card:
 
 def print_json(document: Any) -> None:
     """The one document that a command prints with ``--json``."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + os.linesep)
+    print(json.dumps(document, indent=2))  # in ASCII: any terminal takes it
 
 
 def print_standing(standing: Standing) -> None:

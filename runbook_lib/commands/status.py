@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import display
-from ..errors import ParameterError
+from ..errors import ParameterError, StoreError
 from ..outcomes import Value
 from ..playbook import NOTEBOOKS, STAGES
 from ..verdicts import ExitCode
@@ -39,6 +39,8 @@ def status(args: argparse.Namespace) -> int:
 
     site = read_site(args.site)
     store = Store(site.store_path)
+    if not store.root.is_dir():
+        raise StoreError(f"{store.root}: expected the folder of {site.name}'s store, got none")
     found = attempts_of(store, args.release)
     issues = [store.opened(one.attempt).get("params", {}).get("issue", 0) for one in found]
     try:

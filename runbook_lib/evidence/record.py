@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, StoreError
-from ..files import open_own
+from ..files import naming, open_own
 from ..sources import local
 
 if TYPE_CHECKING:
@@ -144,10 +144,8 @@ class Record:
 
     def append(self, kind: str, body: dict[str, Any]) -> Entry:
         """Add an entry and wait until it is on disk."""
-        with self._locked() as descriptor:
-            self._keep_torn(descriptor)
-            entry = self._write(descriptor, kind, body)
-            os.fsync(descriptor)
+        entry = self.append_if(kind, lambda entries: body)
+        assert entry is not None
         return entry
 
     def append_if(
@@ -177,8 +175,9 @@ class Record:
                     " take the nodes back by recover.sh of the attempt's recovery kit"
                 ) from error
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield descriptor
+                with naming(self.path):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    yield descriptor
             finally:
                 os.close(descriptor)
 

@@ -25,7 +25,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged
-from ..files import open_own, place, replace_file
+from ..files import naming, open_own, place, replace_file
 from .http import Purpose
 from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
 from .redact import Redactor
@@ -178,7 +178,8 @@ class LiveTape:
             meta=self._redactor.clean_value(meta),
             body=self._store(body),
         )
-        with os.fdopen(open_own(self._index, os.O_RDWR | os.O_APPEND), "a+b") as file:
+        descriptor = open_own(self._index, os.O_RDWR | os.O_APPEND)
+        with naming(self._index), os.fdopen(descriptor, "a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_unfinished_line(file)
             file.write(canonical(vars(entry)) + b"\n")
@@ -196,7 +197,7 @@ class LiveTape:
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
         for path in (*self._written, self._index):
-            with suppress(FileNotFoundError), path.open("rb") as file:
+            with suppress(FileNotFoundError), naming(path), path.open("rb") as file:
                 os.fsync(file.fileno())
         self._written.clear()
 

@@ -96,7 +96,7 @@ def test_an_output_in_no_folder_is_refused(terminal: Terminal, params: Path) -> 
     argv = ["run", DEVELOPMENT, "-f", params, "-o", params.parent / "none" / "out.ipynb"]
 
     assert terminal.run(*argv) == 3
-    assert "none/out.ipynb: expected a folder that exists, got " in terminal.err
+    assert "none/out.ipynb: expected NAME.ipynb in a folder that exists, got " in terminal.err
 
 
 def test_nothing_to_continue_is_said(terminal: Terminal, params: Path) -> None:
