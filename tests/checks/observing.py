@@ -112,7 +112,9 @@ class World:
 
     def _query(self, query: str) -> httpx.Response:
         now = datetime.now(UTC).timestamp()
-        if query.startswith("timestamp("):
+        if query.startswith("count(present_over_time("):
+            values = [] if "gone" in query else [1.0]
+        elif query.startswith("timestamp("):
             values = [now - self.age] if self.age < 300 else []
         elif query.startswith("present_over_time("):
             values = [1.0] if self.age < 3600 else []

@@ -172,6 +172,26 @@ def test_servers_without_a_past_are_not_asked_about_it(look: Look) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("query", "severity", "problem"),
+    [
+        ("rate(gone_total[5m]) > 0", "critical", "none of gone_total{}; mend the rule, or waive it"),
+        ('y / on(i) x{zone="gone"} > 0', "page", 'none of x{zone="gone"}; mend the rule, or waive it'),
+        ("gone > 0", "warning", ""),
+        ('rpp_runtime_consensus_witness_events_total{topic="gone"} == 0', "critical", ""),
+        ('x{a=~"b\\\\d"} > 0', "critical", "expected PromQL, got "),
+    ],
+)  # fmt: skip
+def test_a_paging_rule_that_can_never_fire_is_named(
+    look: Look, query: str, severity: str, problem: str
+) -> None:
+    look.world.rules.append(look.world.rule("Mute", query, severity))
+    found = look.bad()
+    assert [row[:3] for row in found] == [(INCONCLUSIVE, "Mute", "can fire")] * bool(problem)
+    assert all(str(row[3]).startswith(problem) for row in found)
+    assert look.bad(replay=True) == found
+
+
 # --- the way of a page --------------------------------------------------------------------------
 
 
