@@ -54,24 +54,22 @@ def test_only_the_newest_success_is_green(
     assert [status_row(status(state)).outcome for state in states] == [outcome] * len(states)
 
 
-def suite(number: int, conclusion: str, app: str = APP) -> CheckRun:
+def suite(number: int, conclusion: str = "success", app: str = APP) -> CheckRun:
     more = {"check_suite": {"id": number // 10}, "app": {"slug": app}}
     return run(conclusion, number=number, **more)
+
+
+RED, OTHER = suite(25, "failure"), suite(25, "success", "jenkins")
 
 
 @pytest.mark.parametrize(
     ("runs", "states", "outcome", "observed"),
     [
-        ([suite(10, "success")], ["failure"], FAIL, "failure"),
-        ([suite(10, "success")], ["pending"], INCONCLUSIVE, "pending"),
-        ([suite(10, "success"), suite(25, "failure")], [], FAIL, "failure"),
-        ([suite(10, "failure"), suite(25, "success")], [], FAIL, "failure"),
-        ([suite(10, "failure"), suite(11, "success"), suite(25, "success")], [], PASS, "success"),
-        ([suite(10, "success"), suite(25, "skipped")], [], INCONCLUSIVE, "skipped"),
-        ([suite(10, "success"), suite(25, "failure", "jenkins")], [], FAIL, "failure by jenkins"),
-        ([suite(10, "success"), suite(25, "success", "jenkins")], ["success"], PASS, "success"),
-        ([suite(25, "success", "jenkins")], ["success"], INCONCLUSIVE, "only by jenkins"),
-        ([suite(25, "failure", "jenkins")], [], FAIL, "failure by jenkins"),
+        ([suite(10)], ["failure"], FAIL, "failure"), ([suite(10)], ["pending"], INCONCLUSIVE, "pending"),
+        ([suite(10), RED], [], FAIL, "failure"), ([suite(10), suite(25, "skipped")], [], INCONCLUSIVE, "skipped"),
+        ([RED, suite(26), suite(10)], [], PASS, "success"), ([RED, suite(31)], [], FAIL, "failure"),
+        ([suite(10), suite(25, "failure", "jenkins")], [], FAIL, "failure by jenkins"),
+        ([suite(10), OTHER], ["success"], PASS, "success"), ([OTHER], ["success"], INCONCLUSIVE, "only by jenkins"),
         ([], [], INCONCLUSIVE, "no such check for this commit"),
     ],
 )  # fmt: skip
