@@ -172,17 +172,11 @@ class Look:
         tape: Tape = ReplayTape(self.tape, {item: 1}) if replay else live
         scope = Scope(tape, self.outside, item, 1)
         context = Context(
-            item="preflight.observability",
-            stage=stage,
-            params=params or StageParams(release="v1", **given),
-            site=site or self.site(),
-            scope=scope,
-            store=cast(Store, None),
-            folder=self.root,
-            record=cast(Record, None),
-            journal=(),
-            attempt_name="v1/testnet/0001",
-        )
+            item="preflight.observability", stage=stage,
+            params=params or StageParams(release="v1", **given), site=site or self.site(),
+            scope=scope, store=cast(Store, None), folder=self.root, record=cast(Record, None),
+            journal=(), attempt_name="v1/testnet/0001",
+        )  # fmt: skip
         return observability(context)
 
     def bad(self, **more: Any) -> list[tuple[Outcome, str, str, Any]]:

@@ -67,13 +67,10 @@ def test_no_credit_passes_that_the_formula_does_not_allow(
 def test_the_node_with_another_block_is_named() -> None:
     rows, alike = _hashes(
         {
-            "a": consensus(9, "x"),
-            "b": consensus(9, "x"),
-            "c": consensus(9, "y"),
-            "d": consensus(8, "w"),
-            "e": SourceError("e", "down"),
+            "a": consensus(9, "x"), "b": consensus(9, "x"), "c": consensus(9, "y"),
+            "d": consensus(8, "w"), "e": SourceError("e", "down"),
         }
-    )
+    )  # fmt: skip
 
     assert [(r.subject, r.what, r.expected, r.observed, r.outcome) for r in rows] == [
         ("c", "block 9", "x", "y", Outcome.FAIL)

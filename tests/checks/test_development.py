@@ -90,14 +90,11 @@ def test_only_the_word_success_of_a_completed_run_is_green(end: str, state: str,
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
-        ({}, PASS),
-        ({"code": 101}, FAIL),
-        ({"failed": 1, "passed": 3}, FAIL),
-        ({"ignored": 1, "passed": 3}, FAIL),
-        ({"passed": 2, "complete": False}, INCONCLUSIVE),
+        ({}, PASS), ({"code": 101}, FAIL), ({"failed": 1, "passed": 3}, FAIL),
+        ({"ignored": 1, "passed": 3}, FAIL), ({"passed": 2, "complete": False}, INCONCLUSIVE),
         ({"passed": 0, "complete": False, "code": 1}, FAIL),
     ],
-)
+)  # fmt: skip
 def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
     given: Any = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0} | changes
     rows = suite_rows(
