@@ -103,7 +103,7 @@ def _files(context: Context, path: Path) -> list[Path]:
     if path.suffix in RULE_FILES:
         return [path]
     inner = (path / name for name in context.scope.listing(path))
-    found = (_files(context, each) for each in inner if each.suffix in {"", *RULE_FILES})
+    found = (_files(context, each) for each in inner if not each.name.startswith("."))
     return [file for files in found for file in files]
 
 

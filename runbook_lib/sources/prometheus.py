@@ -182,14 +182,11 @@ class Prometheus:
             raise ValueError(f"expected end after start and a step, got {start}, {end}, {step}")
         requests = [
             self._query(
-                "query_range",
-                query=expr,
-                start=_decimal(begin),
-                end=_decimal(min(last, begin + (MAX_POINTS - 1) * step_ms)),
-                step=_decimal(step_ms),
+                "query_range", query=expr, start=_decimal(begin),
+                end=_decimal(min(last, begin + (MAX_POINTS - 1) * step_ms)), step=_decimal(step_ms),
             )
             for begin in range(first, last + 1, MAX_POINTS * step_ms)
-        ]
+        ]  # fmt: skip
         source = _source(expr)
         return matrix.parse(source, self._ask(requests, expr), shift)
 

@@ -88,8 +88,9 @@ def test_rules_must_be_shipped_and_readable(
     look: Look, named: list[str], subject: str, problem: str
 ) -> None:
     (look.root / "empty").mkdir()
-    (look.root / "deep" / "inner").mkdir(parents=True)
-    (look.root / "deep" / "inner" / "bad.rules").write_text(
+    (look.root / "deep" / "v1.4").mkdir(parents=True)
+    (look.root / "deep" / "README.md").write_text("no folder")
+    (look.root / "deep" / "v1.4" / "bad.rules").write_text(
         "groups: [{name: g, lmit: 1, rules: []}]"
     )
     found = look.bad(site=look.site(rules=[str(look.root / name) for name in named]))
