@@ -23,10 +23,11 @@ from ..params import RolloutParams
 from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, host_labels, matched
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
-from ..sources.prometheus import Rule, Sample, Vector
+from ..sources.prometheus import Rule, Sample, whole
 from ..strict import Range, Strict, parse_yaml, project_path, validate
 
 CATALOGUE = "params/metrics.yaml"
+GATED = ("reward_distribution", "witness_gossip")
 LATE_S = 60.0  # an evaluation may be late by this and two of its intervals
 TEST_ALERT = "RunbookRoutingTest"
 TEST_LASTS = timedelta(minutes=1)
@@ -57,6 +58,7 @@ def observability(context: Context) -> CheckResult:
         rules = context.prometheus.rules()
         rows += list(_shipped(context, rules))
         rows += _firing(context, rules, severities)
+        rows += _mute(context, catalogue, [rule for rule in rules if _pages(rule, severities)])
         rows.append(_linked(context))
     except SourceError as error:
         rows.append(context.unreadable("rules and alerts", "an answer", error))
@@ -101,7 +103,7 @@ def _files(context: Context, path: Path) -> list[Path]:
     if path.suffix in RULE_FILES:
         return [path]
     inner = (path / name for name in context.scope.listing(path))
-    found = (_files(context, each) for each in inner if each.suffix in {"", *RULE_FILES})
+    found = (_files(context, each) for each in inner if not each.name.startswith("."))
     return [file for files in found for file in files]
 
 
@@ -272,6 +274,27 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
                 rows.append(check_row(rule.name, "paging alert", "not firing", since, ok=False))
     text = f"{len(paging)} paging rules quiet, {name} firing"
     return rows or [check_row("rules", "paging alerts", text, text)]
+
+
+def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> Iterator[Row]:
+    """A row per paging rule that asks for what no target had in a week: it can never fire.
+
+    What a gate turns on has no series before; those topics are proven once it is on.
+    """
+    gated = [q for m in catalogue.metrics if m.topic in GATED for q in m.queries]
+    later = {base for query in gated for base in _bases(query)}
+    asked: dict[str, list[str]] = {}
+    for rule in paging:
+        try:
+            asked[rule.query] = [s for s in selectors_of(rule.query) if not later & _bases(s)]
+        except ValueError as error:
+            yield unknown_row(rule.name, "can fire", "a query we can ask", str(error))
+    every = dict.fromkeys(each for found in asked.values() for each in found)
+    unmatched = context.prometheus.unmatched(every, context.now)
+    for rule in paging:
+        if silent := [each for each in asked.get(rule.query, ()) if each in unmatched]:
+            problem = f"none of {silent[0]}; mend the rule, or waive it"
+            yield unknown_row(rule.name, "can fire", "series in the last 7 days", problem)
 
 
 def _linked(context: Context) -> Row:
@@ -594,9 +617,9 @@ class _Look:
         A selector without samples counts only when none has any: in ``a or b`` one is enough, in
         ``a / b`` the answer itself is empty.
         """
-        stamps = {s: _whole(self.newest[s]).samples for s in selectors_of(expr)}
+        stamps = {s: whole(self.newest[s]).samples for s in selectors_of(expr)}
         newest = [max(each.value for each in found) for found in stamps.values() if found]
-        samples = _whole(self.values[expr]).samples
+        samples = whole(self.values[expr]).samples
         if not newest or not samples:
             silent = next((s for s, found in stamps.items() if not found), "")
             problem = f"nothing emits {silent} now" if silent else "the query is empty"
@@ -621,17 +644,9 @@ class _Look:
     def _held(self, metric: Metric, limit: Range) -> tuple[str, bool]:
         """The sample that breaks a limit, else one that holds it, and which it is."""
         query = resolve(self.context.prometheus, metric, self.context.matchers, self.at)
-        samples, left = _numbers(_whole(self.context.prometheus.instant(query, self.at)).samples)
+        samples, left = _numbers(whole(self.context.prometheus.instant(query, self.at)).samples)
         out = [sample for sample in samples if not limit.holds(sample.value)]
         return _shown((out or samples)[0]) + left, not out
-
-
-def _whole(found: Vector | SourceError) -> Vector:
-    if isinstance(found, SourceError):
-        raise found
-    if found.partial:
-        raise SourceError("prometheus", f"partial answer: {found.warnings[0]}")
-    return found
 
 
 def _numbers(samples: Sequence[Sample]) -> tuple[list[Sample], str]:

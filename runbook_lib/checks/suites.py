@@ -108,14 +108,10 @@ def read_suite(ended: Ended) -> SuiteRun:
     heard = [text[at.start() :] if at else _DIAGNOSTIC.sub("", text) for text, at in begun]
     lines = [line.strip() for text in heard for line in text.splitlines()]
     return SuiteRun(
-        code=ended.code,
-        announced=sum(announced),
-        passed=passed,
-        failed=failed,
-        ignored=ignored,
+        code=ended.code, announced=sum(announced), passed=passed, failed=failed, ignored=ignored,
         complete=len(announced) == len(results)
         and sum(announced) == passed + failed + ignored + measured,
         skipped_lines=tuple(
             line for line in lines if "skipping" in line.lower() and not _ONE_TEST.fullmatch(line)
         ),
-    )
+    )  # fmt: skip

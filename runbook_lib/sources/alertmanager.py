@@ -29,6 +29,8 @@ from .wire import Wire
 
 CONFIG = "alertmanager: config"
 _MATCHER = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ROUTE = ("match", "match_re", "continue", "group_by", "group_wait", "group_interval", "name")
+_SIDES = ("source", "target")
 HOSTS = frozenset({"instance", "node", "host", "hostname", "nodename"})
 W = TypeVar("W", bound=Wire)
 Labels = Mapping[str, Collection[str]]
@@ -92,6 +94,11 @@ class _Matching(Wire):
         if not isinstance(value, dict):
             return value
         made: dict[str, Any] = dict(value)
+        known = {*cls.model_fields, *_ROUTE, "repeat_interval"} | {
+            f"{s}_match{e}" for s in _SIDES for e in ("", "_re")
+        }
+        if strange := sorted(map(str, made.keys() - known)):
+            raise ValueError(f"expected a key we know, got {strange[0]}")
         for name in cls.model_fields:
             if (prefix := name.removesuffix("matchers")) == name:
                 continue

@@ -26,13 +26,9 @@ from .scope import Scope
 from .wire import Wire
 
 DURATIONS = {
-    "__rate_interval": "5m",
-    "__interval": "1m",
-    "__interval_ms": "60000",
-    "__range": "1h",
-    "__range_s": "3600",
-    "__range_ms": "3600000",
-}
+    "__rate_interval": "5m", "__interval": "1m", "__interval_ms": "60000",
+    "__range": "1h", "__range_s": "3600", "__range_ms": "3600000",
+}  # fmt: skip
 """What Grafana computes from the screen, as fixed durations."""
 MAX_DASHBOARD = 8_000_000
 _WORDS = (
@@ -50,28 +46,17 @@ _WORDS = (
     transformations transparent repeat repeatDirection repeatPanelId repeatedByRow maxPerRow interval
     timeFrom hideTimeOverride maxDataPoints cacheTimeout queryCachingTTL libraryPanel panels collapsed
     editable error scopedVars iteration height span isNew""",
+    "value matcher seriesBy fixedColor type id op text index",
     """defaults overrides color thresholds mappings custom mode steps options from to result match icon
     pattern properties __systemRef calcs fields values limit gradientMode thresholdsStyle cellOptions
     displayMode""",
 )
-_QUIET, _VALUES, _GRAPHS, _SAME, _FIELD, _STYLE, _PANEL, _KNOWN = map(str.split, _WORDS)
-"""Panels: without data, shown as coloured values, as graphs. Transformations after which a panel still
-shows what its queries answered. Keys: of a field and of its style that colour nothing, of a panel, and
-those by which colours are said; one that is in none of them may colour the panel.
+_QUIET, _VALUES, _GRAPHS, _SAME, _FIELD, _STYLE, _PANEL, _SAID, _KNOWN = map(str.split, _WORDS)
+"""Panels without data, of coloured values, of graphs; transformations that change no value; keys of a
+field and of its style that colour nothing, of a panel, of leaves, and of what colours. Another may.
 """
 _PLAIN = {*_FIELD, *(f"custom.{name}" for name in _STYLE)}
-_OPAQUE = {
-    *_FIELD,
-    "value",
-    "matcher",
-    "seriesBy",
-    "fixedColor",
-    "type",
-    "id",
-    "op",
-    "text",
-    "index",
-}
+_OPAQUE = {*_FIELD, *_SAID}
 _SCHEMES = ("", "thresholds", "fixed", "shades", "palette-classic", "palette-classic-by-name")
 _VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::\w+)?\]\]|\$\{(\w+)(?:\.[^:}]+)?(?::[^}]+)?\}")
 _TINT = re.compile(r"^(?:super-light|light|semi-dark|dark)-")
@@ -83,13 +68,13 @@ Shade = Literal["red", "orange", ""]
 
 
 class _Templating(Wire):
-    variables: Annotated[list[dict[str, JsonValue]], Field(validation_alias="list")] = []
+    variables: Annotated[list[dict[str, JsonValue]] | None, Field(validation_alias="list")] = None
 
 
 class _Dashboard(Wire):
     title: str
     panels: list[JsonValue]
-    templating: _Templating = _Templating()
+    templating: _Templating | None = None
 
 
 class _Answer(Wire):
@@ -159,7 +144,8 @@ def read_dashboard(text: bytes, source: str, given: Values) -> Dashboard:
         found = wire.decode(source, text, _Answer).dashboard
     except SourceError:
         found = wire.decode(source, text, _Dashboard)
-    values = dict(map(_value, found.templating.variables))
+    variables = found.templating.variables if found.templating else None
+    values = dict(map(_value, variables or []))
     values |= {name: _joined(value) for name, value in given.items()}
     panels = list(_panels(found.panels, values))
     titles = [panel.title for panel in panels]

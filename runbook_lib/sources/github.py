@@ -216,14 +216,9 @@ class GitHub:
             *((("content-type", kind),) if kind else ()),
         )
         request = wire.request(
-            self._settings,
-            method,
-            url,
-            params=params,
-            body=body,
-            headers=headers,
+            self._settings, method, url, params=params, body=body, headers=headers,
             purpose="read" if method == "GET" else self._writes,
-        )
+        )  # fmt: skip
         [got] = self._scope.http([request])
         if _secondary(got) and self._patient:  # it was not done, a write neither: once more, once
             self._patient = False

@@ -55,6 +55,15 @@ class Vector:
         return bool(self.warnings)
 
 
+def whole(found: Vector | SourceError) -> Vector:
+    """An answer that leaves nothing out. Raises SourceError."""
+    if isinstance(found, SourceError):
+        raise found
+    if found.partial:
+        raise SourceError("prometheus", f"partial answer: {found.warnings[0]}")
+    return found
+
+
 def _number(value: object) -> object:
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
@@ -173,14 +182,11 @@ class Prometheus:
             raise ValueError(f"expected end after start and a step, got {start}, {end}, {step}")
         requests = [
             self._query(
-                "query_range",
-                query=expr,
-                start=_decimal(begin),
-                end=_decimal(min(last, begin + (MAX_POINTS - 1) * step_ms)),
-                step=_decimal(step_ms),
+                "query_range", query=expr, start=_decimal(begin),
+                end=_decimal(min(last, begin + (MAX_POINTS - 1) * step_ms)), step=_decimal(step_ms),
             )
             for begin in range(first, last + 1, MAX_POINTS * step_ms)
-        ]
+        ]  # fmt: skip
         source = _source(expr)
         return matrix.parse(source, self._ask(requests, expr), shift)
 
@@ -215,6 +221,16 @@ class Prometheus:
                 samples = [replace(each, value=each.value + seconds) for each in got.samples]
                 found[selector] = replace(got, samples=tuple(samples))
         return found
+
+    def unmatched(self, selectors: Iterable[str], at: datetime) -> list[str]:
+        """Those that no series has matched for a week. Raises SourceError."""
+        asked = {f"count(present_over_time({each}[7d]))": each for each in selectors}
+        time = _decimal(_to_ms(at - self._offset()))
+        if any(self._scope.lacks(self._query("query", query=one, time=time)) for one in asked):
+            return []
+        return [
+            asked[one] for one, got in self.instants(asked, at).items() if not whole(got).samples
+        ]
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""

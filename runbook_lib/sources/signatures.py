@@ -298,20 +298,17 @@ def _assembled(certificate: bytes, signature: bytes, answer: dict[str, Any]) -> 
     body, proof = json.loads(_raw(entry["body"])), entry["verification"]["inclusionProof"]
     promise = {"signedEntryTimestamp": entry["verification"]["signedEntryTimestamp"]}
     logged = {
-        "logIndex": str(entry["logIndex"]),
-        "logId": {"keyId": _b64(bytes.fromhex(entry["logID"]))},
+        "logIndex": str(entry["logIndex"]), "logId": {"keyId": _b64(bytes.fromhex(entry["logID"]))},
         "kindVersion": {"kind": body["kind"], "version": body["apiVersion"]},
-        "integratedTime": str(entry["integratedTime"]),
-        "inclusionPromise": promise,
+        "integratedTime": str(entry["integratedTime"]), "inclusionPromise": promise,
         "inclusionProof": {
-            "logIndex": str(proof["logIndex"]),
-            "rootHash": _b64(bytes.fromhex(proof["rootHash"])),
+            "logIndex": str(proof["logIndex"]), "rootHash": _b64(bytes.fromhex(proof["rootHash"])),
             "treeSize": str(proof["treeSize"]),
             "hashes": [_b64(bytes.fromhex(each)) for each in proof["hashes"]],
             "checkpoint": {"envelope": proof["checkpoint"]},
         },
         "canonicalizedBody": entry["body"],
-    }
+    }  # fmt: skip
     material = {"certificate": {"rawBytes": _b64(certificate)}, "tlogEntries": [logged]}
     value = {"mediaType": _BUNDLE, "verificationMaterial": material}
     value["messageSignature"] = {"signature": _b64(signature)}

@@ -41,14 +41,10 @@ class Bench:
         self.site = read_site(str(network.site))
         self.plan: Any = SimpleNamespace(digest=PLAN)
         self.params: dict[str, Any] = {
-            "release": "v1.4.0",
-            "commit": network.release.commit,
-            "issue": 42,
-            "window_start": start.isoformat(),
-            "window_end": self.window.end.isoformat(),
-            "notice_hours": 1.0,
-            "as_of": "",
-        }
+            "release": "v1.4.0", "commit": network.release.commit, "issue": 42,
+            "window_start": start.isoformat(), "window_end": self.window.end.isoformat(),
+            "notice_hours": 1.0, "as_of": "",
+        }  # fmt: skip
         self._tries = count(1)
         self._outside: list[Outside] = []
 
@@ -75,17 +71,10 @@ class Bench:
 
     def _context(self, check: Judge, stage: str, scope: Scope) -> Context:
         return Context(
-            item=check.item,
-            stage=stage,
-            params=SimpleNamespace(**self.params),
-            site=self.site,
-            scope=scope,
-            store=Store(self.site.store_path),
-            folder=self.root,
-            record=cast(Any, None),
-            journal=(),
-            plan=self.plan,
-        )
+            item=check.item, stage=stage, params=SimpleNamespace(**self.params), site=self.site,
+            scope=scope, store=Store(self.site.store_path), folder=self.root,
+            record=cast(Any, None), journal=(), plan=self.plan,
+        )  # fmt: skip
 
     def close(self) -> None:
         for outside in self._outside:

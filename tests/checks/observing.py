@@ -112,7 +112,9 @@ class World:
 
     def _query(self, query: str) -> httpx.Response:
         now = datetime.now(UTC).timestamp()
-        if query.startswith("timestamp("):
+        if query.startswith("count(present_over_time("):
+            values = [] if "gone" in query else [1.0]
+        elif query.startswith("timestamp("):
             values = [now - self.age] if self.age < 300 else []
         elif query.startswith("present_over_time("):
             values = [1.0] if self.age < 3600 else []
@@ -170,17 +172,11 @@ class Look:
         tape: Tape = ReplayTape(self.tape, {item: 1}) if replay else live
         scope = Scope(tape, self.outside, item, 1)
         context = Context(
-            item="preflight.observability",
-            stage=stage,
-            params=params or StageParams(release="v1", **given),
-            site=site or self.site(),
-            scope=scope,
-            store=cast(Store, None),
-            folder=self.root,
-            record=cast(Record, None),
-            journal=(),
-            attempt_name="v1/testnet/0001",
-        )
+            item="preflight.observability", stage=stage,
+            params=params or StageParams(release="v1", **given), site=site or self.site(),
+            scope=scope, store=cast(Store, None), folder=self.root, record=cast(Record, None),
+            journal=(), attempt_name="v1/testnet/0001",
+        )  # fmt: skip
         return observability(context)
 
     def bad(self, **more: Any) -> list[tuple[Outcome, str, str, Any]]:

@@ -40,15 +40,11 @@ EARLY = "  FAILED:\n    expr: x, time: 2h30m,\n        exp: nil\n        got: {}
 def alert(name: str, severity: str = "critical", **changes: Any) -> Rule:
     return Rule.model_validate(
         {
-            "name": name,
-            "type": "alerting",
-            "query": f"increase({REWARDS}[5m]) == {len(name)}",
-            "health": "ok",
-            "lastEvaluation": NOW - timedelta(seconds=10),
-            "labels": {"severity": severity} if severity else {},
-            **changes,
+            "name": name, "type": "alerting", "query": f"increase({REWARDS}[5m]) == {len(name)}",
+            "health": "ok", "lastEvaluation": NOW - timedelta(seconds=10),
+            "labels": {"severity": severity} if severity else {}, **changes,
         }
-    )
+    )  # fmt: skip
 
 
 def fires(*names: str) -> Mapping[str, RuleTest | SourceError]:

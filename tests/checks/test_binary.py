@@ -32,18 +32,13 @@ from ..conftest import mutations
 
 ITEM = "preflight.binary-verification"
 GOOD = [
-    ("checkout", "commit under test"),
-    ("checkout", "tree under test"),
-    ("rpp-node", "listed in SHA256SUMS.txt"),
-    ("SHA256SUMS.txt", "signature"),
-    ("rpp-node", "signature"),
-    ("rpp-node.intoto.jsonl", "subject"),
-    ("rpp-node.intoto.jsonl", "signature"),
-    ("rpp-node", "commit"),
-    ("sbom-rpp-node.json", "CycloneDX schema"),
-    ("sbom-rpp-node.json", "signature"),
+    ("checkout", "commit under test"), ("checkout", "tree under test"),
+    ("rpp-node", "listed in SHA256SUMS.txt"), ("SHA256SUMS.txt", "signature"),
+    ("rpp-node", "signature"), ("rpp-node.intoto.jsonl", "subject"),
+    ("rpp-node.intoto.jsonl", "signature"), ("rpp-node", "commit"),
+    ("sbom-rpp-node.json", "CycloneDX schema"), ("sbom-rpp-node.json", "signature"),
     ("sbom-rpp-node.json", "is about"),
-]
+]  # fmt: skip
 
 
 class Candidate:
@@ -70,15 +65,11 @@ class Candidate:
     ) -> None:
         folder = self.practice.root / "artifacts" / "{release}"
         wanted = {
-            "identity": IDENTITY,
-            "issuer": ISSUER,
+            "identity": IDENTITY, "issuer": ISSUER,
             "trusted_root": str(self.practice.root / "trusted_root.json"),
-            "log": {"url": self.signed.log},
-            "manifest": f"{folder}/SHA256SUMS.txt",
-            "provenance": "{path}.intoto.jsonl",
-            "sbom": f"{folder}/sbom-rpp-node.json",
-            **signing,
-        }
+            "log": {"url": self.signed.log}, "manifest": f"{folder}/SHA256SUMS.txt",
+            "provenance": "{path}.intoto.jsonl", "sbom": f"{folder}/sbom-rpp-node.json", **signing,
+        }  # fmt: skip
         self.practice.write_site(
             artifacts={"node": f"{folder}/rpp-node"} if artifacts is None else artifacts,
             binary_member=member,

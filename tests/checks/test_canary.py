@@ -69,13 +69,10 @@ def test_no_credit_passes_that_the_formula_does_not_allow(
 def test_the_node_with_another_block_is_named() -> None:
     split, alike = _hashes(
         {
-            "a": consensus(9, "x"),
-            "b": consensus(9, "x"),
-            "c": consensus(9, "y"),
-            "d": consensus(8, "w"),
-            "e": SourceError("e", "down"),
+            "a": consensus(9, "x"), "b": consensus(9, "x"), "c": consensus(9, "y"),
+            "d": consensus(8, "w"), "e": SourceError("e", "down"),
         }
-    )
+    )  # fmt: skip
 
     assert split == {"c": ("block 9", "x", "y")}
     assert alike == {"a", "b"}

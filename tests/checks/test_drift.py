@@ -25,12 +25,9 @@ KEPT = Redactor().clean(
 )
 KEYS = flatten(tomllib.loads(KEPT.decode()))
 OTHERS: Any = st.one_of(
-    st.booleans(),
-    st.integers(-5, 5),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text("ab0", max_size=3),
-    st.lists(st.integers(0, 3), max_size=2),
-)
+    st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False),
+    st.text("ab0", max_size=3), st.lists(st.integers(0, 3), max_size=2),
+)  # fmt: skip
 
 
 def holder(document: Any, key: str) -> tuple[Any, str]:
@@ -146,15 +143,12 @@ def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("enabled", False, "true"),
-        ("retention_days", 0, "more than 0"),
-        ("retention_days", True, "more than 0"),
-        ("target.kind", "command", "s3"),
-        ("target.endpoint", "", "an address"),
-        ("target.access_key", "", "a key"),
+        ("enabled", False, "true"), ("retention_days", 0, "more than 0"),
+        ("retention_days", True, "more than 0"), ("target.kind", "command", "s3"),
+        ("target.endpoint", "", "an address"), ("target.access_key", "", "a key"),
         ("target.secret_key", "", "a key"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("stage", ["canary", "mainnet"])
 def test_each_value_that_no_node_starts_with_is_named(
     stage: str, key: str, value: Any, expected: str

@@ -58,12 +58,9 @@ def context(
     answer: Matrix | SourceError, journal: Sequence[Entry] = (), plan: object = None
 ) -> Any:
     return SimpleNamespace(
-        prometheus=Answering(answer),
-        journal=journal,
-        plan=plan,
-        matchers={"cluster": "dev"},
+        prometheus=Answering(answer), journal=journal, plan=plan, matchers={"cluster": "dev"},
         site=SimpleNamespace(telemetry=SimpleNamespace(watchdog="Watchdog")),
-    )
+    )  # fmt: skip
 
 
 def quiet(*series: Series) -> Matrix:

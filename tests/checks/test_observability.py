@@ -88,8 +88,9 @@ def test_rules_must_be_shipped_and_readable(
     look: Look, named: list[str], subject: str, problem: str
 ) -> None:
     (look.root / "empty").mkdir()
-    (look.root / "deep" / "inner").mkdir(parents=True)
-    (look.root / "deep" / "inner" / "bad.rules").write_text(
+    (look.root / "deep" / "v1.4").mkdir(parents=True)
+    (look.root / "deep" / "README.md").write_text("no folder")
+    (look.root / "deep" / "v1.4" / "bad.rules").write_text(
         "groups: [{name: g, lmit: 1, rules: []}]"
     )
     found = look.bad(site=look.site(rules=[str(look.root / name) for name in named]))
@@ -170,6 +171,26 @@ def test_servers_without_a_past_are_not_asked_about_it(look: Look) -> None:
         (INCONCLUSIVE, "as_of", "rules and alerts", problem + "rules and alerts have no past"),
         (INCONCLUSIVE, "as_of", "alert routing", problem + "alerts have no past"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("query", "severity", "problem"),
+    [
+        ("rate(gone_total[5m]) > 0", "critical", "none of gone_total{}; mend the rule, or waive it"),
+        ('y / on(i) x{zone="gone"} > 0', "page", 'none of x{zone="gone"}; mend the rule, or waive it'),
+        ("gone > 0", "warning", ""),
+        ('rpp_runtime_consensus_witness_events_total{topic="gone"} == 0', "critical", ""),
+        ('x{a=~"b\\\\d"} > 0', "critical", "expected PromQL, got "),
+    ],
+)  # fmt: skip
+def test_a_paging_rule_that_can_never_fire_is_named(
+    look: Look, query: str, severity: str, problem: str
+) -> None:
+    look.world.rules.append(look.world.rule("Mute", query, severity))
+    found = look.bad()
+    assert [row[:3] for row in found] == [(INCONCLUSIVE, "Mute", "can fire")] * bool(problem)
+    assert all(str(row[3]).startswith(problem) for row in found)
+    assert look.bad(replay=True) == found
 
 
 # --- the way of a page --------------------------------------------------------------------------

@@ -30,24 +30,13 @@ CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "par
 METRICS = {metric.name: metric for metric in CATALOGUE.metrics}
 # A healthy cluster's levels, in each metric's unit.
 LEVELS = {
-    "round_duration": 400.0,
-    "quorum_latency": 160.0,
-    "vote_latency": 97.0,
-    "block_production": 0.97,
-    "missed_slots": 6.0,
-    "finality_lag": 2.0,
-    "proof_latency": 200.0,
-    "proof_queue_depth": 4.0,
-    "vrf_participation": 0.95,
-    "witness_gossip": 3.0,
-    "reward_distribution": 0.2,
-    "timetoke_replay": 0.02,
-    "peers": 0.95,
-    "validator_set_changes": 1.0,
-    "telemetry_freshness": 8.0,
-    "gossip_drops": 2.0,
+    "round_duration": 400.0, "quorum_latency": 160.0, "vote_latency": 97.0,
+    "block_production": 0.97, "missed_slots": 6.0, "finality_lag": 2.0, "proof_latency": 200.0,
+    "proof_queue_depth": 4.0, "vrf_participation": 0.95, "witness_gossip": 3.0,
+    "reward_distribution": 0.2, "timetoke_replay": 0.02, "peers": 0.95,
+    "validator_set_changes": 1.0, "telemetry_freshness": 8.0, "gossip_drops": 2.0,
     "validator_gossip": 30.0,
-}
+}  # fmt: skip
 
 
 ABOUT: Any = {"release": "v1", "cluster": "development", "epoch_length": 720}
@@ -231,17 +220,11 @@ def test_a_healthy_week_passes(metric: Metric) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("block_production", 1.0),
-        ("missed_slots", 0.0),
-        ("finality_lag", 0.0),
-        ("proof_queue_depth", 0.0),
-        ("vrf_participation", 1.0),
-        ("peers", 1.0),
-        ("validator_set_changes", 0.0),
-        ("telemetry_freshness", 15.0),
-        ("gossip_drops", 0.0),
+        ("block_production", 1.0), ("missed_slots", 0.0), ("finality_lag", 0.0),
+        ("proof_queue_depth", 0.0), ("vrf_participation", 1.0), ("peers", 1.0),
+        ("validator_set_changes", 0.0), ("telemetry_freshness", 15.0), ("gossip_drops", 0.0),
     ],
-)
+)  # fmt: skip
 def test_what_stands_still_when_healthy_passes_in_a_week(name: str, value: float) -> None:
     rule = rule_of(METRICS[name], max_missing=0.02, looks=12, look=12)
     week, hour = np.full(WEEK, value), np.full(61, value)

@@ -83,15 +83,11 @@ def test_unchanged_series_pass() -> None:
 @pytest.mark.parametrize(
     ("direction", "factor", "outcome"),
     [
-        ("lower", 1.25, FAIL),
-        ("lower", 0.75, PASS),
-        ("higher", 0.75, FAIL),
-        ("higher", 1.25, PASS),
-        ("either", 1.25, FAIL),
-        ("either", 0.75, FAIL),
+        ("lower", 1.25, FAIL), ("lower", 0.75, PASS), ("higher", 0.75, FAIL),
+        ("higher", 1.25, PASS), ("either", 1.25, FAIL), ("either", 0.75, FAIL),
         ("either", 1.0, PASS),
     ],
-)
+)  # fmt: skip
 def test_direction_decides(direction: str, factor: float, outcome: Outcome) -> None:
     rule = Rule.model_validate({"direction": direction, "tolerance": 0.1})
 
@@ -276,17 +272,11 @@ def test_rows_must_match() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"direction": "up"},
-        {"tolerance": 0.0},
-        {"tolerance": float("nan")},
-        {"looks": 0},
-        {"looks": 2, "look": 3},
-        {"max_missing": 0.5},
-        {"statistics": ()},
-        {"statistics": ("tail", "tail")},
-        {"tolerence": 0.1},
+        {"direction": "up"}, {"tolerance": 0.0}, {"tolerance": float("nan")}, {"looks": 0},
+        {"looks": 2, "look": 3}, {"max_missing": 0.5}, {"statistics": ()},
+        {"statistics": ("tail", "tail")}, {"tolerence": 0.1},
     ],
-)
+)  # fmt: skip
 def test_wrong_rules_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Rule.model_validate({"direction": "lower", "tolerance": 0.1, **wrong})
@@ -341,16 +331,10 @@ def test_more_looks_never_decide_more(seed: int, phi: float, change: float, look
 
 @settings(max_examples=150, deadline=None)
 @given(
-    seed=SEED,
-    phi=PHI,
-    change=CHANGES,
-    direction=st.sampled_from(["lower", "higher", "either"]),
-    window=st.sampled_from(["baseline", "current", "both"]),
-    start=st.integers(0, 299),
-    length=st.integers(1, 8),
-    high=st.floats(2.5, 100.0),
-    bounded=st.booleans(),
-)
+    seed=SEED, phi=PHI, change=CHANGES, direction=st.sampled_from(["lower", "higher", "either"]),
+    window=st.sampled_from(["baseline", "current", "both"]), start=st.integers(0, 299),
+    length=st.integers(1, 8), high=st.floats(2.5, 100.0), bounded=st.booleans(),
+)  # fmt: skip
 def test_missing_points_never_help(
     seed: int,
     phi: float,
@@ -378,13 +362,10 @@ def test_missing_points_never_help(
 
 @settings(max_examples=100, deadline=None)
 @given(
-    seed=SEED,
-    share=st.floats(0.0, 0.2),
-    change=st.floats(-0.1, 0.2),
-    window=st.sampled_from(["baseline", "current"]),
-    start=st.integers(0, 599),
+    seed=SEED, share=st.floats(0.0, 0.2), change=st.floats(-0.1, 0.2),
+    window=st.sampled_from(["baseline", "current"]), start=st.integers(0, 599),
     length=st.integers(1, 12),
-)
+)  # fmt: skip
 def test_missing_points_never_help_a_proportion(
     seed: int, share: float, change: float, window: str, start: int, length: int
 ) -> None:

@@ -89,17 +89,12 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     "made",
     [
-        [series(400, 410, 420, limits=(500,))],
-        [series(0, 0, 0)],
-        [series(41.5, limits=(60,))],
-        [series(NAN, NAN), series(1, NAN, 3)],
-        [series()],
-        [PlotSeries("Nothing", "", NEVER, {})],
-        [series(1, float("inf"), -5, limits=(-1000,))],
-        [many(25), many(3)],
+        [series(400, 410, 420, limits=(500,))], [series(0, 0, 0)], [series(41.5, limits=(60,))],
+        [series(NAN, NAN), series(1, NAN, 3)], [series()], [PlotSeries("Nothing", "", NEVER, {})],
+        [series(1, float("inf"), -5, limits=(-1000,))], [many(25), many(3)],
         [series(1, 2, title="$x^2$ \\(y\\) <b> \x1b[31m \u202e 漢字")],
     ],
-)
+)  # fmt: skip
 def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]) -> None:
     once, again = panels.baseline_figure(made), panels.baseline_figure(made)
 
@@ -360,13 +355,10 @@ def test_the_digest_is_of_what_is_plotted(other: PlotSeries) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.0, "0"),
-        (1234.5, "1234"),
-        (123456.0, "123,456"),
-        (0.00012345, "0.0001234"),
+        (0.0, "0"), (1234.5, "1234"), (123456.0, "123,456"), (0.00012345, "0.0001234"),
         (NAN, "unknown"),
     ],
-)
+)  # fmt: skip
 def test_numbers_have_four_digits_and_letters_do_not_run_out(value: float, said: str) -> None:
     assert number(value) == said
     assert [letter(0), letter(25), letter(26), letter(53)] == ["A", "Z", "A1", "B2"]

@@ -11,39 +11,26 @@ from runbook_lib.evidence.publish import Release
 
 COMMIT = "c" * 40
 SETTINGS = site.Forge(
-    kind="github",
-    url="https://forge/api",
-    repository="o/r",
-    token_env="FORGE_TOKEN",
+    kind="github", url="https://forge/api", repository="o/r", token_env="FORGE_TOKEN",
     ci=site.Ci(app="github-actions", required=["test"]),
-)
+)  # fmt: skip
 
 
 def run(number: int, **keys: Any) -> dict[str, Any]:
     return {
-        "id": number,
-        "name": f"test {number}",
-        "head_sha": COMMIT,
-        "status": "completed",
-        "conclusion": "success",
-        "app": {"slug": "github-actions", "name": "GitHub Actions"},
-        "html_url": "https://forge/run",
-        "started_at": "2026-01-01T00:00:00Z",
-        "completed_at": None,
+        "id": number, "name": f"test {number}", "head_sha": COMMIT, "status": "completed",
+        "conclusion": "success", "app": {"slug": "github-actions", "name": "GitHub Actions"},
+        "html_url": "https://forge/run", "started_at": "2026-01-01T00:00:00Z", "completed_at": None,
         **keys,
-    }
+    }  # fmt: skip
 
 
 def comment(number: int, **keys: Any) -> dict[str, Any]:
     return {
-        "id": number,
-        "user": {"login": "ada"},
-        "body": "approved",
-        "created_at": "2026-01-01T00:00:00Z",
-        "updated_at": "2026-01-02T00:00:00Z",
-        "html_url": "https://forge/comment",
-        **keys,
-    }
+        "id": number, "user": {"login": "ada"}, "body": "approved",
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-02T00:00:00Z",
+        "html_url": "https://forge/comment", **keys,
+    }  # fmt: skip
 
 
 def spoken(number: int, body: str, by: str, at: str, edited: str = "") -> dict[str, Any]:
@@ -73,22 +60,13 @@ def issue(number: int, **keys: Any) -> dict[str, Any]:
 
 
 RELEASE = Release(
-    id=5,
-    tag_name="evidence-v1",
-    prerelease=True,
-    upload_url="https://forge/up/releases/5/assets{?name,label}",
-    html_url="https://forge/r",
-)
+    id=5, tag_name="evidence-v1", prerelease=True,
+    upload_url="https://forge/up/releases/5/assets{?name,label}", html_url="https://forge/r",
+)  # fmt: skip
 
 
 def asset(**keys: Any) -> dict[str, Any]:
     return {
-        "id": 9,
-        "name": "a.txt",
-        "label": "what",
-        "state": "uploaded",
-        "size": 5,
-        "digest": None,
-        "browser_download_url": "https://forge/a.txt",
-        **keys,
-    }
+        "id": 9, "name": "a.txt", "label": "what", "state": "uploaded", "size": 5, "digest": None,
+        "browser_download_url": "https://forge/a.txt", **keys,
+    }  # fmt: skip

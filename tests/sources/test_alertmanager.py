@@ -171,6 +171,14 @@ def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> Non
         read_config(text)
 
 
+@given(st.sampled_from(["route", "child", "inhibit"]), st.text("abcxyz_", min_size=16))
+def test_a_key_we_do_not_know_is_an_error_where_pages_are_led(place: str, key: str) -> None:
+    odd = {key: "x"}
+    route = {"routes": [odd if place == "child" else {}], **(odd if place == "route" else {})}
+    with pytest.raises(SourceError, match=f"expected a key we know, got {key}"):
+        config(route, inhibit_rules=[{"equal": [], **(odd if place == "inhibit" else {})}])
+
+
 @given(st.text(max_size=60))
 def test_no_configuration_ends_the_reader(text: str) -> None:
     try:
@@ -249,19 +257,12 @@ CATASTROPHIC = ("(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "((a*)*)*b", "a?" * 6
 @pytest.mark.parametrize(
     ("pattern", "text", "same"),
     [
-        ("page", "page", True),
-        ("page", "pages", False),
-        ("pa|cri", "page", False),
-        ("pa.*|cri", "page", True),
-        (r"a\.b", "axb", False),
-        ("a.b", "a\nb", True),
-        ("a", "a\n", False),
-        ("(?i)PAGE", "page", True),
-        (r"\pL+", "é", True),
-        ("", "", True),
+        ("page", "page", True), ("page", "pages", False), ("pa|cri", "page", False),
+        ("pa.*|cri", "page", True), (r"a\.b", "axb", False), ("a.b", "a\nb", True),
+        ("a", "a\n", False), ("(?i)PAGE", "page", True), (r"\pL+", "é", True), ("", "", True),
         ("[[:alpha:]]+", "page", True),
     ],
-)
+)  # fmt: skip
 def test_an_expression_must_match_the_whole_text(pattern: str, text: str, same: bool) -> None:
     assert matches(pattern, text) is same
 

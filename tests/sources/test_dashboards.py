@@ -222,6 +222,9 @@ def test_one_odd_panel_is_no_others_problem() -> None:
     assert [bool(each.problem) for each in found.panels] == [False, False, True, True, True]
     [found_null] = read(panel(targets=None, options=None, transformations=None)).panels
     assert (found_null.queries, found_null.problem) == ((), "")
+    for templating in (b"null", b'{"list": null}'):
+        text = b'{"title": "D", "panels": [], "templating": %s}' % templating
+        assert read_dashboard(text, "d.json", {}) == Dashboard("D", ())
 
 
 @pytest.mark.parametrize(

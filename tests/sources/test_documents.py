@@ -17,7 +17,7 @@ from runbook_lib.commands.files import Disk
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.artifacts import Examination, Trust, parse_checksums, read_artifact
-from runbook_lib.sources.signatures import Material, Policy, named, statement_of
+from runbook_lib.sources.signatures import PROVENANCE, Material, Policy, named, statement_of
 from runbook_rehearsal.signing import SHA256 as CURVE
 from runbook_rehearsal.signing import new_key, pem
 
@@ -93,9 +93,7 @@ def test_a_document_may_be_signed_as_the_chain_signs(
     assert judged() == ["PASS", "INCONCLUSIVE"]
 
 
-@pytest.mark.parametrize(
-    "kind", [SCAN, "https://cyclonedx.org/bom", "https://slsa.dev/provenance/v1x"]
-)
+@pytest.mark.parametrize("kind", [SCAN, "https://cyclonedx.org/bom", f"{PROVENANCE[0]}x"])
 def test_another_predicate_is_no_provenance(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path, kind: str
 ) -> None:
@@ -163,6 +161,8 @@ def test_a_commit_is_that_of_our_repository(
     data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": given}})
     found = examination(file, Policy(key=pem(key)), "", OURS.removeprefix("https://"))
     path = write(tmp_path, "p.jsonl", data)
+    unsigned = found.provenance(path)[-1].outcome.value, found.commit(COMMIT).outcome.value
+    assert unsigned == ("INCONCLUSIVE", "INCONCLUSIVE")
     write(tmp_path, "p.jsonl.sig", key.sign(data, CURVE))
     assert {row.outcome.value for row in found.provenance(path)} == {"PASS"}
     assert found.commit(COMMIT).outcome.value == outcome
@@ -179,25 +179,6 @@ def test_another_kind_of_sbom_is_named(
     version = document.get("specVersion")
     known = "1.2, 1.3, 1.4, 1.5, 1.6, 1.7"
     assert str(caught.value) == f"sbom.json: expected CycloneDX JSON {known}, got {version!r}"
-
-
-@pytest.mark.parametrize("commit", [COMMIT, "f" * 40])
-def test_a_key_learns_the_commit_from_a_signed_provenance(
-    authority: Authority, file: Path, tmp_path: Path, commit: str
-) -> None:
-    key = new_key()
-    sources = [{"uri": "git+https://x.example", "digest": {"gitCommit": COMMIT}}]
-    data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": sources}})
-    path = write(tmp_path, "node.intoto.jsonl", data)
-    material = Material(signature=key.sign(DATA, CURVE))
-    policy = Policy(key=pem(key))
-
-    def judged() -> str:
-        return rows(file, policy, material, provenance=path, commit=commit)[-1].outcome.value
-
-    assert judged() == "INCONCLUSIVE"
-    write(tmp_path, "node.intoto.jsonl.sig", key.sign(data, CURVE))
-    assert judged() == ("PASS" if commit == COMMIT else "FAIL")
 
 
 def hashes(hex_digest: str, kind: str = "SHA-256") -> list[dict[str, str]]:
@@ -245,13 +226,7 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
 
 @pytest.mark.parametrize(
     ("version", "outcome"),
-    [
-        ("1.4.0", "PASS"),
-        ("v1.4.0+linux", "PASS"),
-        ("", "PASS"),
-        ("0.9.0", "FAIL"),
-        ("1.4.0-rc.1", "FAIL"),
-    ],
+    [("v1.4.0+linux", "PASS"), ("", "PASS"), ("0.9.0", "FAIL"), ("1.4.0-rc.1", "FAIL")],
 )
 def test_an_sbom_is_of_the_release(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path, version: str, outcome: str

@@ -38,12 +38,9 @@ def from_fleet(found: dict[str, Any]) -> Any:
 
 
 NODES = {
-    "rollout": "/status/rollout",
-    "status": "/status/node",
-    "consensus": "/status/consensus",
-    "peers": "/p2p/peers",
-    "membership": "/ui/bft/membership",
-}
+    "rollout": "/status/rollout", "status": "/status/node", "consensus": "/status/consensus",
+    "peers": "/p2p/peers", "membership": "/ui/bft/membership",
+}  # fmt: skip
 
 
 def prometheus(scope: Scope) -> Prometheus:

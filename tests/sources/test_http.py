@@ -189,18 +189,15 @@ OTHER = "expected a list of entries, got another shape"
 @pytest.mark.parametrize(
     ("status", "body", "found"),
     [
-        (200, b'[{"uuid": {"body": ""}}]', {"uuid": {"body": ""}}),
-        (200, b"[]", None),
-        (404, b'{"code": 404}', None),
-        (500, b"", f"{DOWN} HTTP 500"),
+        (200, b'[{"uuid": {"body": ""}}]', {"uuid": {"body": ""}}), (200, b"[]", None),
+        (404, b'{"code": 404}', None), (500, b"", f"{DOWN} HTTP 500"),
         (200, b"<html>", "expected JSON, got: Expecting value: line 1 column 1 (char 0)"),
         (200, b"[" * 100_000, "expected JSON, got: maximum recursion depth exceeded"),
-        (200, b'{"uuid": {}}', OTHER),
-        (200, b"[7]", OTHER),
+        (200, b'{"uuid": {}}', OTHER), (200, b"[7]", OTHER),
         (200, b" " * 5_000_000, f"{DOWN} TooLarge: more than 4194304 bytes"),
         (0, b"", f"{DOWN} ConnectError"),
     ],
-)
+)  # fmt: skip
 def test_a_log_has_an_entry_or_none_or_is_an_error(
     serve: Serve, status: int, body: bytes, found: Any
 ) -> None:

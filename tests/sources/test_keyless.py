@@ -128,15 +128,12 @@ def test_what_can_be_no_bundle_or_no_root_is_malformed(
 @pytest.mark.parametrize(
     "path",
     [
-        ("messageSignature", "signature"),
-        ("messageSignature", "messageDigest", "digest"),
-        ("verificationMaterial", "certificate", "rawBytes"),
-        (*ENTRY, "canonicalizedBody"),
-        (*ENTRY, "inclusionPromise", "signedEntryTimestamp"),
-        (*PROOF, "rootHash"),
+        ("messageSignature", "signature"), ("messageSignature", "messageDigest", "digest"),
+        ("verificationMaterial", "certificate", "rawBytes"), (*ENTRY, "canonicalizedBody"),
+        (*ENTRY, "inclusionPromise", "signedEntryTimestamp"), (*PROOF, "rootHash"),
         (*PROOF, "hashes", 0),
     ],
-)
+)  # fmt: skip
 def test_one_changed_bit_is_refused(
     authority: Authority, file: Path, policy: Policy, path: tuple[str | int, ...]
 ) -> None:

@@ -149,13 +149,10 @@ def test_a_comparison_is_of_the_base_asked_for(world: World) -> None:
     ("body", "branches"),
     [
         ("Branch:  hotfix/a \r\nmore", ["hotfix/a"]),
-        ("branch: a\nbranch: b\nbranch: a", ["a", "b"]),
-        ("see branch: a", []),
-        ("branch: a and b", []),
-        ("> branch: a", []),
-        ("branch:\nhotfix/a", []),
+        ("branch: a\nbranch: b\nbranch: a", ["a", "b"]), ("see branch: a", []),
+        ("branch: a and b", []), ("> branch: a", []), ("branch:\nhotfix/a", []),
     ],
-)
+)  # fmt: skip
 def test_a_body_links_a_branch_by_a_line(body: str, branches: list[str]) -> None:
     assert MilestoneIssue.model_validate(issue(7, body=body)).branches == branches
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from runbook_lib.checks.observability import read_rules
 from runbook_lib.errors import ParameterError
+from runbook_lib.metrics.catalogue import selectors
+from runbook_lib.sources.dashboards import read_dashboard
 
 PLAIN = b"""\
 groups:
@@ -82,6 +84,35 @@ def test_no_file_ends_the_reader(text: str | bytes) -> None:
 
 
 CHAIN = sorted(Path(os.environ.get("RPP_CHAIN_DIR", "/nowhere")).glob("ops/alerts/**/*.yaml"))
+
+
+@pytest.mark.skipif(not CHAIN, reason="RPP_CHAIN_DIR names no chain")
+def test_the_chains_known_defects_are_named_and_nothing_else() -> None:
+    """A key beside annotations, a grouping where there is none, a window of more than a value."""
+    unread, unasked, odd = set(), set(), set()
+    docs = Path(os.environ["RPP_CHAIN_DIR"]) / "docs"
+    for path in [*CHAIN, *docs.glob("observability/alerts/*.yaml")]:
+        try:
+            rules = read_rules(path.read_bytes(), path.name)
+        except ParameterError as error:
+            assert "runbook_url: expected no such key" in error.problems[0]
+            unread.add(path.stem)
+            continue
+        for rule in rules:
+            try:
+                selectors(rule.expr)
+            except ValueError:
+                unasked.add(rule.name)
+    for path in [*docs.glob("dashboards/*.json"), *docs.parent.glob("ops/alerts/*/*_grafana.json")]:
+        found = read_dashboard(path.read_bytes(), path.name, {"environment": "canary"})
+        odd |= {(panel.title, panel.problem) for panel in found.panels if panel.problem}
+        assert not [query for panel in found.panels for query in panel.queries if query.problem]
+    assert unread == {"liveness", "proposer_share", "reputation"}
+    assert unasked == {
+        "NetworkReplayGuardWindowFillWarning", "NetworkReplayGuardWindowFillCritical",
+        "FinalityProverBacklogCorrelation", "UptimeProverLatencyCorrelation",
+    }  # fmt: skip
+    assert odd == {("Replay window fill", "expected absolute thresholds, got percentage")}
 
 
 @pytest.mark.parametrize("path", CHAIN, ids=lambda path: path.stem)

@@ -160,12 +160,8 @@ def write(folder: Path, **about: Any) -> Path:
     (folder / "manifest").mkdir(parents=True)
     (folder / "manifest" / "chunks.json").write_bytes(manifest())
     said = {
-        "version": 1,
-        "chain_id": "c",
-        "height": 5,
-        "created_at": 9,
-        "manifest": f"sha256:{HEX}",
-    }
+        "version": 1, "chain_id": "c", "height": 5, "created_at": 9, "manifest": f"sha256:{HEX}",
+    }  # fmt: skip
     text = json.dumps({**said, **about}).encode()
     (folder / "bundle.json").write_bytes(text)
     (folder / "bundle.json.sig").write_text(KEY.sign(text).hex())
@@ -232,11 +228,8 @@ def test_a_pruning_checkpoint_tells_its_height(
 
 
 PROOF = {
-    "layout_version": 1,
-    "block_height": 5,
-    "proof_file": "5.bin",
-    "proof_checksum": HEX.upper(),
-}
+    "layout_version": 1, "block_height": 5, "proof_file": "5.bin", "proof_checksum": HEX.upper(),
+}  # fmt: skip
 NAME = f"{5:020d}.json"
 
 

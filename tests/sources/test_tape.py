@@ -32,16 +32,11 @@ def everything(scope: Scope, file: Path) -> list[object]:
     """One use of everything a scope can do."""
     ended = scope.run(Command(argv=[sys.executable, "-c", "print('out')"]))
     return [
-        scope.now(),
-        scope.reread(),
+        scope.now(), scope.reread(),
         scope.http([PING, Request("POST", "http://node/x", body=b"b", params=(("q", "1"),))]),
-        scope.http([PING]),
-        scope.read(file),
-        scope.listing(file.parent),
-        scope.listing(file.parent / "none"),
-        scope.file_digest(file),
-        ended,
-    ]
+        scope.http([PING]), scope.read(file), scope.listing(file.parent),
+        scope.listing(file.parent / "none"), scope.file_digest(file), ended,
+    ]  # fmt: skip
 
 
 def test_replay_gives_every_answer_again_and_asks_nobody(world: World, tmp_path: Path) -> None:

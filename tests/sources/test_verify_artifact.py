@@ -39,16 +39,10 @@ def shell(
     made = Shell(tmp_path, capsys)
     detached = Detached(authority)
     made.write(
-        node=DATA,
-        bundle=json.dumps(authority.sign(DATA)).encode(),
-        other=json.dumps(authority.sign(b"another file")).encode(),
-        root=authority.root,
-        sig=detached.signature,
-        pem=detached.pem,
-        junk=b"{",
-        deep=b"[" * 100_000,
-        empty=b"",
-    )
+        node=DATA, bundle=json.dumps(authority.sign(DATA)).encode(),
+        other=json.dumps(authority.sign(b"another file")).encode(), root=authority.root,
+        sig=detached.signature, pem=detached.pem, junk=b"{", deep=b"[" * 100_000, empty=b"",
+    )  # fmt: skip
     return made
 
 

@@ -306,20 +306,13 @@ def test_a_withdrawal_that_cannot_be_read_withdraws_more(line: str, said: Said, 
 @pytest.mark.parametrize(
     "body",
     [
-        f"> approve {PLAN}",
-        f"I approve {PLAN}",
-        f"`approve {PLAN}`",
-        f"approved {PLAN}",
-        f"sign-offs {PLAN}",
-        "decide when we go on",
-        f"\u017fign-off v1.4.0 mainnet {WINDOW} {PLAN}",
-        "dec\u0131de A0b1c2d3e restart it",
-        "dec\u0130de A0b1c2d3e restart it",
-        f"not this line\u2028approve {PLAN}",
-        f"not this line\x0bapprove {PLAN}",
-        "",
+        f"> approve {PLAN}", f"I approve {PLAN}", f"`approve {PLAN}`", f"approved {PLAN}",
+        f"sign-offs {PLAN}", "decide when we go on",
+        f"\u017fign-off v1.4.0 mainnet {WINDOW} {PLAN}", "dec\u0131de A0b1c2d3e restart it",
+        "dec\u0130de A0b1c2d3e restart it", f"not this line\u2028approve {PLAN}",
+        f"not this line\x0bapprove {PLAN}", "",
     ],
-)
+)  # fmt: skip
 def test_prose_and_quotations_say_nothing(body: str) -> None:
     assert list(lines(body)) == []
 
