@@ -15,7 +15,7 @@ from zipfile import ZipFile
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-from runbook_lib.evidence import seal, verify
+from runbook_lib.evidence import sealing, verify
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.standing import verdict
 from runbook_lib.recording import RECORDINGS
@@ -32,7 +32,7 @@ def sealed(folder: Path) -> None:
     entries = Record(folder / "record.jsonl").entries()
     signing = Signing("bench", CryptoSigner(KEY))
     name = next(folder.glob("*.ipynb"), folder / "10_development.ipynb").name
-    seal.seal(folder, name, b"{}", verdict(entries), code="", foreign=False, signing=signing)
+    sealing.seal(folder, name, b"{}", verdict(entries), code="", foreign=False, signing=signing)
     rows, _ = verify.verify(folder, Trust.model_validate({"signers": SIGNERS}))
     assert {row.what for row in rows if row.outcome == "PASS"} >= {
         "2 signers",

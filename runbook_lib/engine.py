@@ -30,7 +30,7 @@ from papermill.iorw import write_ipynb
 
 from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError
-from .evidence import publish, seal, standing
+from .evidence import publish, sealing, standing
 from .evidence.record import Record
 from .next_steps import verdict_card
 from .params import stage_params
@@ -259,7 +259,7 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
             ("why",),
             [(p,) for p in problems] or [("unknown",)],
         )
-        nb.cells = _nodes(seal.with_card(nb.cells, card))
+        nb.cells = _nodes(sealing.with_card(nb.cells, card))
         write_ipynb(nb, str(output))
         return Report(ExitCode.BROKEN, output=output, problems=problems)
     record = Record(folder / "record.jsonl")
@@ -270,7 +270,7 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         verdict = standing.verdict(record.entries(), problems)
         data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
-    seal.seal(
+    sealing.seal(
         folder,
         name,
         data,
@@ -293,8 +293,8 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
 def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[bytes, bool]:
     kept = None if verdict.source == "replay" else folder
     card = verdict_card(verdict, kept, run.signing)
-    book = {**nb, "cells": seal.with_card(list(nb.cells), card)}
-    return seal.serialise(book, run.redactor)
+    book = {**nb, "cells": sealing.with_card(list(nb.cells), card)}
+    return sealing.serialise(book, run.redactor)
 
 
 def _nodes(cells: list[Any]) -> list[Any]:

@@ -97,7 +97,7 @@ def _step(
 def _sign_off(
     one: Incident, site: Site, told: dict[str, Any], args: argparse.Namespace
 ) -> Entered | None:
-    from .evidence.incidents import heard_about
+    from .evidence.incident_issues import heard_about
     from .sources.words import in_force
 
     closed = one.last("closed")
@@ -120,7 +120,7 @@ def _sign_off(
 
 def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | None:
     from .changes.incident import count_votes, decision
-    from .evidence.incidents import heard_about
+    from .evidence.incident_issues import heard_about
 
     wanted = one.to_ratify
     if one.break_glass is None:
@@ -135,7 +135,7 @@ def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | No
 
 def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
     """Where else than in its issues words about it are; kept with what they ended."""
-    from .evidence.incidents import ISSUE, SIGNED
+    from .evidence.incident_issues import ISSUE, SIGNED
     from .sources.keys import MAX_SIGNED
     from .sources.scope import live_scope
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -38,9 +37,6 @@ def run_stage(
 
     ``shown`` is told of each item as it ends, ``told`` each line that it says meanwhile.
     """
-    # Python's way to say "not installed", 2 s less: a parser for formats that no notebook's schema has.
-    # Only here, in a command's process: kernels check the links of SBOMs by it.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
 
     from .engine import Finished, Report

@@ -393,7 +393,8 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
         for path in (store.root / ".incidents", *store.root.glob(f"{params.release}/*_recovery"))
     ):
         return  # nothing of the kind was ever recorded here
-    from .evidence.incidents import Block, blocking, incidents_of, unsaid
+    from .evidence.incident_issues import unsaid
+    from .evidence.incidents import Block, blocking, incidents_of
 
     blocks = blocking(store, params.release, single_operator=site.single_operator)
     for one in incidents_of(store, params.release) if not blocks else ():

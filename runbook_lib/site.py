@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import cached_property, lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -287,7 +288,7 @@ class Site(Strict):
         """What of it must not move during a release unless somebody else accepts that."""
         return self.model_dump(mode="json", include=set(POLICY), exclude_defaults=True)
 
-    @property
+    @cached_property
     def policy_digest(self) -> str:
         return digest(self.policy)
 
@@ -344,6 +345,7 @@ def _secrets(value: Any, key: str = "") -> Iterator[str]:
         yield value
 
 
+@lru_cache(maxsize=16)  # the same file is read again before each node
 def parse_site(text: bytes, where: str) -> Site:
     """A site file's content. Raises ParameterError listing every problem."""
     return validate(Site, parse_yaml(text, where), where)

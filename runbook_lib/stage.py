@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
-from .changes.approvals import accept_waivers
 from .changes.kit import prepare, write_kit
 from .changes.plan import Plan
 from .context import Context, Judge
@@ -80,7 +79,10 @@ class Stage:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._tries = Tries(session, recorded_plan(session))
-        accept_waivers(session)
+        if session.params.waivers or any(e.kind == "waiver" for e in session.recorded):
+            from .changes.accepted import accept_waivers
+
+            accept_waivers(session)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         return display.banner_card(self.verdict())._repr_mimebundle_()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import display, playbook
-from .changes.approvals import Ruling, accept_drops, needs_approval, rule
+from .changes.approvals import Ruling, needs_approval, rule
 from .changes.plan import Plan, load_plan
 from .changes.power import margin_facts
 from .context import Context, Judge
@@ -339,7 +339,20 @@ def recorded_plan(session: Session) -> Plan | None:
     if session.replay:
         return None
     made = [entry for entry in session.record.entries() if entry.kind == "plan"]
-    return accept_drops(session, load_plan(made[-1].body["plan"], PLAN)) if made else None
+    return _shrunk(session, load_plan(made[-1].body["plan"], PLAN)) if made else None
+
+
+def _shrunk(session: Session, plan: Plan) -> Plan:
+    """``plan`` without the nodes that this attempt dropped."""
+    entries = session.recorded if session.replay else session.record.entries()
+    dropped = [str(entry.body["node"]) for entry in entries if entry.kind == "dropped"]
+    if not session.replay and getattr(session.params, "drops", []):
+        from .changes.accepted import accept_drops
+
+        dropped = accept_drops(session, plan, dropped)
+    for node in dropped:
+        plan = plan.without(node)
+    return plan
 
 
 def next_plan(session: Session) -> int:
@@ -399,7 +412,7 @@ def _kept(
     session: Session, plan: Plan, ruling: Ruling, margins: Margins
 ) -> tuple[Plan, display.Card]:
     if session.replay:
-        plan = accept_drops(session, plan)
+        plan = _shrunk(session, plan)
     session.record.append(
         "plan",
         {

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from runbook_lib.changes.approvals import approvals
+from runbook_lib.changes.accepted import approvals
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor

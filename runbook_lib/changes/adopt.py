@@ -15,7 +15,7 @@ from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.scope import Scope, live_scope
-from .approvals import approvals
+from .accepted import approvals
 from .state import NodeState, kept_config
 from .targets import digests_of
 

@@ -18,114 +18,11 @@ from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
 from ..evidence.record import attempts_in
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
-from ..params import Drop, RecoveryParams, RolloutParams, Waiver
-from ..session import OPEN, Session
+from ..params import RecoveryParams, RolloutParams
 from ..site import Site, parse_site
-from ..sources.scope import Scope
-from ..sources.words import Heard, Word, hear, in_force, withdrawn
-from ..strict import parse_instant, project_path
+from ..sources.words import Heard, hear, in_force, withdrawn
+from ..strict import project_path
 from .plan import Plan, load_plan, moved
-
-
-def approvals(
-    scope: Scope, site: Site, digest: str, *, issue: int, file: str, release: str = ""
-) -> list[Word]:
-    """Every valid approval of ``digest``. Raises SourceError when a place cannot be read.
-
-    With ``release`` the site's folder of signed words is read as well.
-    """
-    heard = hear(scope, site, digest, issues=[issue], files=[file], release=release)
-    return in_force(site, heard, digest)
-
-
-def accept_waivers(session: Session) -> None:
-    """Record this session's waivers that are in force. Raises ParameterError for any that is not."""
-    if session.replay:
-        begun = max((e.seq for e in session.recorded if e.kind == "session"), default=0)
-        for entry in session.recorded[begun:]:
-            if entry.kind == "waiver":
-                session.record.append("waiver", entry.body)
-        return
-    if not session.params.waivers:
-        return
-    scope = session.scope(f"{OPEN}/waivers", session.number)
-    for number, waiver in enumerate(session.params.waivers):
-        session.record.append("waiver", _accepted(session, scope, waiver, f"waivers.{number}"))
-    session.tape.sync()
-
-
-def accept_drops(session: Session, plan: Plan) -> Plan:
-    """``plan`` without the nodes that this attempt dropped. Raises ParameterError.
-
-    It only shrinks, once somebody else approved that; a dropped node stays dropped in every later
-    session of the attempt.
-    """
-    entries = session.recorded if session.replay else session.record.entries()
-    dropped = [entry.body["node"] for entry in entries if entry.kind == "dropped"]
-    if not session.replay:
-        scope = session.scope(f"{OPEN}/drops", session.number)
-        for number, drop in enumerate(getattr(session.params, "drops", [])):
-            if drop.node not in dropped:
-                body = _dropped(session, scope, drop, plan, f"drops.{number}")
-                session.record.append("dropped", body)
-                dropped.append(drop.node)
-        session.tape.sync()
-    for node in dropped:
-        plan = plan.without(node)
-    return plan
-
-
-def _dropped(
-    session: Session, scope: Scope, drop: Drop, plan: Plan, where: str
-) -> dict[str, object]:
-    if drop.node not in plan.nodes:
-        known = ", ".join(plan.nodes)
-        raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
-    digest = drop.digest(plan.digest, session.params.release, session.stage)
-    by, _ = _by_another(session, scope, digest, drop.approval, where)
-    return {"node": drop.node, "reason": drop.reason, "plan": plan.digest, **by}
-
-
-def _by_another(
-    session: Session, scope: Scope, digest: str, file: str, where: str
-) -> tuple[dict[str, object], list[str]]:
-    """Who else approved ``digest``, a lone operator where that may be, and where. Raises
-    ParameterError.
-    """
-    params = session.params
-    try:
-        given = approvals(
-            scope, session.site, digest, issue=params.issue, file=file, release=params.release
-        )
-    except SourceError as error:
-        raise ParameterError(f"{where}.approval: {error}") from error
-    others = tuple(one for one in given if one.account != session.operator)
-    if not others and not session.site.single_operator:
-        raise ParameterError(
-            f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
-            f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
-            " release issue"
-        )
-    accounts = [one.account for one in others] or [session.operator]
-    by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
-    return by, [one.grounds for one in others]
-
-
-def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dict[str, object]:
-    params, stage = session.params, session.stage
-    if waiver.item not in playbook.DECLARED[stage]:
-        raise ParameterError(f"{where}.item: expected an item of {stage}, got {waiver.item!r}")
-    if parse_instant(waiver.expires) <= scope.now():
-        raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
-    digest = waiver.digest(params.release, stage)
-    by, grounds = _by_another(session, scope, digest, waiver.approval, where)
-    return {
-        **waiver.model_dump(mode="json", exclude={"approval"}),
-        "expires": parse_instant(waiver.expires).isoformat(),
-        **by,
-        "grounds": grounds,
-    }
-
 
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
 
@@ -328,7 +225,7 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
     """The plan of that digest that a plan run of this release and stage left, and its author."""
     folder = f"{context.params.release}/{context.stage}"
-    for where, entries in attempts_in(context.scope, context.store.root, folder):
+    for where, entries in attempts_in(context.scope, context.store, folder, "plan"):
         opened = entries[0].body if entries else {}
         if opened.get("mode") != "plan" or opened.get("source") == "replay":
             continue

@@ -93,7 +93,7 @@ def undone(context: Context) -> Undone | None:
         return None
     name = str(undoes["name"])
     try:
-        entries = recorded(context.scope, context.store.root, name)
+        entries = recorded(context.scope, context.store, name)
     except RecordDamaged as error:
         raise SourceError(name, f"expected its record whole, got: {error}") from error
     made = plan_of(entries)
@@ -155,7 +155,8 @@ def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
             for number in scope.listing(root / release / stage):
                 origin = f"{release}/{stage}/{number}"
                 with suppress(SourceError, RecordDamaged):
-                    for name, known in states(recorded(scope, root, origin), origin):
+                    entries = recorded(scope, context.store, origin, "state")
+                    for name, known in states(entries, origin):
                         if name == node and known.state.config == config:
                             yield root / known.kept
 

@@ -23,6 +23,7 @@ from ..context import Context
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
+from ..evidence.incident_issues import Issues, Report
 from ..evidence.incidents import Incident, open_incident
 from ..evidence.record import Entry, recorded
 from ..files import replace_file
@@ -184,7 +185,7 @@ def _collected(facts: Facts, nodes: int) -> list[Row]:
 
 def _report(
     context: Context, found: Incident, audience: Audience, facts: Facts, first: str
-) -> incidents.Report:
+) -> Report:
     params: RecoveryParams = context.params
     values = {
         "incident": found.id,
@@ -200,7 +201,7 @@ def _report(
     template = "public_report.md" if audience == "public" else "incident.md"
     text = first + render(context, template, values, facts)
     title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
-    return incidents.Report(found.id, audience, title, text, found.opened_at)
+    return Report(found.id, audience, title, text, found.opened_at)
 
 
 def _facts(context: Context, found: Incident) -> str:
@@ -235,17 +236,13 @@ def _ending(found: Incident) -> str:
     return "\n\n".join(lines)
 
 
-def _file(
-    context: Context, applier: Applier, found: Incident, report: incidents.Report
-) -> list[Row]:
+def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[Row]:
     kind = f"{report.audience}-report"
     document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
     if context.scope.derive(f"a secret in the {kind}", lambda: _secret(context, report)):
         return [check_row(kind, "secrets", "none", "one; take it out of the texts", ok=False)]
     try:
-        there = find(
-            report.board(incidents.Issues(context.scope, context.site.forge)), report.marker
-        )
+        there = find(report.board(Issues(context.scope, context.site.forge)), report.marker)
     except SourceError as error:
         return [keep(context, kind, document, error)]
     made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
@@ -273,7 +270,7 @@ def _file(
     return rows
 
 
-def _secret(context: Context, report: incidents.Report) -> str:
+def _secret(context: Context, report: Report) -> str:
     return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
 
 
@@ -542,7 +539,7 @@ def collect(context: Context) -> Facts:
     forward: list[Entry] = []
     if undoes:
         try:
-            forward = recorded(context.scope, context.store.root, str(undoes["name"]))
+            forward = recorded(context.scope, context.store, str(undoes["name"]))
         except (SourceError, RecordDamaged) as error:
             facts.missing.append((f"record of {undoes['name']}", str(error)))
     # What this very item did before is in its own issue, not in its own words.

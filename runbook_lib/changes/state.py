@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ..canonical import canonical
 from ..errors import RecordDamaged, SourceError
 from ..evidence.record import Entry, attempts_in
-from ..evidence.standing import passed
+from ..evidence.standing import JUDGED, passed
 from ..evidence.store import Store
 from ..outcomes import Model
 from ..sources.config import rollout_keys
@@ -64,7 +64,7 @@ def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
 
     Raises RecordDamaged when a record of the store contradicts itself.
     """
-    return _latest(journals(scope, store, cluster))
+    return _latest(journals(scope, store, cluster, "state"))
 
 
 def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
@@ -75,7 +75,7 @@ def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     """
     return _latest(
         (origin, entries)
-        for origin, entries in journals(scope, store, cluster)
+        for origin, entries in journals(scope, store, cluster, "state", *JUDGED)
         if entries[0].body["mode"] == "adopt" or passed(entries)
     )
 
@@ -89,8 +89,10 @@ def _latest(records: Iterable[tuple[str, list[Entry]]]) -> dict[str, Known]:
     return found
 
 
-def journals(scope: Scope, store: Store, cluster: str) -> Iterator[tuple[str, list[Entry]]]:
-    """(attempt, record) of everything that really changed or looked at ``cluster``.
+def journals(
+    scope: Scope, store: Store, cluster: str, *kinds: str
+) -> Iterator[tuple[str, list[Entry]]]:
+    """(attempt, entries of ``kinds``) of everything that really changed or looked at ``cluster``.
 
     Raises RecordDamaged.
     """
@@ -98,7 +100,7 @@ def journals(scope: Scope, store: Store, cluster: str) -> Iterator[tuple[str, li
         if release in (".locks", ".baselines", ".incidents"):
             continue
         for stage in scope.listing(store.root / release):
-            for name, entries in attempts_in(scope, store.root, f"{release}/{stage}"):
+            for name, entries in attempts_in(scope, store, f"{release}/{stage}", *kinds):
                 opened = entries[0].body if entries and entries[0].kind == "opened" else {}
                 # Only what really changed or looked at this cluster: never a plan, never a replay.
                 real = opened.get("source") in ("live", "rehearsal")

@@ -306,7 +306,7 @@ def _places(context: Context, digest: str) -> Iterator[str]:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
     known = known_map(context.scope, context.store, context.cluster_name).values()
     for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
-        for entry in recorded(context.scope, context.store.root, origin):
+        for entry in recorded(context.scope, context.store, origin, "plan"):
             if entry.kind == "plan" and entry.body["plan"]["artifact"]["digest"] == digest:
                 yield str(entry.body["plan"]["artifact"]["path"])
     before, found, after = template.partition("{release}")

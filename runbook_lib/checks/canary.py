@@ -56,7 +56,7 @@ def epochs_clean(context: Context) -> CheckResult:
     hole in the telemetry. Single restarts are listed. Playbook: canary readiness, 1.
     """
     before = context.earlier_stage
-    anchor = effect(entries_of(context.scope, context.store, before), GATE)
+    anchor = effect(entries_of(context.scope, context.store, before, "state"), GATE)
     rows = _judged(context, anchor)
     return context.conclude(
         rows,
@@ -133,7 +133,8 @@ def _reversals(over: quiet.Window) -> Iterator[Seen]:
     """No journal verified the gate off since, and none recovered a node."""
     context = over.context
     found: list[tuple[datetime, str]] = []
-    for origin, entries in journals(context.scope, context.store, context.cluster_name):
+    kinds = "state", "step"
+    for origin, entries in journals(context.scope, context.store, context.cluster_name, *kinds):
         for node, known in states(entries, origin):
             if not known.state.gates.get(KEY, False):
                 found.append((known.at, f"{node} was verified with {KEY} off ({origin})"))

@@ -120,7 +120,7 @@ def window(context: Context, start: datetime, end: datetime) -> Window:
     """A window on the context's cluster, the restarts of every journal there cut out."""
     stretches = [
         stretch
-        for _, entries in journals(context.scope, context.store, context.cluster_name)
+        for _, entries in journals(context.scope, context.store, context.cluster_name, "step")
         for stretch in journalled(entries)
         if stretch[0] < end and stretch[1] > start
     ]

@@ -91,10 +91,24 @@ def _issue(context: Context) -> int:
 
 
 def _state(context: Context, number: int) -> tuple[list[Row], Found]:
-    """The issue as it is, and the comments in it that bear the release's marker."""
-    issue = context.forge.issue(number)
-    found = find(comments_of(context.forge, number), marker(context.params.release))
-    return [check_row(f"issue {number}", "state", "open", issue.state), *found.rows()], found
+    """The issue as it is, and the comments in it that bear the release's marker.
+
+    A head that it tells of must be in the store: who opened the attempt while the forge was silent
+    could not compare them.
+    """
+    issue, release = context.forge.issue(number), context.params.release
+    found = find(comments_of(context.forge, number), marker(release))
+    rows = [check_row(f"issue {number}", "state", "open", issue.state), *found.rows()]
+
+    def lost() -> str:
+        from ..evidence.admission import missing, told
+
+        heads = told(found.posts, found.me, context.site)
+        return canonical(missing(context.store, release, heads)).decode()
+
+    for problem in json.loads(context.scope.derive("heads that the store lacks", lost)):
+        rows.append(check_row("store", "heads that the issue tells of", "held", problem, ok=False))
+    return rows, found
 
 
 def _step_name(body: str) -> str:

@@ -49,7 +49,7 @@ def attempts(context: Context) -> list[Told]:
     found = [
         Told(stage, int(name.rpartition("/")[2]), entries, verdict(entries))
         for stage in STAGES
-        for name, entries in attempts_in(context.scope, context.store.root, f"{release}/{stage}")
+        for name, entries in attempts_in(context.scope, context.store, f"{release}/{stage}")
     ]
     if not found:
         raise SourceError(release, "expected an attempt at a stage in the store, got none")

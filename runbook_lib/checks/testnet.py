@@ -39,7 +39,7 @@ def soak(context: Context) -> CheckResult:
     readiness, 1.
     """
     before = context.earlier_stage
-    entries = entries_of(context.scope, context.store, before)
+    entries = entries_of(context.scope, context.store, before, "state")
     anchor = effect(entries, DEPLOY)
     due = anchor + timedelta(hours=context.params.soak_hours)
     over = min(context.now, context.at) >= due
@@ -119,7 +119,7 @@ def _others(context: Context, ours: str, anchor: datetime) -> list[Row]:
     """Nobody else changed the cluster meanwhile, by every journal of the store."""
     what = f"changes of {context.cluster_name} by others"
     rows = []
-    for origin, entries in journals(context.scope, context.store, context.cluster_name):
+    for origin, entries in journals(context.scope, context.store, context.cluster_name, "step"):
         steps = [] if origin == ours else _steps(entries, anchor)
         if steps:
             first = steps[0]

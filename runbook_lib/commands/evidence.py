@@ -159,7 +159,7 @@ def seal(args: argparse.Namespace) -> int:
 
 def countersign(folder: Path, *, as_json: bool) -> int:
     """One more signature over a sealed attempt that holds, with the key that the environment names."""
-    from ..evidence import seal as sealing
+    from ..evidence import sealing
     from ..evidence.verify import verify as procedure
     from ..outcomes import Outcome
     from ..recording import recorded_site

@@ -19,7 +19,7 @@ from ..playbook import APPROVERS
 from ..signers import Trust
 from ..site import Site, parse_site
 from ..sources.config import diff, flatten
-from ..sources.github import Comment, GitHub
+from ..sources.github import GitHub, Post
 from ..sources.scope import live_scope
 from ..sources.tape import read_body, read_entries
 from ..sources.words import Word, in_force, read_words
@@ -31,7 +31,7 @@ from .seal import heads
 from .store import Attempt, Store
 
 
-def told(comments: Iterable[Comment], me: str, site: Site) -> list[tuple[str, str]]:
+def told(comments: Iterable[Post], me: str, site: Site) -> list[tuple[str, str]]:
     """(RELEASE/STAGE/NNNN, head) that comments tell; one that was edited, or a stranger's, tells none."""
     found = []
     for comment in comments:

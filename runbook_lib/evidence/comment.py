@@ -326,13 +326,14 @@ def comments_of(forge: GitHub, issue: int) -> Board:
 
 @dataclass(frozen=True)
 class Found:
-    """The posts that bear a marker; ``ours`` is the oldest that ``me`` wrote."""
+    """The posts of a board, and those that bear a marker; ``ours`` is the oldest that ``me`` wrote."""
 
     board: Board
     marker: str
     me: str
     ours: Post | None
     others: tuple[Post, ...] = ()
+    posts: tuple[Post, ...] = ()
 
     def holds(self, body: str) -> bool:
         return self.ours is not None and _lines(self.ours.body) == _lines(body)
@@ -355,7 +356,8 @@ def find(board: Board, marker: str) -> Found:
     posts = sorted(board.listed(), key=lambda one: (one.created_at, one.number))
     marked = [one for one in posts if _lines(one.body).partition("\n")[0].strip() == marker]
     ours = next((one for one in marked if one.author.casefold() == me.casefold()), None)
-    return Found(board, marker, me, ours, tuple(one for one in marked if one is not ours))
+    others = tuple(one for one in marked if one is not ours)
+    return Found(board, marker, me, ours, others, tuple(posts))
 
 
 def stands(forge: GitHub, issue: int, marker: str) -> bool:

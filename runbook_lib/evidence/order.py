@@ -150,9 +150,9 @@ def permitted(
     return found
 
 
-def entries_of(scope: Scope, store: Store, found: Earlier) -> list[Entry]:
-    """Its record. Raises SourceError, RecordDamaged."""
-    return recorded(scope, store.root, found.name)
+def entries_of(scope: Scope, store: Store, found: Earlier, *kinds: str) -> list[Entry]:
+    """Its record, or only entries of ``kinds``. Raises SourceError, RecordDamaged."""
+    return recorded(scope, store, found.name, *kinds)
 
 
 def effect(entries: Sequence[Entry], item: str) -> datetime:

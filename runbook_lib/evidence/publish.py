@@ -53,6 +53,7 @@ from .comment import (
     stands,
     write,
 )
+from .incident_issues import Issues, Report
 from .order import undone_by
 from .record import Entry, Record
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
@@ -107,14 +108,14 @@ def _too_late(
 
 
 def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    report = incidents.Report(
+    report = Report(
         incident=str(document["incident"]),
         audience=str(document["audience"]),
         title=str(document["title"]),
         text=str(document["text"]),
         since=datetime.fromisoformat(document["since"]),
     )
-    forge = incidents.Issues(scope, site.forge, writes="notify")
+    forge = Issues(scope, site.forge, writes="notify")
     found = find(report.board(forge), report.marker)
     number = write(found, report.body).number
     rows = [*found.rows(), *read_back(found, number, report.body)]
@@ -123,7 +124,7 @@ def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[
     return rows
 
 
-def _filed(site: Site, report: incidents.Report, number: int, by: str) -> list[Row]:
+def _filed(site: Site, report: Report, number: int, by: str) -> list[Row]:
     """Say so in the incident."""
     store, at = Store(site.store_path), read_clock(site.clock)[0].isoformat()
     body = {"audience": report.audience, "number": number, "by": by, "at": at}

@@ -26,6 +26,7 @@ from ..sources import local
 
 if TYPE_CHECKING:
     from ..sources.scope import Scope
+    from .store import Store
 
 GENESIS = "sha256:" + "0" * 64
 
@@ -51,22 +52,7 @@ def parse(text: bytes, where: str, after: Sequence[Entry] = ()) -> tuple[list[En
     entries: list[Entry] = []
     prev = after[-1].hash if after else GENESIS
     for seq, line in enumerate(lines, start=len(after)):
-        try:
-            value = json.loads(line)
-            entry = Entry(
-                seq=value["seq"],
-                prev=value["prev"],
-                at=value["at"],
-                kind=value["kind"],
-                body=value["body"],
-                hash=digest_bytes(line),
-            )
-            if not isinstance(entry.kind, str) or not isinstance(entry.body, dict):
-                raise TypeError("its kind is no text or its body no object")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RecordDamaged(
-                f"{where}: line {seq + 1}: expected an entry, got: {error!r}"
-            ) from error
+        entry = _entry(line, f"{where}: line {seq + 1}")
         if entry.seq != seq or entry.prev != prev:
             raise RecordDamaged(
                 f"{where}: line {seq + 1}: expected entry {seq} after {prev}, got {entry.seq!r}"
@@ -77,19 +63,46 @@ def parse(text: bytes, where: str, after: Sequence[Entry] = ()) -> tuple[list[En
     return entries, rest
 
 
-def recorded(scope: Scope, root: Path, attempt: str) -> list[Entry]:
-    """The record of an attempt of the store, read through the tape. Raises SourceError, RecordDamaged."""
-    return parse(scope.read(root / attempt / "record.jsonl"), attempt)[0]
+def _entry(line: bytes, where: str) -> Entry:
+    """One line of a record. Raises RecordDamaged."""
+    try:
+        value = json.loads(line)
+        about = {key: value[key] for key in ("seq", "prev", "at", "kind", "body")}
+        entry = Entry(**about, hash=digest_bytes(line))
+        if not isinstance(entry.kind, str) or not isinstance(entry.body, dict):
+            raise TypeError("its kind is no text or its body no object")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordDamaged(f"{where}: expected an entry, got: {error!r}") from error
+    return entry
 
 
-def attempts_in(scope: Scope, root: Path, folder: str) -> Iterator[tuple[str, list[Entry]]]:
+def recorded(scope: Scope, store: Store, attempt: str, *kinds: str) -> list[Entry]:
+    """The first entry and those of ``kinds`` (without any, all) of an attempt's record, by the tape.
+
+    The tape keeps what is asked for, and not a growing log whole each time somebody looks into it.
+    Raises SourceError, RecordDamaged.
+    """
+
+    def taken() -> bytes:
+        record = store.record(attempt)
+        both = zip(record.entries(), local.recorded(record.path).split(b"\n"), strict=False)
+        return b"\n".join(x for e, x in both if not kinds or e.seq == 0 or e.kind in kinds)
+
+    asked = " ".join(["LOG", *kinds, "OF"])
+    text = scope.extract(asked, store.root / attempt / "record.jsonl", taken)
+    return [_entry(line, attempt) for line in text.split(b"\n") if line]
+
+
+def attempts_in(
+    scope: Scope, store: Store, folder: str, *kinds: str
+) -> Iterator[tuple[str, list[Entry]]]:
     """(name, record) of each attempt in RELEASE/STAGE, oldest first, each read when it is asked for.
 
     Raises SourceError, RecordDamaged.
     """
-    for number in scope.listing(root / folder):
+    for number in scope.listing(store.root / folder):
         if number.isdigit():
-            yield f"{folder}/{number}", recorded(scope, root, f"{folder}/{number}")
+            yield f"{folder}/{number}", recorded(scope, store, f"{folder}/{number}", *kinds)
 
 
 class Record:
@@ -99,14 +112,16 @@ class Record:
         self.path = path
         self._entries: list[Entry] = []
         self._size, self._read = 0, sha256()  # of the lines that are entries
+        self._seen = 0, 0, 0  # the file that was read last
         self._mutex = threading.RLock()  # nodes are taken back several at a time
 
     def entries(self) -> list[Entry]:
         """Every entry so far, the chain checked. Raises RecordDamaged."""
         with self._mutex:
             try:
-                if self.path.lstat().st_size != self._size:
+                if (seen := _version(self.path.lstat())) != self._seen:
                     self._catch_up(local.recorded(self.path))
+                    self._seen = seen
             except FileNotFoundError:
                 return []
             except OSError as error:
@@ -189,4 +204,10 @@ class Record:
         self._entries.append(entry)
         self._size += len(data)
         self._read.update(data)
+        self._seen = _version(os.fstat(descriptor))
         return entry
+
+
+def _version(of: os.stat_result) -> tuple[int, int, int]:
+    """Of a file whose content is the same as long as this is."""
+    return of.st_ino, of.st_size, of.st_mtime_ns

@@ -23,7 +23,7 @@ from ..sources.local import plain_files
 from ..sources.redact import Redactor
 from ..strict import ATTEMPT
 from ..verdicts import Standing, Verdict
-from . import seal
+from . import sealing
 from .record import Entry, Record
 from .standing import standings, verdict
 
@@ -65,15 +65,15 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
     site = recorded_site(folder, "recorded site")
     redactor, signing = Redactor(site.secret_names()), site.trust.own()
     card = verdict_card(found, signed=signed_text(signing))
-    data, leaked = seal.serialise(
-        {**book, "cells": seal.with_card(list(book.cells), card)}, redactor
+    data, leaked = sealing.serialise(
+        {**book, "cells": sealing.with_card(list(book.cells), card)}, redactor
     )
     if leaked:
         found = verdict(entries, [*problems, "notebook: a secret stood in an output; taken out"])
         card = verdict_card(found, signed=signed_text(signing))
-        book["cells"] = seal.with_card(list(book.cells), card)
-        data, _ = seal.serialise(book, redactor)
-    seal.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
+        book["cells"] = sealing.with_card(list(book.cells), card)
+        data, _ = sealing.serialise(book, redactor)
+    sealing.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
     if path.parent != folder:  # as it was attested with the apply that laid it ready
         applied = path.parents[1]
         values = way_back(Record(applied / "record.jsonl").entries()[0].body)

@@ -1,9 +1,7 @@
-"""Sealing: the executed notebook is filed in the attempt, and a statement about every file is signed.
+"""The seals of an attempt, read: a statement about every file, in an envelope for each who signed it.
 
-The verdict card goes first into the notebook, the notebook is scanned for secrets, the record gets
-its ``sealed`` entry, and then ``attestations/NNNN.SIGNER.json`` is written over all of it: an
-envelope around an in-toto statement whose subjects are the attempt's files. A later seal is NNNN+1
-and names the payload before it; the earlier notebook and attestation stay beside it. A counter-signature is
+``attestations/NNNN.SIGNER.json`` is an envelope around an in-toto statement whose subjects are the
+attempt's files. A later seal is NNNN+1 and names the payload before it. A counter-signature is
 another file over the same payload. Of an attempt that nobody signs, SIGNER is ``unsigned``.
 
 Source: in-toto Statement v1, https://in-toto.io/attestation/test-result/v0.1
@@ -11,7 +9,6 @@ Source: in-toto Statement v1, https://in-toto.io/attestation/test-result/v0.1
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,18 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import display, notebook
-from ..canonical import canonical, digest_bytes, digest_file, load_once
-from ..errors import NotebookError, RecordDamaged
-from ..files import is_left_of, place, replace_file
+from ..canonical import digest_bytes, digest_file, load_once
+from ..errors import RecordDamaged
+from ..files import is_left_of
 from ..outcomes import Outcome
 from ..signatures import Envelope, read_envelope
-from ..signers import Signing
 from ..sources.local import MAX_FILE, plain_files, recorded
-from ..sources.redact import Redactor
-from ..verdicts import Verdict
 from . import outbox
-from .record import Entry, Record
+from .record import Entry
 from .standing import verdict as verdict_of
 
 FOLDER = "attestations"
@@ -44,90 +37,6 @@ FACTS = "https://github.com/HUBId/chain/runbook/v1"
 """The key of our own fields beside the predicate's."""
 MAX_SEALS = 1000
 _NAME = re.compile(r"(\d{4})\.([A-Za-z0-9][A-Za-z0-9._+-]{0,79})\.json")
-
-
-def with_card(cells: list[Any], card: display.Card) -> list[Any]:
-    """The cells with the verdict card first, an older one replaced."""
-    rest = [
-        cell
-        for cell in cells
-        if not (notebook.VERDICT in notebook.tags(cell) and cell["cell_type"] == "code")
-    ]
-    data, metadata = card._repr_mimebundle_()
-    output = {"output_type": "display_data", "data": data, "metadata": metadata}
-    first = {
-        "cell_type": "code",
-        "id": "verdict",
-        "metadata": {"tags": [notebook.VERDICT]},
-        "execution_count": None,
-        "source": notebook.VERDICT_SOURCE,
-        "outputs": [output],
-    }
-    return [first, *rest]
-
-
-def serialise(book: Mapping[str, Any], redactor: Redactor) -> tuple[bytes, bool]:
-    """The notebook's bytes without secrets, and whether one had to be taken out."""
-    text = json.dumps(book, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
-    clean = redactor.clean(text)
-    return clean, clean != text
-
-
-def seal(
-    folder: Path,
-    name: str,
-    data: bytes,
-    verdict: Verdict,
-    *,
-    code: str,
-    foreign: bool,
-    signing: Signing = Signing(),  # noqa: B008 - nothing in it changes
-) -> Path:
-    """File ``data`` as the executed notebook of an attempt and attest to everything.
-
-    ``code`` is the digest of the notebook's code; ``foreign``: it is not one of ours.
-    """
-    target, before = folder / name, seals(folder)
-    record = Record(folder / "record.jsonl")
-    sealed = {entry.body["digest"] for entry in record.entries() if entry.kind == "sealed"}
-    if target.exists() and digest_file(target) in sealed:
-        _keep_earlier(target)
-    replace_file(target, data)
-    record.append(
-        "sealed",
-        {
-            "notebook": name,
-            "digest": digest_bytes(data),
-            "code": code,
-            "foreign": foreign,
-            "outcome": verdict.outcome.value,
-            "exit_code": int(verdict.exit_code),
-            "broken": list(verdict.broken),
-            "number": verdict.number,
-        },
-    )
-    previous = before[-1].digest if before else ""
-    about = statement(record.entries(), file_digests(folder), previous)
-    _write(folder, 1 + len(before), Envelope(canonical(about)), signing)
-    return target
-
-
-def countersign(folder: Path, signing: Signing) -> Path:
-    """One more signature over the newest seal's payload. Raises NotebookError when there is none."""
-    found = seals(folder)
-    if not found:
-        raise NotebookError(f"{folder.name}: expected a sealed attempt, got none; seal it first")
-    return _write(folder, found[-1].number, Envelope(found[-1].payload), signing)
-
-
-def _write(folder: Path, number: int, envelope: Envelope, signing: Signing) -> Path:
-    path, keyid = place(folder, f"{FOLDER}/{number:04d}.{signing.name}.json"), ""
-    if signing.signer is not None:
-        envelope, keyid = envelope.signed(signing.signer), signing.signer.public_key.keyid
-    if path.exists():
-        raise NotebookError(f"{path.name}: expected no such attestation yet, got one; it is kept")
-    replace_file(path, envelope.dump(keyid))
-    return path
 
 
 @dataclass
@@ -247,8 +156,3 @@ def _is_half(name: str) -> bool:
     """What a killed process left of an attestation that it was writing."""
     target = name.removeprefix(".").rsplit(".", 2)[0]
     return bool(_NAME.fullmatch(target)) and is_left_of(name, target)
-
-
-def _keep_earlier(path: Path) -> None:
-    number = 1 + len(list(path.parent.glob(f"{path.stem}.try*{path.suffix}")))
-    path.rename(path.with_name(f"{path.stem}.try{number}{path.suffix}"))

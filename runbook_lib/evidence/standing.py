@@ -22,6 +22,8 @@ from .record import Entry
 M = TypeVar("M", bound=Model)
 FINAL = ("result", "planned", "not-reached")
 OPENING = ("opened", "session", "waiver")
+JUDGED = (*FINAL, *OPENING, "started", "enforced")
+"""The kinds of entries that tell whether an attempt passed."""
 
 
 def standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:

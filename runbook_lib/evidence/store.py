@@ -23,7 +23,6 @@ from uuid import uuid4
 from ..errors import LockHeld, RecordDamaged, StoreError
 from ..files import open_own, place, replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
-from ..sources.local import recorded
 from ..strict import ATTEMPT
 from ..wording import utc
 from .record import Record
@@ -86,6 +85,9 @@ class Lock:
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._records: dict[
+            Path, Record
+        ] = {}  # of what was read, only what was added is read again
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -213,12 +215,17 @@ class Store:
         for path in self.records():
             name = path.parent.relative_to(self.root).as_posix()
             try:
-                entries = Record(path).entries() if b'"lock"' in recorded(path) else []
+                entries = self.record(name).entries()
             except (StoreError, OSError) as error:
                 raise StoreError(f"{name}: {error}") from error
             mine = [e.kind for e in entries if e.body.get("cluster") == cluster]
             if [kind for kind in mine if kind in ("lock", "unlock")][-1:] == ["lock"]:
                 yield self.named(name)
+
+    def record(self, name: str) -> Record:
+        """The record of an attempt or adoption, whether it is there or not."""
+        path = self.root / name / "record.jsonl"
+        return self._records.setdefault(path, Record(path))
 
     def named(self, name: str) -> Attempt:
         """The attempt of a name that a record holds. Raises StoreError for what is none."""
@@ -235,7 +242,8 @@ class Store:
 
     def _attempt(self, release: str, stage: str, number: int) -> Attempt:
         folder = self.root / release / stage / f"{number:04d}"
-        return Attempt(release, stage, number, folder, Record(folder / "record.jsonl"))
+        record = self.record(f"{release}/{stage}/{folder.name}")
+        return Attempt(release, stage, number, folder, record)
 
     # --- locks ----------------------------------------------------------------------------------
 

@@ -31,14 +31,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import notebook, playbook
-from ..canonical import canonical, digest
 from ..display import MIME
 from ..errors import RunbookError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..package import VERSION
 from ..signers import Trust
 from ..sources.local import recorded
-from ..sources.tape import check_body, read_entries
+from ..sources.tape import Entry as TapeEntry
+from ..sources.tape import check_body, inputs_of, read_entries
 from ..verdicts import Verdict
 from ..wording import utc
 from . import seal
@@ -264,14 +264,12 @@ def _tape(
     tape = read_entries(folder / "tape")[:lines]
     for name in {entry.body for entry in tape}:
         check_body(folder / "tape", name, bodies)
-    heard: dict[tuple[str, int], list[Any]] = {}
+    heard: dict[tuple[str, int], list[TapeEntry]] = {}
     for entry in tape:
-        use = [entry.key, entry.n, entry.meta, entry.body]
-        heard.setdefault((entry.item, entry.number), []).append(use)
+        heard.setdefault((entry.item, entry.number), []).append(entry)
     for result in (entry.body for entry in entries if entry.kind == "result"):
         item, number = result.get("under", (result["item"], result["number"]))
-        uses = heard.get((item, number), [])
-        heard_now = digest(sorted(uses, key=canonical))
+        heard_now = inputs_of(heard.get((item, number), []))
         if heard_now != result["result"]["inputs"]:
             where = f"{result['item']}, try {result['number']}"
             raise _Wrong(f"{where}: inputs {result['result']['inputs']}", heard_now)

@@ -165,15 +165,16 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    kinds = {"time": pa.timestamp("ms", "UTC"), "value": pa.float64()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    batches = []
     for one in captured:
         for series, values in one.frame.values.items():
             same = {"metric": one.metric.name, "series": str(series), "unit": one.metric.unit}
-            for name, value in same.items():
-                columns[name] += [value] * len(values)
-            columns["time"] += list(values.index)
-            columns["value"] += list(values)
-    table = pa.table({**columns, "time": pa.array(columns["time"], pa.timestamp("ms", "UTC"))})
+            columns = {name: pa.repeat(text, len(values)) for name, text in same.items()}
+            columns |= {"time": values.index.to_numpy(), "value": values.to_numpy()}
+            batches.append(pa.record_batch(columns, schema))
+    table = pa.Table.from_batches(batches, schema)
     written = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), written)
     keep_file(

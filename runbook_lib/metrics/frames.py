@@ -42,6 +42,13 @@ class Frame:
     def partial(self) -> bool:
         return bool(self.warnings)
 
+    @property
+    def instants(self) -> list[datetime]:
+        """The grid, UTC."""
+        import pandas as pd
+
+        return list(pd.DatetimeIndex(self.values.index).to_pydatetime())
+
     def columns_by(self, label: str) -> dict[str, str]:
         """Label value to column. Raises SourceError when a series lacks it or two share one."""
         found: dict[str, str] = {}
@@ -164,7 +171,7 @@ def read(
     frame = fetch(prometheus, query, start, end, STEP)
     if frame.partial:
         raise SourceError(f"prometheus: {query}", f"expected all of it, got {frame.warnings[0]}")
-    instants = tuple(stamp.to_pydatetime() for stamp in frame.values.index)
+    instants = tuple(frame.instants)
     kept = [not any(begun <= at < over for begun, over in planned) for at in instants]
     values = tuple(frame.values.to_numpy().T)
     return Watched(instants, frame.labels, values, np.array(kept, dtype=bool))
@@ -229,8 +236,7 @@ def progress(
     heights = frame.values.to_numpy()[:, 0]
     if not np.isfinite(heights).any():
         raise SourceError("prometheus", "height: expected samples in the window, got none")
-    instants = [stamp.to_pydatetime() for stamp in frame.values.index]
-    epochs, boundary = crossings(heights, instants, epoch_length)
+    epochs, boundary = crossings(heights, frame.instants, epoch_length)
     return epochs, float(heights[np.isfinite(heights)][-1]), boundary
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import ParameterError
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
@@ -270,12 +271,22 @@ class Sbom:
     digests: tuple[str, ...]
 
 
+def _is_reference(value: object) -> bool:
+    """Whether a text is a link: as ASCII (RFC 3987, section 3.1) one by RFC 3986."""
+    from rfc3986_validator import validate_rfc3986
+
+    text = "".join(each if each.isascii() else quote(each) for each in str(value))
+    return bool(validate_rfc3986(text, rule="URI_reference"))
+
+
 def parse_sbom(data: bytes, where: str) -> Sbom:
     """A CycloneDX document and whether its schema holds. Raises ParameterError for another kind."""
     from cyclonedx.exception import MissingOptionalDependencyException
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
+    from jsonschema import Draft7Validator
 
+    Draft7Validator.FORMAT_CHECKER.checks("iri-reference")(_is_reference)
     value = signatures.parse_object(data, where)
     versions = {v.to_version(): v for v in SchemaVersion if v >= SchemaVersion.V1_2}
     version = value.get("specVersion")

@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 
 import stamina
 
-from ..canonical import canonical, digest, digest_bytes
+from ..canonical import digest_bytes
 from ..errors import RecordDamaged, SourceError
 from ..files import replace_file
 from ..reach import Clock, Command
@@ -32,7 +32,7 @@ from .http import FAILURES, RETRIED_STATUS, Answer, Budget, Failure, Http, Loop,
 from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
-from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape
+from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape, inputs_of
 
 RETRIES = 3
 
@@ -91,7 +91,7 @@ class Scope:
     @property
     def inputs(self) -> str:
         """The digest of every answer used so far, whatever order they came in."""
-        return digest(sorted(([e.key, e.n, e.meta, e.body] for e in self._entries), key=canonical))
+        return inputs_of(self._entries)
 
     # --- the clock ------------------------------------------------------------------------------
 
@@ -130,13 +130,35 @@ class Scope:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
         def ask() -> tuple[Meta, bytes]:
-            roots = [Path(at) for at, name in self._aliases if name in ("attempt", "store")]
-            ours = [root for root in roots if path.is_relative_to(root)]
-            if not all(path.resolve().is_relative_to(root.resolve()) for root in ours):
-                return {"error": "expected a file of the store, got one elsewhere"}, b""
-            return local.content(path, limit, follow and not ours)
+            return local.content(path, limit, follow and not self._ours(path))
 
         return self._of_file("READ", path, ask)[1]
+
+    def extract(self, what: str, path: Path, taken: Callable[[], bytes]) -> bytes:
+        """What ``taken`` takes out of a file of ours, which is all that is kept of it.
+
+        Raises SourceError, and RecordDamaged where ``taken`` does.
+        """
+
+        def ask() -> tuple[Meta, bytes]:
+            try:
+                self._ours(path)
+                return {}, taken()
+            except RecordDamaged as error:
+                return {"damaged": str(error)}, b""
+
+        meta, body = self._of_file(what, path, ask)
+        if "damaged" in meta:
+            raise RecordDamaged(str(meta["damaged"]))
+        return body
+
+    def _ours(self, path: Path) -> bool:
+        """Whether a file is one of the store. Raises SourceError for a link that leads out of it."""
+        roots = [Path(at) for at, name in self._aliases if name in ("attempt", "store")]
+        ours = [root for root in roots if path.is_relative_to(root)]
+        if not all(path.resolve().is_relative_to(root.resolve()) for root in ours):
+            raise SourceError(str(path), "expected a file of the store, got one elsewhere")
+        return bool(ours)
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
@@ -181,7 +203,14 @@ class Scope:
     ) -> tuple[Meta, bytes]:
         """Where a file could not be read, that is the answer on the tape."""
         name = self._alias(str(path))
-        meta, body = self._ask(f"{question} {name}", "read", ask)
+
+        def asked() -> tuple[Meta, bytes]:
+            try:
+                return ask()
+            except SourceError as error:
+                return {"error": error.problem}, b""
+
+        meta, body = self._ask(f"{question} {name}", "read", asked)
         if "error" in meta:
             raise SourceError(name, meta["error"])
         return meta, body

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from typing import IO, Any, Protocol
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..canonical import canonical, digest_bytes
+from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged
 from ..files import open_own, place, replace_file
 from .http import Purpose
@@ -54,6 +54,12 @@ class Entry:
     @property
     def slot(self) -> Slot:
         return (self.item, self.number, self.key, self.n)
+
+
+def inputs_of(entries: Iterable[Entry]) -> str:
+    """The digest of the answers that one try used, whatever order they came in."""
+    used = sorted(entries, key=lambda one: (one.key, one.n))
+    return digest([[one.key, one.n, one.meta, one.body] for one in used])
 
 
 _ENTRY = TypeAdapter(Entry)

@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.canonical import canonical
 from runbook_lib.errors import NotebookError, ParameterError, RecordDamaged
-from runbook_lib.evidence import seal
+from runbook_lib.evidence import seal, sealing
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.replay import seal_by_hand
@@ -151,9 +151,9 @@ def test_keys_of_one_person_are_one_person(practice: Any) -> None:
     folder = practice.sealed()
     second = Ed25519PrivateKey.from_private_bytes(b"A" * 32)
     mine = signer("alice", ALICES_KEY, person="alice"), signer("a2", second, person="Alice")
-    seal.countersign(folder, Signing("a2", CryptoSigner(second)))
+    sealing.countersign(folder, Signing("a2", CryptoSigner(second)))
     alone = red(folder, trust(*mine, threshold=2))
-    seal.countersign(folder, Signing("bob", CryptoSigner(BOBS_KEY)))
+    sealing.countersign(folder, Signing("bob", CryptoSigner(BOBS_KEY)))
 
     assert alone == {"2 signers": "alice"}
     assert red(folder, trust(*mine, signer("bob", BOBS_KEY, person="bob"), threshold=2)) == {}
@@ -161,7 +161,7 @@ def test_keys_of_one_person_are_one_person(practice: Any) -> None:
         "2 signers": "c1"
     }
     with pytest.raises(NotebookError, match=r"0001.bob.json: expected no such attestation yet"):
-        seal.countersign(folder, Signing("bob", CryptoSigner(BOBS_KEY)))
+        sealing.countersign(folder, Signing("bob", CryptoSigner(BOBS_KEY)))
 
 
 def test_a_site_without_signers_says_unsigned(practice: Any) -> None:

@@ -21,7 +21,7 @@ from runbook_lib.notebook import KERNEL, NOTEBOOKS, filled_in
 from runbook_lib.playbook import NOTEBOOKS as NAMES
 
 EVIL = "import os; open(os.environ['MARK'], 'a').write(__name__ + '\\n')\n"
-LAID = "runbook_lib/__init__ numpy sitecustomize runbook_lib ipykernel_launcher json rfc3987_syntax"
+LAID = "runbook_lib/__init__ numpy sitecustomize runbook_lib ipykernel_launcher json jsonschema"
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib.changes.approvals import approvals, approved
+from runbook_lib.changes.accepted import approvals
+from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site

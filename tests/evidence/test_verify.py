@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.evidence import seal
+from runbook_lib.evidence import seal, sealing
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import GROWING, verify
@@ -295,7 +295,7 @@ def test_8_a_broken_run_stays_broken(practice: Any) -> None:
     broken = verdict.model_copy(update={"broken": ("run: the kernel died",)})
     given: dict[str, Any] = {"code": seal.facts_of(seal.seals(folder)[0].payload)["code"]}
     given |= {"foreign": False, "signing": Signing("alice", CryptoSigner(ALICES_KEY))}
-    seal.seal(folder, BOOK, (folder / BOOK).read_bytes(), broken, **given)
+    sealing.seal(folder, BOOK, (folder / BOOK).read_bytes(), broken, **given)
 
     assert red(folder)["8 completeness"] == "run: the kernel died"
 

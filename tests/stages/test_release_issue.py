@@ -16,7 +16,7 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import Standing
 from runbook_rehearsal.faults.table import FAULTS, Fault
-from runbook_rehearsal.layout import ISSUE
+from runbook_rehearsal.layout import COMMANDER, ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import clear, held, issuing, mutations, ready_to_post
@@ -203,3 +203,19 @@ def test_a_replay_posts_nothing_and_finds_the_same(
 
     assert (again.outcome, again.result) == (Outcome.PASS, live.result)
     assert forge.comments == {}
+
+
+def test_a_head_that_the_store_lacks_stops_it(network: RehearsalNetwork, forge: Any) -> None:
+    """Whoever opened while the forge was silent compared none: it is compared before anything changes."""
+    with ready_to_post(network) as stage:
+        head = f"head=sha256:{'a' * 64}"
+        forge.say(COMMANDER, f"<!-- rpp-runbook seal={RELEASE}/development/0099 {head} -->")
+        stage.change(preflight.release_issue)
+        standing = stage.verdict().items[1]
+
+    assert standing.outcome is Outcome.FAIL
+    assert standing.reason == (
+        f"store: heads that the issue tells of: expected held, got {RELEASE}/development/0099: expected"
+        " the attempt that the release issue tells of, got none; it was removed: restore it"
+    )
+    assert mutations(stage.folder) == []

@@ -18,7 +18,7 @@ from runbook_lib import playbook
 from runbook_lib.checks.baselines import read_catalogue
 from runbook_lib.checks.watch import GATE, ITEM, TOPICS, watch
 from runbook_lib.cli import main
-from runbook_lib.evidence.seal import seal
+from runbook_lib.evidence.sealing import seal
 from runbook_lib.evidence.verify import verify
 from runbook_lib.metrics.baseline import capture, content_digest, mean, write
 from runbook_lib.metrics.catalogue import LOAD

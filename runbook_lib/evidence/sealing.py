@@ -1,0 +1,113 @@
+"""Sealing: the executed notebook is filed in the attempt, and a statement about every file is signed.
+
+The verdict card goes first into the notebook, the notebook is scanned for secrets, the record gets
+its ``sealed`` entry, and then an attestation is written over all of it. The earlier notebook and
+attestations stay beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import display, notebook
+from ..canonical import canonical, digest_bytes, digest_file
+from ..errors import NotebookError
+from ..files import place, replace_file
+from ..signatures import Envelope
+from ..signers import Signing
+from ..sources.redact import Redactor
+from ..verdicts import Verdict
+from .record import Record
+from .seal import FOLDER, file_digests, seals, statement
+
+
+def with_card(cells: list[Any], card: display.Card) -> list[Any]:
+    """The cells with the verdict card first, an older one replaced."""
+    rest = [
+        cell
+        for cell in cells
+        if not (notebook.VERDICT in notebook.tags(cell) and cell["cell_type"] == "code")
+    ]
+    data, metadata = card._repr_mimebundle_()
+    output = {"output_type": "display_data", "data": data, "metadata": metadata}
+    first = {
+        "cell_type": "code",
+        "id": "verdict",
+        "metadata": {"tags": [notebook.VERDICT]},
+        "execution_count": None,
+        "source": notebook.VERDICT_SOURCE,
+        "outputs": [output],
+    }
+    return [first, *rest]
+
+
+def serialise(book: Mapping[str, Any], redactor: Redactor) -> tuple[bytes, bool]:
+    """The notebook's bytes without secrets, and whether one had to be taken out."""
+    text = json.dumps(book, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
+    clean = redactor.clean(text)
+    return clean, clean != text
+
+
+def seal(
+    folder: Path,
+    name: str,
+    data: bytes,
+    verdict: Verdict,
+    *,
+    code: str,
+    foreign: bool,
+    signing: Signing = Signing(),  # noqa: B008 - nothing in it changes
+) -> Path:
+    """File ``data`` as the executed notebook of an attempt and attest to everything.
+
+    ``code`` is the digest of the notebook's code; ``foreign``: it is not one of ours.
+    """
+    target, before = folder / name, seals(folder)
+    record = Record(folder / "record.jsonl")
+    sealed = {entry.body["digest"] for entry in record.entries() if entry.kind == "sealed"}
+    if target.exists() and digest_file(target) in sealed:
+        _keep_earlier(target)
+    replace_file(target, data)
+    record.append(
+        "sealed",
+        {
+            "notebook": name,
+            "digest": digest_bytes(data),
+            "code": code,
+            "foreign": foreign,
+            "outcome": verdict.outcome.value,
+            "exit_code": int(verdict.exit_code),
+            "broken": list(verdict.broken),
+            "number": verdict.number,
+        },
+    )
+    previous = before[-1].digest if before else ""
+    about = statement(record.entries(), file_digests(folder), previous)
+    _write(folder, 1 + len(before), Envelope(canonical(about)), signing)
+    return target
+
+
+def countersign(folder: Path, signing: Signing) -> Path:
+    """One more signature over the newest seal's payload. Raises NotebookError when there is none."""
+    found = seals(folder)
+    if not found:
+        raise NotebookError(f"{folder.name}: expected a sealed attempt, got none; seal it first")
+    return _write(folder, found[-1].number, Envelope(found[-1].payload), signing)
+
+
+def _write(folder: Path, number: int, envelope: Envelope, signing: Signing) -> Path:
+    path, keyid = place(folder, f"{FOLDER}/{number:04d}.{signing.name}.json"), ""
+    if signing.signer is not None:
+        envelope, keyid = envelope.signed(signing.signer), signing.signer.public_key.keyid
+    if path.exists():
+        raise NotebookError(f"{path.name}: expected no such attestation yet, got one; it is kept")
+    replace_file(path, envelope.dump(keyid))
+    return path
+
+
+def _keep_earlier(path: Path) -> None:
+    number = 1 + len(list(path.parent.glob(f"{path.stem}.try*{path.suffix}")))
+    path.rename(path.with_name(f"{path.stem}.try{number}{path.suffix}"))
