@@ -111,14 +111,6 @@ def test_a_validators_word_lies_in_the_sites_folder(
     assert heard.refused == ()
 
 
-def test_an_approval_with_a_release_is_found_by_it(desk: Desk) -> None:
-    desk.run(DIGEST, "--release", "v1.4.0", "--stage", "development")
-    site = read_site(str(desk.practice.site))
-    given = approvals(desk.scope, site, DIGEST, issue=0, file="", release="v1.4.0")
-
-    assert [one.account for one in given] == ["bob"]
-
-
 def test_a_listed_operator_may_sign_with_their_own_key(desk: Desk) -> None:
     words = ("--acknowledge", "--window", WINDOW, "--release", "v1.4.0", "--stage", "development")
     _, out, _ = desk.run(*words, "--json")

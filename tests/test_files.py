@@ -10,17 +10,6 @@ import pytest
 from runbook_lib.files import is_left_of, replace_file
 
 
-def test_a_file_is_replaced_with_text_or_bytes(tmp_path: Path) -> None:
-    """Nothing is left beside it, and its mode is the one asked for."""
-    path = tmp_path / "a.toml"
-    replace_file(path, b"old")
-    replace_file(path, "ne\u00fc", 0o600)
-
-    assert path.read_text("utf-8") == "ne\u00fc"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_write_that_fails_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,31 +7,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from runbook_lib.errors import ParameterError, SourceError, StoreError
+from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import TestnetParams
-from runbook_lib.strict import parse_yaml, project_path
+from runbook_lib.strict import project_path
 
 from .conftest import stages_of
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"release": ""}, "release: expected a value with a site, got none"),
-        ({"valid_for_minutes": 61.0}, "valid_for_minutes: expected less than or equal to 60"),
-        ({"mode": "dry"}, "mode: expected 'plan' or 'apply'"),
-    ],
-)
-def test_wrong_and_laxer_parameters_open_nothing(
-    practice: Any, changes: dict[str, Any], problem: str
-) -> None:
-    """None of what ``test_params`` lists creates anything in the store."""
-    with pytest.raises(ParameterError) as caught:
-        practice.open(**changes)
-
-    assert caught.value.problems[0].startswith(f"development parameters: {problem}")
-    assert list((practice.root / "store").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -116,21 +97,6 @@ def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
     )
 
 
-def test_an_attempt_that_is_not_there_cannot_be_continued(practice: Any) -> None:
-    practice.open()
-    with pytest.raises(StoreError) as caught:
-        practice.open(attempt=7)
-
-    assert str(caught.value) == "v1.4.0/development: attempt: expected one of [1], got 7"
-
-
-def test_the_clock_of_a_rehearsal_marks_its_evidence(practice: Any) -> None:
-    """An offset clock is a rehearsal, UTC is live."""
-    assert practice.open().verdict().source == "rehearsal"
-    practice.write_site(clock={"source": "utc"})
-    assert practice.open().verdict().source == "live"
-
-
 def test_a_site_file_edited_since_carries_no_attempt_into_another_world(practice: Any) -> None:
     """Opened live and carried on in a rehearsal, it would promote as live evidence."""
     practice.write_site(clock={"source": "utc"})
@@ -146,22 +112,6 @@ def test_a_site_file_edited_since_carries_no_attempt_into_another_world(practice
     )
     practice.write_site(clock={"source": "utc"})
     assert practice.open(attempt=1).verdict().number == 2
-
-
-def test_an_unreadable_clock_opens_nothing(practice: Any) -> None:
-    practice.clock.write_text("{}")
-    with pytest.raises(SourceError) as caught:
-        practice.open()
-
-    assert caught.value.source == "clock"
-
-
-def test_a_command_can_go_on_with_what_was_opened(practice: Any) -> None:
-    """The parameters lie in the attempt's folder."""
-    stage = practice.open()
-    values = parse_yaml((stage.folder / "params.yaml").read_bytes(), "params.yaml")
-
-    assert {values[key] for key in ("release", "mode")} == {"v1.4.0", "apply"}
 
 
 def test_an_apply_does_not_open_before_its_turn(practice: Any) -> None:

@@ -91,15 +91,6 @@ def test_time_would_cure_it_only_when_nothing_else_is_open() -> None:
     assert result(row(PASS)).return_at is None
 
 
-def test_a_waiver_covers_its_subject_and_outcome_and_nothing_else() -> None:
-    """Rows it does not name still block; what got worse is not covered."""
-    assert standing(row(FAIL), waived=(waived("n1"),)).outcome is PASS
-    assert standing(row(FAIL), row(OPEN, "n2"), waived=(waived("n1"),)).outcome is OPEN
-    assert standing(row(FAIL), waived=(waived("n1", outcome=OPEN),)).outcome is FAIL
-    assert standing(row(FAIL), waived=(waived("n2"),)).outcome is FAIL
-    assert standing(row(PASS), waived=(waived("n1"),)).outcome is PASS
-
-
 @pytest.mark.parametrize(("said", "rows"), [(PASS, (row(FAIL),)), (FAIL, ()), (PASS, ())])
 def test_an_outcome_that_does_not_follow_from_its_rows_is_refused(
     said: Outcome, rows: tuple[Row, ...]
@@ -118,6 +109,8 @@ def test_an_outcome_that_does_not_follow_from_its_rows_is_refused(
         ([standing(row(OPEN)), standing(row(OPEN, due=AT))], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
         ([standing(row(OPEN, due=AT)), standing(row(PASS))], "apply", {}, ExitCode.WAITING, OPEN),
         ([standing(row(OPEN, due=AT)), standing(state="not-reached", due=AT)], "apply", {}, ExitCode.WAITING, OPEN),
+        ([standing(row(OPEN, due=AT), row(OPEN, "n2"))], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
+        ([standing(row(FAIL, due=AT))], "apply", {}, ExitCode.REFUSED, FAIL),
         ([standing(row(PASS)), standing(state="not-reached")], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
         ([standing(state="missing"), standing(row(FAIL))], "apply", {}, ExitCode.BROKEN, OPEN),
         ([standing(row(PASS)), standing(state="planned")], "plan", {}, ExitCode.PASSED, PASS),

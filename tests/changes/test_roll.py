@@ -137,13 +137,6 @@ def rows_of(stage: Any) -> list[Row]:
     return digest_rows(stage._tries.context(DEPLOY, 1), cast(Any, PLAN))
 
 
-def test_the_verified_digest_is_the_one_on_record(stage: Any) -> None:
-    stage.check(verifying(Outcome.PASS, {"digests": {"node": "sha256:1"}}))
-    [row] = rows_of(stage)
-    assert (row.expected, row.observed) == ("sha256:1", PLAN.artifact.digest)
-    assert row.outcome is Outcome.FAIL
-
-
 @pytest.mark.parametrize("data", [{}, {"digests": {"wallet": "sha256:1"}}, {"digests": "node"}])
 def test_a_verification_without_the_digest_proves_nothing(stage: Any, data: dict[str, Any]) -> None:
     stage.check(verifying(Outcome.PASS, data))

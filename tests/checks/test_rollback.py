@@ -131,7 +131,8 @@ CASES: dict[str, tuple[Spoil, list[tuple[Any, ...]]]] = {
        for name, said, digest in (
         ("blake2b", {"checksum_algorithm": "blake2b", "segments": [{**SEGMENT, "checksum": BLAKE}]},
          f"blake2b:{hashlib.blake2b(CHANGED, digest_size=32).hexdigest()}"),
-        ("sha256", {"segments": [{**SEGMENT, "sha256": sha(CHUNKS["chunk-0"])[7:].upper()}]}, sha(CHANGED)))
+        ("sha256", {"checksum_algorithm": "blake2b",
+                    "segments": [{**SEGMENT, "sha256": sha(CHUNKS["chunk-0"])[7:].upper()}]}, sha(CHANGED)))
        for what, wrong in (("whole", False), ("changed", True))},
     "many damaged chunks are counted": (
         lambda s: again(s, manifest={"segments": [

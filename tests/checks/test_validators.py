@@ -88,18 +88,6 @@ def test_a_forged_file_is_passed_over_for_a_validator_that_also_spoke(bench: Ben
     assert (found.outcome, found.what) == (INCONCLUSIVE, "signed word")
 
 
-@pytest.mark.parametrize("stage", CHECKS)
-def test_a_forged_word_is_as_none_and_named(bench: Bench, stage: str) -> None:
-    """Its validator is still to be heard; that alone nobody may take for a failure of it."""
-    prefix = {"testnet": "ack", "mainnet": "signoff"}[stage]
-    bench.network.fault(f"{prefix}-forged@{stage}/{HARBOR[stage]}")
-    speak(bench, stage)
-    found = row(judge(bench, stage), HARBOR[stage])
-
-    assert (found.outcome, found.waivable) == (INCONCLUSIVE, True)
-    assert str(found.observed).startswith("forged: expected a signature by rpp1")
-
-
 @pytest.mark.parametrize(
     ("account", "body", "observed"),
     [

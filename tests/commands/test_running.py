@@ -16,7 +16,7 @@ import pytest
 
 from runbook_lib import launch
 from runbook_lib.commands import running
-from runbook_lib.errors import ParameterError, StageRefused
+from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
 from runbook_lib.verdicts import ExitCode
@@ -132,16 +132,6 @@ def test_parameters_are_typed_as_papermill_does(text: str, value: Any) -> None:
     args = SimpleNamespace(parameters_file=None, parameter=[("x", text)], raw=[("y", text)])
 
     assert running.read_parameters(args) == ({"x": value, "y": text}, "command line")
-
-
-def test_a_parameter_file_must_be_a_mapping(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("a: 1\na: 2\n")
-    args = SimpleNamespace(parameters_file=str(path), parameter=[], raw=[])
-    with pytest.raises(ParameterError) as caught:
-        running.read_parameters(args)
-
-    assert str(caught.value) == f"{path}: line 2: expected YAML, got: key 'a' is given twice"
 
 
 def test_lab_prepares_a_copy_in_a_new_attempt(

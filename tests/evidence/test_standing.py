@@ -30,11 +30,6 @@ NOW = datetime(2026, 11, 23, 14, 0, 0, tzinfo=UTC)
 DECLARED = SMALL
 DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = DECLARED
 OUTCOMES = st.sampled_from(Outcome)
-CODES = {
-    Outcome.PASS: ExitCode.PASSED,
-    Outcome.FAIL: ExitCode.REFUSED,
-    Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,13 +114,6 @@ def code(story: Story) -> ExitCode:
 # --- one item ---------------------------------------------------------------------------------------
 
 
-def test_an_item_that_never_ran_is_missing() -> None:
-    found = standing(Story().entries, DRIFT)
-
-    assert (found.state, found.reason, found.number) == ("missing", "has not run", 0)
-    assert found.outcome is Outcome.INCONCLUSIVE
-
-
 def test_a_try_that_did_not_end_is_missing() -> None:
     """Whatever an earlier try found, one that was cut off proves nothing."""
     story = Story().judged(DRIFT, Outcome.PASS).started(DRIFT, 2)
@@ -190,76 +178,6 @@ def test_everything_passed() -> None:
 def test_a_record_without_its_opening_is_damage(entries: list[Entry]) -> None:
     with pytest.raises(RecordDamaged, match="expected an opening entry, got none"):
         verdict(entries)
-
-
-ROWS = {
-    ExitCode.PASSED: found(Outcome.PASS),
-    ExitCode.REFUSED: found(Outcome.FAIL),
-    ExitCode.INCONCLUSIVE: found(Outcome.INCONCLUSIVE),
-    ExitCode.WAITING: found(Outcome.INCONCLUSIVE, return_at=NOW + timedelta(hours=2)),
-}
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"),
-    [
-        ([ExitCode.PASSED], ExitCode.PASSED),
-        ([ExitCode.WAITING, ExitCode.PASSED], ExitCode.WAITING),
-        ([ExitCode.WAITING, ExitCode.INCONCLUSIVE], ExitCode.INCONCLUSIVE),
-        ([ExitCode.INCONCLUSIVE, ExitCode.REFUSED, ExitCode.WAITING], ExitCode.REFUSED),
-        ([ExitCode.REFUSED, ExitCode.BROKEN], ExitCode.BROKEN),
-        ([ExitCode.WAITING, ExitCode.BROKEN, ExitCode.INCONCLUSIVE], ExitCode.BROKEN),
-    ],
-)
-def test_3_outweighs_1_outweighs_2_outweighs_4(codes: list[ExitCode], expected: ExitCode) -> None:
-    """Whatever the order in which they occur; missing is broken."""
-    for order in (codes, codes[::-1]):
-        story = Story().session()
-        for item, one in zip(DECLARED, order, strict=False):
-            if one is not ExitCode.BROKEN:
-                story.judged(item, ROWS[one])
-        for item in DECLARED[len(order) :]:
-            story.judged(item, Outcome.PASS)
-        assert code(story.enforced()) is expected
-
-
-def test_waiting_goes_through_what_is_not_reached() -> None:
-    """Behind an item not yet due, everything waits, and the verdict says until when."""
-    due = NOW + timedelta(hours=48)
-    story = Story().session().judged(DRIFT, found(Outcome.INCONCLUSIVE, return_at=due))
-    for item in DECLARED[1:]:
-        story.blocked(item, due)
-    made = verdict(story.enforced().entries)
-
-    assert (made.exit_code, made.return_at) == (ExitCode.WAITING, due)
-    assert [item.item for item in made.blocking] == list(DECLARED)
-
-
-def test_one_row_that_is_wrong_ends_the_waiting() -> None:
-    """Waiting means that nothing is wrong: a row that time does not cure is INCONCLUSIVE or FAIL."""
-    due = found(Outcome.INCONCLUSIVE, return_at=NOW)
-    for outcome, expected in list(CODES.items())[1:]:
-        story = Story().session().judged(DRIFT, due, found(outcome, "dev-2")).all_pass(DRIFT)
-        assert code(story.enforced()) is expected
-        assert verdict(story.entries).return_at is None
-
-
-def test_a_fail_is_never_merely_not_yet_due() -> None:
-    """A row that FAILs counts as FAIL, also when it says when to return."""
-    late = found(Outcome.FAIL, return_at=NOW + timedelta(hours=1))
-    story = Story().session().judged(DRIFT, late).all_pass(DRIFT)
-
-    assert code(story.enforced()) is ExitCode.REFUSED
-
-
-@given(outcomes=st.lists(OUTCOMES, min_size=len(DECLARED), max_size=len(DECLARED)))
-def test_only_all_pass_passes(outcomes: list[Outcome]) -> None:
-    """FAIL outranks INCONCLUSIVE outranks PASS, item by item."""
-    story = Story().session()
-    for item, outcome in zip(DECLARED, outcomes, strict=True):
-        story.judged(item, outcome)
-
-    assert code(story.enforced()) is CODES[worst(outcomes)]
 
 
 # --- completeness -----------------------------------------------------------------------------------
@@ -363,31 +281,7 @@ def test_what_a_change_would_do_is_kept() -> None:
     assert str(caught.value).startswith("record: planned: ")
 
 
-def test_a_plan_is_ready_when_everything_is_planned() -> None:
-    """In plan mode planned items are as they should be; in apply mode they break the run."""
-    for mode, expected in (("plan", ExitCode.PASSED), ("apply", ExitCode.BROKEN)):
-        story = Story(mode).session().judged(DRIFT, Outcome.PASS).judged(CI, Outcome.PASS)
-        story.judged(REACHABLE, Outcome.PASS)
-        for item in (PROVISION, DEPLOY, SUITES, BASELINE):
-            story.planned(item)
-        assert code(story.enforced()) is expected
-
-
 # --- waivers ----------------------------------------------------------------------------------------
-
-
-def test_a_waived_row_lets_its_item_pass_and_shows() -> None:
-    """Who accepted it, and until when, stays on the item."""
-    story = Story().session().waive(CI, Outcome.FAIL, "dev-1")
-    story.judged(DRIFT, Outcome.PASS).judged(CI, Outcome.FAIL).all_pass(DRIFT, CI).enforced()
-    made = verdict(story.entries)
-
-    assert made.exit_code is ExitCode.PASSED
-    assert [(w.subject, w.outcome, w.approved_by) for w in made.items[1].waived] == [
-        ("dev-1", Outcome.FAIL, ("bob",))
-    ]
-    assert made.items[1].result is not None
-    assert made.items[1].result.outcome is Outcome.FAIL
 
 
 SUBJECTS = st.sampled_from(["dev-1", "dev-2", "dev-3"])

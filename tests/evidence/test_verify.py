@@ -6,11 +6,8 @@ import itertools
 import json
 import os
 import random
-import resource
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.evidence import seal, sealing
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
-from runbook_lib.evidence.verify import GROWING, verify
+from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.signers import Signing
 from runbook_lib.sources.redact import Redactor
@@ -32,7 +29,7 @@ from runbook_lib.sources.tape import Asked, LiveTape
 from runbook_lib.verdicts import ExitCode
 from runbook_lib.wording import utc
 
-from ..attacks.conftest import ATTESTATION, Alter, attest, chained, instead, resealed, to
+from ..attacks.conftest import Alter, attest, chained, resealed
 from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising
 
 STEPS = [
@@ -129,65 +126,13 @@ def test_3_every_file_is_as_listed(sealed: Path, alter: Alter, found: str) -> No
     assert (said.partition(": ")[2] if found == OTHER_KIND else said) == found
 
 
-def huge(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 1024**3 + 1)
-
-
-ENDLESS: dict[str, Alter] = {"fifo": os.mkfifo, "endless": to("/dev/zero"), "huge": huge}
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        *itertools.product((*GROWING, BOOK), ("fifo", "endless")),
-        *itertools.product((ATTESTATION, "record.jsonl"), ["huge"]),
-    ],
-)
-def test_a_file_that_would_never_end_is_not_read(sealed: Path, name: str, kind: str) -> None:
-    instead(name, ENDLESS[kind])(sealed)
-    with short_of_memory(), in_time(20):
-        assert red(sealed)
-
-
 def test_a_huge_body_is_refused_by_its_size(sealed: Path) -> None:
     """None of it is read: no answer that we record is that long."""
     body = next((sealed / "tape").glob("??/*"))
-    huge(body)
-    with short_of_memory():
-        found = red(sealed)
+    os.truncate(body, 1024**3 + 1)
 
     size = "expected at most 1073741824 bytes, got 1073741825"
-    assert found["6 tape"] == f"{body.name}: {size}"
-
-
-@contextmanager
-def short_of_memory() -> Iterator[None]:
-    """Half a gigabyte more than now."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 512 * 1024**2
-    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-@contextmanager
-def in_time(seconds: int) -> Iterator[None]:
-    """Instead of waiting for a pipe for ever."""
-
-    def late(number: int, frame: object) -> None:
-        pytest.exit(f"not over after {seconds} s", returncode=1)
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+    assert red(sealed)["6 tape"] == f"{body.name}: {size}"
 
 
 def test_5_the_record_ends_where_the_seal_says(sealed: Path) -> None:
@@ -464,12 +409,3 @@ def test_hostile_files_are_rows_never_tracebacks(
     assert [row.what for row in rows] == STEPS
     assert worst(row.outcome for row in rows) is not Outcome.PASS
     assert verdict is None
-
-
-@pytest.mark.parametrize("name", [ATTESTATION, "record.jsonl", BOOK, "tape/index.jsonl"])
-@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[" * 100_000, b"{}\n", b"null\n"])
-def test_garbage_in_a_file_is_a_red_row(sealed: Path, name: str, text: bytes) -> None:
-    """Nothing at all, no UTF-8, bottomless nesting, another shape."""
-    (sealed / name).write_bytes(text)
-
-    assert red(sealed)

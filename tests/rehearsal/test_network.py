@@ -40,17 +40,6 @@ def test_nothing_runs_or_listens_after_stop(tmp_path: Path, http: httpx.Client) 
     assert not (network.root / "network.json").exists()
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
-    """Nothing of somebody else's is overwritten."""
-    (tmp_path / "mine").write_text("x")
-    network = RehearsalNetwork(tmp_path, telemetry=False)
-
-    message = f"{tmp_path}: expected a new or empty folder; choose another"
-    with pytest.raises(FileExistsError, match=f"^{re.escape(message)}$"):
-        network.start()
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
 def test_secrets_are_readable_by_the_owner_alone(visitor: Visitor) -> None:
     """They stand in one file and nowhere else in the folder."""
     root = visitor.network.root

@@ -43,29 +43,6 @@ def manifest(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, f"sha256:{HEX}"),
-        ({"checksum_algorithm": "blake2b"}, f"blake2b:{HEX}"),
-        ({"segments": segments(checksum=HEX.upper())}, f"sha256:{HEX}"),
-        (
-            {
-                "checksum_algorithm": "blake2b",
-                "segments": [{"segment_name": "c", "size_bytes": 1, "sha256": HEX}],
-            },
-            f"sha256:{HEX}",
-        ),
-    ],
-)
-def test_a_chunks_checksum_is_of_the_manifests_algorithm(
-    changes: dict[str, Any], expected: str
-) -> None:
-    found = decode_once("m", manifest(**changes), Manifest)
-
-    assert found.expected(found.segments[0]) == expected
-
-
-@pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"version": 2}, "version: expected 1, got 2"),

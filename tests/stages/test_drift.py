@@ -139,13 +139,6 @@ def test_a_canary_may_run_the_candidate_before_its_stage(network: RehearsalNetwo
 # --- what is named --------------------------------------------------------------------------------
 
 
-def test_a_node_whose_file_holds_secrets_is_compared_as_well(network: RehearsalNetwork) -> None:
-    with fault(network, "config-edited@mainnet/main-5"):
-        assert not_passed(drift(network, "mainnet")) == [
-            ("main-5", "mempool_limit (different)", 8192, 4096)
-        ]
-
-
 def test_a_node_that_peers_cannot_name_lacks_its_second_witness(
     network: RehearsalNetwork, tmp_path: Path
 ) -> None:

@@ -194,18 +194,3 @@ def test_after_a_stall_the_script_turns_mainnets_gates_off_everywhere(
 
     assert back(undone).outcome is Outcome.PASS, back(undone).reason
     assert not mutations(recovery)
-
-
-def test_a_tampered_target_is_never_delivered(applied: Applied) -> None:
-    """The script passes that node over and says so; the recovery takes it back without the kit."""
-    network = applied.carried.network
-    network.fault("kit-target-tampered@canary")
-    found = applied.script()
-    network.clear("kit-target-tampered")
-
-    assert found.returncode == 2
-    assert found.stdout.splitlines()[-2:] == ["NOT BACK  main-1", "back      main-2"]
-    assert applied.gates == {"main-1": True, "main-2": False}
-    verdict, _ = applied.carried.recover("canary", attempt=applied.attach())
-    assert back(verdict).outcome is Outcome.PASS
-    assert applied.gates == dict.fromkeys(CANARIES, False)

@@ -22,7 +22,7 @@ from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import ended, fault, given, mutations, opened, practising
+from .conftest import ended, given, mutations, opened, practising
 
 SOAK = soak.item
 
@@ -87,14 +87,6 @@ def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> No
     assert verdict.exit_code is ExitCode.WAITING, result.reason
     assert verdict.return_at == anchor + timedelta(hours=48)
     assert result.reason.startswith("soak: window: expected over at ")
-
-
-def test_what_is_wrong_already_is_said_before_the_end(soaking: RehearsalNetwork) -> None:
-    with fault(soaking, "page-during-soak@development"):
-        verdict, result, _ = judged(soaking)
-
-    assert verdict.exit_code is ExitCode.REFUSED
-    assert result.reason.startswith("ConsensusRoundSlow: paging alerts: expected none of severity")
 
 
 @contextmanager
