@@ -54,8 +54,8 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
         if table.index.name == TIME:
             table = table.reset_index()
-        times, rows = _seconds(table[TIME]), np.arange(len(table))
-        own = [name for name in OWN if name in table and np.array_equal(table[name], rows)]
+        times = _seconds(table[TIME])
+        own = [name for name in OWN if name in table and (np.diff(table[name]) == 1).all()]
         names = [column] if column else [name for name in table if name not in (TIME, *own)]
         values = table[names].apply(pd.to_numeric).astype(float)
         if not names or any(pd.api.types.is_bool_dtype(table[name]) for name in names):

@@ -37,11 +37,12 @@ _WORDS = (
     "graph timeseries barchart trend heatmap histogram piechart candlestick xychart",
     "organize merge sortBy renameByRegex labelsToFields limit",
     """unit decimals min max noValue links displayName displayNameFromDS description actions path
-    nullValueMode filterable writeable fieldMinMax""",
-    """align inspect width minWidth hidden hideFrom wrapText drawStyle lineInterpolation lineWidth
-    lineStyle barAlignment barWidthFactor barMaxWidth fillOpacity fillBelowTo showPoints pointSize
-    spanNulls insertNulls stacking transform scaleDistribution axisPlacement axisLabel axisWidth
-    axisGridShow axisColorMode axisBorderShow axisCenteredZero axisSoftMin axisSoftMax neutral""",
+    nullValueMode filterable writeable fieldMinMax unitScale""",
+    """align inspect width minWidth hidden hideFrom wrapText wrapHeaderText tooltip footer drawStyle
+    show lineInterpolation lineWidth lineStyle pointShape pointStrokeWidth pointSize showValues
+    showPoints barAlignment barWidthFactor barMaxWidth fillOpacity fillBelowTo spanNulls insertNulls
+    stacking transform scaleDistribution axisPlacement axisLabel axisWidth axisGridShow
+    axisColorMode axisBorderShow axisCenteredZero axisSoftMin axisSoftMax neutral""",
     """id title type description datasource targets gridPos options fieldConfig pluginVersion links key
     transformations transparent repeat repeatDirection repeatPanelId repeatedByRow maxPerRow interval
     timeFrom hideTimeOverride maxDataPoints cacheTimeout queryCachingTTL libraryPanel panels collapsed
@@ -57,6 +58,7 @@ field and of its style that colour nothing, of a panel, of leaves, and of what c
 """
 _PLAIN = {*_FIELD, *(f"custom.{name}" for name in _STYLE)}
 _OPAQUE = {*_FIELD, *_SAID}
+_OLD = ("graph", "heatmap")  # of these, panels of Grafana 7 hold what is never drawn now
 _SCHEMES = ("", "thresholds", "fixed", "shades", "palette-classic", "palette-classic-by-name")
 _VARIABLE = re.compile(r"\$(\w+)|\[\[(\w+?)(?::\w+)?\]\]|\$\{(\w+)(?:\.[^:}]+)?(?::[^}]+)?\}")
 _TINT = re.compile(r"^(?:super-light|light|semi-dark|dark)-")
@@ -220,7 +222,7 @@ def _colours(panel: Any, kind: str) -> tuple[tuple[Colour, ...], tuple[Colour, .
         raise ValueError(f"expected a panel whose colours we know, got {kind}")
     if kind == "stat" and options.get("colorMode") == "none":
         return (), ()
-    strange = [key for key in panel if panel[key] and key not in _PANEL and kind != "graph"]
+    strange = [key for key in panel if panel[key] and key not in _PANEL and kind not in _OLD]
     if strange := [*strange, *_strange(fields), *_strange(reduced)]:
         raise ValueError(f"expected a key we know, got {strange[0]}")
     custom = _at(defaults, "custom")

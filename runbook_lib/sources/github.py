@@ -19,11 +19,11 @@ from .. import site
 from ..canonical import canonical
 from ..errors import SourceError, SourceRefused
 from . import wire
-from .http import Answer, Failure, Purpose
+from .http import Answer, Failure, Pairs, Purpose
 from .scope import Scope
 from .wire import Wire
 
-MAX_PAGES, SECONDARY_S = 100, 60.0
+MAX_PAGES, SECONDARY_S, JSON = 100, 60.0, "application/json"
 REFUSED = frozenset({403, 404, 410, 413, 422})
 """Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
@@ -157,14 +157,7 @@ class GitHub:
             raise SourceError(source, f"expected the next page at {ours.netloc}, got {found[1]}")
         return found[1]
 
-    def get(
-        self,
-        source: str,
-        url: str,
-        params: tuple[tuple[str, str], ...] = (),
-        *,
-        absent: bool = False,
-    ) -> Answer:
+    def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Answer:
         """The answer of status 200; with ``absent`` also of 404."""
         got = self._send("GET", url, params=params)
         if isinstance(got, Failure) or got.status == 200:
@@ -189,8 +182,8 @@ class GitHub:
         url: str,
         data: bytes,
         *,
-        params: tuple[tuple[str, str], ...] = (),
-        kind: str = "application/json",
+        params: Pairs = (),
+        kind: str = JSON,
     ) -> bytes:
         """What was answered to a write. Raises SourceRefused where it was not done and will not be."""
         got = self._send(method, url, params=params, body=data, kind=kind)
@@ -201,13 +194,7 @@ class GitHub:
         raise error(source, f"expected it written, got {got.status}: {_why(got)}")
 
     def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: tuple[tuple[str, str], ...] = (),
-        body: bytes = b"",
-        kind: str = "",
+        self, method: str, url: str, *, params: Pairs = (), body: bytes = b"", kind: str = ""
     ) -> Answer | Failure:
         headers = (
             ("accept", "application/vnd.github+json"),

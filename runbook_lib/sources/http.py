@@ -28,6 +28,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Purpose = Literal["read", "change", "notify"]
 T = TypeVar("T")
+Pairs = tuple[tuple[str, str], ...]
 PARALLEL = 64
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 MAX_NODE, MAX_BODY, MAX_SERIES, MAX_OF_ALL = (n * 1024 * 1024 for n in (2, 16, 256, 512))
@@ -67,11 +68,11 @@ class Request:
     method: str
     url: str
     url_env: str = field(default="", kw_only=True)
-    params: tuple[tuple[str, str], ...] = ()
+    params: Pairs = ()
     body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Pairs = ()
     bearer: str = ""
-    secrets: tuple[tuple[str, str], ...] = ()
+    secrets: Pairs = ()
     tls: Tls = Tls()
     timeout_s: float = 30.0
     pace: tuple[str, int, int] | None = None

@@ -3,7 +3,7 @@
 Keyless (a certificate and a log entry) is the library's own procedure. It is asked with what was
 valid at the time of signing, and once more for each timestamp alone: it passes over one that does
 not hold. A signature beside a certificate becomes a bundle with the log's entry. A public key's bundle
-and its envelope prove what its bare signature does.
+or envelope proves what its bare signature does, but for a log that is trusted: its entry cannot be verified.
 """
 
 from __future__ import annotations
@@ -136,27 +136,31 @@ def verify(
 
 
 def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy) -> Signed:
-    """What a public key's bundle proves: its signature, as a bare one; its log entry adds nothing."""
+    """What a public key's bundle proves: its signature, as a bare one; never its log entry."""
     if bundle.verification_material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
-    if (envelope := bundle.dsse_envelope) is None:
-        signed = bundle.message_signature
-        assert signed is not None  # the model has either
+    found, envelope = Signed(policy.signer), bundle.dsse_envelope
+    if (signed := bundle.message_signature) is not None:
         if signed.message_digest is not None and signed.message_digest.digest != digest:
             raise Refused("the bundle's digest is another file's")
         check_signature(policy.key, signed.signature, digest, content)
-        return Signed(policy.signer)
-    payload, problem = envelope.payload, Refused("no signature in the envelope")
-    signed_over = Envelope(payload).pae(envelope.payload_type)
-    for each in envelope.signatures:
-        try:
-            hashed = hashlib.sha256(signed_over).digest()
-            check_signature(policy.key, each.sig, hashed, lambda _, judge: judge(signed_over))
-        except Refused as error:
-            problem = error
+    elif envelope is not None:
+        signed_over = Envelope(envelope.payload).pae(envelope.payload_type)
+        hashed, problem = hashlib.sha256(signed_over).digest(), Refused("no signature")
+        for each in envelope.signatures:
+            try:
+                check_signature(policy.key, each.sig, hashed, lambda _, judge: judge(signed_over))
+                break
+            except Refused as error:
+                problem = error
         else:
-            return Signed(policy.signer, _about(envelope.payload_type, payload, digest, content))
-    raise problem
+            raise problem
+        about = _about(envelope.payload_type, envelope.payload, digest, content)
+        found = Signed(policy.signer, about)
+    if policy.root and trusted_root(policy.root).tlogs:
+        what = "the signature is the key's, but a log entry of a public key cannot be verified"
+        raise Unproven(f"{what}; trust no log, or publish the detached signature")
+    return found
 
 
 # --- keyless: the library's procedure ---------------------------------------------------------------

@@ -14,7 +14,7 @@ from ..canonical import load_once
 from ..errors import SourceError
 from ..reach import ClientCertificate, Reached
 from ..strict import project_path
-from .http import MAX_BODY, Answer, Failure, Purpose, Request, Tls
+from .http import MAX_BODY, Answer, Failure, Pairs, Purpose, Request, Tls
 
 
 class Wire(BaseModel):
@@ -45,9 +45,9 @@ def request(
     method: str,
     url: str,
     *,
-    params: tuple[tuple[str, str], ...] = (),
+    params: Pairs = (),
     body: bytes = b"",
-    headers: tuple[tuple[str, str], ...] = (),
+    headers: Pairs = (),
     pace: tuple[str, int, int] | None = None,
     purpose: Purpose = "read",
     max_bytes: int = MAX_BODY,

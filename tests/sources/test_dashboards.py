@@ -142,20 +142,14 @@ def test_hue_decides(color: str, shade: str) -> None:
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "off"}}}, False),
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "off"}}, "color": {"mode": "thresholds"}}, True),
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "line"}}}, True),
-        ("timeseries", {}, False),
-        ("timeseries", {"color": {"mode": "palette-classic-by-name"}}, False),
+        ("timeseries", {}, False), ("timeseries", {"color": {"mode": "palette-classic-by-name"}}, False),
         ("timeseries", {"custom": {"gradientMode": "scheme", "thresholdsStyle": {"mode": "off"}}}, True),
         ("timeseries", {"custom": {"gradientMode": "scheme"}, "color": {"mode": "fixed"}}, False),
-        ("timeseries", {"custom": {"thresholdsStyle": {"mode": "of tomorrow"}}}, True),
-        ("heatmap", {"color": {"mode": "palette-classic"}}, False),
-        ("table", {"custom": {"align": "auto"}, "mappings": [DOWN]}, False),
-        ("table", {"custom": {"cellOptions": {"type": "auto"}}}, False),
-        ("table", {"custom": {"displayMode": "color-text"}}, True),
+        ("timeseries", {"custom": {"thresholdsStyle": {"mode": "of tomorrow"}}}, True), ("heatmap", {}, False),
+        ("table", {"custom": {"align": "auto"}, "mappings": [DOWN]}, False), ("stat", {}, True), ("state-timeline", {}, True),
+        ("table", {"custom": {"cellOptions": {"type": "auto"}}}, False), ("table", {"custom": {"displayMode": "color-text"}}, True),
         ("table", {"custom": {"cellOptions": {"type": "color-background"}}}, True),
-        ("state-timeline", {}, True),
-        ("stat", {"color": {"mode": "fixed"}}, False),
-        ("stat", {"color": {"mode": "thresholds"}}, True),
-        ("stat", {}, True),
+        ("stat", {"color": {"mode": "fixed"}}, False), ("stat", {"color": {"mode": "thresholds"}}, True),
     ],
 )  # fmt: skip
 def test_thresholds_that_a_panel_does_not_show_do_not_count(
@@ -304,10 +298,9 @@ def test_a_key_we_do_not_know_is_a_problem_wherever_colours_are_said(
 ) -> None:
     fields = {"color": {"mode": "thresholds"}, "custom": {"align": "left"}, "mappings": [mapped("value", {"0": {"text": "no"}})],
               "thresholds": {"steps": [{"color": "green", "value": None}]}}  # fmt: skip
-    whole: Any = panel(options={"reduceOptions": {"calcs": ["last"]}}, **override("unit", "s"))
-    whole["fieldConfig"]["defaults"] = fields
+    at: Any = panel(options={"reduceOptions": {"calcs": ["last"]}}, **override("unit", "s"))
+    at["fieldConfig"]["defaults"], whole = fields, at
     assert not read(whole).panels[0].problem
-    at = whole
     for step in place:
         at = at[step]
     at[f"x{key}"] = value
