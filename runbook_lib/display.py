@@ -107,6 +107,21 @@ class Card:
         return bundle | {"text/html": self.html}, {}
 
 
+def verdict_facts(verdict: Verdict) -> dict[str, Any]:
+    """What is said of an attempt wherever it is told."""
+    return verdict.model_dump(exclude={"items"}) | {"notice": wording.source(verdict)}
+
+
+def item_rows(items: Sequence[Standing]) -> list[tuple[str, str, str]]:
+    """Word, item and reason of each."""
+    rows = []
+    for item in items:
+        tries = wording.tries(item)
+        said = wording.reason(item) + (f" ({tries})" if tries else "")
+        rows.append((wording.standing_word(item)[0], item.item, said))
+    return rows
+
+
 def result_card(standing: Standing) -> Card:
     """Where one item stands: its outcome, why, and every row, the worst first."""
     word, colour = wording.standing_word(standing)
@@ -155,16 +170,17 @@ def verdict_card(
     values = {
         "title": f"{word} · {verdict.stage} · {verdict.release}",
         "signed": signed,
-        "blocking": _items(verdict.blocking),
+        "blocking": item_rows(verdict.blocking),
         "waived": [f"{i.item}: {said}" for i in verdict.items for said in wording.waivers(i)],
         "return_at": verdict.return_at,
         "next_steps": next_steps,
         "link": recovery_link,
-        "items": _items(verdict.items),
+        "items": item_rows(verdict.items),
+        "where": "",
         "states": wording.tally(wording.standing_word(item)[0] for item in verdict.items),
     }
     data = {"verdict": _verdict_data(verdict), "next_steps": next_steps}
-    return _card("verdict", colour, _facts(verdict) | values, data)
+    return _card("verdict", colour, verdict_facts(verdict) | values, data)
 
 
 def banner_card(verdict: Verdict) -> Card:
@@ -175,7 +191,7 @@ def banner_card(verdict: Verdict) -> Card:
     where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: {done} of {whole} done"
     where += f", next {following[0]}" if following else ""
     data = {"kind": "banner", "where": where, "verdict": _verdict_data(verdict)}
-    return _card("verdict", wording.GREY, _facts(verdict) | {"where": where}, data)
+    return _card("verdict", wording.GREY, verdict_facts(verdict) | {"where": where}, data)
 
 
 def plan_card(
@@ -227,20 +243,6 @@ def _card(kind: str, colour: str, values: Mapping[str, Any], data: Mapping[str, 
     html = _HTML.render("card.j2", **shown).replace("\n", "")
     text = _TEXT.render("card.j2", **shown).removesuffix("\n")
     return Card(html, text, _plain({"kind": kind, **data}))
-
-
-def _facts(verdict: Verdict) -> dict[str, Any]:
-    """What every card of an attempt says of it."""
-    return verdict.model_dump(exclude={"items"}) | {"notice": wording.source(verdict), "where": ""}
-
-
-def _items(items: Sequence[Standing]) -> list[tuple[str, str, str]]:
-    rows = []
-    for item in items:
-        tries = wording.tries(item)
-        said = wording.reason(item) + (f" ({tries})" if tries else "")
-        rows.append((wording.standing_word(item)[0], item.item, said))
-    return rows
 
 
 def _is_text(row: Row) -> bool:
