@@ -12,7 +12,6 @@ nothing. What we can read of the node ourselves must agree.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
-from ..evidence.comment import LIMIT, code, stands
+from ..evidence.comment import LIMIT, MARKDOWN, stands
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
@@ -63,28 +62,26 @@ def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> In
     name = f"{operator}.{phase.name}{parted}"
     key = f"{phase.name}{parted}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
-    head = f"{marker}\n{_head(context, phase, nodes)}"
     kept = {one.node: kept_config(context.folder, one.node, phase.name) for one in nodes}
-    files = {name: path.read_text("utf-8") for name, path in kept.items()}
-    full = head + "".join(fenced(name, "its target file", text) for name, text in files.items())
-    brief = head + "\nThe target files are too long for a comment: ask us for them.\n"
-    fits = len(full.encode("utf-16-le")) // 2 <= LIMIT
+    facts = {"marker": marker, **_facts(context, phase, nodes)}
+    files = [(name, path.read_text("utf-8")) for name, path in kept.items()]
+    full = comment = MARKDOWN.render("instruction.md.j2", **facts, files=files)
+    if len(full.encode("utf-16-le")) // 2 > LIMIT:
+        comment = MARKDOWN.render("instruction.md.j2", **facts, files=[])
     file = context.folder / FOLDER / f"{name}.md"
-    return Instruction(operator, key, file, marker, full, full if fits else brief)
+    return Instruction(operator, key, file, marker, full, comment)
 
 
-def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
-    plan, params = context.plan, context.params
+def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[str, Any]:
+    plan = context.plan
     assert plan is not None
-    deadline = plan.window[1] if plan.window else ""
-    until = f"until {code(deadline)}" if deadline else "as soon as you can"
     document = {
         "operator": nodes[0].operator,
-        "release": params.release,
+        "release": context.params.release,
         "stage": context.stage,
         "plan": plan.digest,
         "phase": phase.name,
-        "deadline": deadline,
+        "deadline": plan.window[1] if plan.window else "",
         "artifact": plan.artifact.model_dump(mode="json"),
         "nodes": {
             node.node: {
@@ -96,27 +93,12 @@ def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
             for node in nodes
         },
     }
-    rows = "\n".join(
-        f"| {code(node.node)} | {code(key)} | {code(str(old))} | {code(str(new))} |"
+    rows = [
+        (node.node, key, str(old), str(new))
         for node in nodes
         for key, old, new in node.changes() or [("nothing", "", "")]
-    )
-    report = (
-        f"runbook node-report --node NODE --url RPC --config FILE --binary FILE --target FILE"
-        f" --key KEYFILE --release {params.release} --stage {context.stage}"
-        f" --plan {plan.digest} --phase {phase.name} --dry-run rpp-node --config {{config}}"
-        f" --dry-run --strict-config-validation"
-    )
-    return (
-        f"## {code(params.release)} on {context.stage}: {phase.name}, for"
-        f" {code(nodes[0].operator)}\n\n"
-        f"Please change your nodes {until}, one at a time, and restart each on the target file and"
-        f" the binary named for it. Where a target file reads `{MARK}`, keep your own value.\n\n"
-        f"| node | key | before | after |\n|---|---|---|---|\n{rows}\n\n"
-        "Then report each node, beside it, signed with its sign-off key; post what this prints"
-        f" here, or hand us the file:\n\n```sh\n{report}\n```\n\n"
-        f"```json\n{canonical(document).decode()}\n```\n"
-    )
+    ]
+    return document | {"rows": rows, "mark": MARK, "document": canonical(document).decode()}
 
 
 def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
@@ -125,16 +107,6 @@ def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
     if node.after.binary == context.plan.artifact.binary:
         return {}
     return {"artifact": (artifact_of(context, node.after) or no_file(node.after)).model_dump()}
-
-
-def fenced(node: str, what: str, text: str) -> str:
-    """A node's TOML in Markdown, whatever it holds."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(4, longest + 1)
-    return (
-        f"\n<details><summary>{code(node)}: {what}</summary>\n\n"
-        f"#### {node}.toml\n\n{fence}toml\n{text.rstrip()}\n{fence}\n\n</details>\n"
-    )
 
 
 VIEWERS = 2
