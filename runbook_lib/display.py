@@ -31,12 +31,13 @@ SHOWN = 20
 """Rows shown before the rest is folded."""
 AS_EXPECTED = "as expected"
 LONGEST_CELL = 120
-VERBATIM, VERBATIM_WIDTH = 200, 2_000
-"""Lines of a text that a card shows, and characters of each."""
 WIDEST = 40
 """Columns of a terminal that a column of a text table is filled up to; a digest sticks out."""
 TEMPLATES = Path(__file__).with_name("templates")
+_LINK = re.compile(r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)", re.ASCII)
+"""What becomes a link: an ``https`` address or a plain relative path."""
 
+Write = Callable[..., str]
 Cell = tuple[str, bool]
 """Of a table: its text, and whether that is a number, which stands to the right."""
 
@@ -47,9 +48,7 @@ class Form:
     They get plain values alone. Jinja2 is loaded, and a template compiled, when it is first needed.
     """
 
-    def __init__(
-        self, escape: Callable[..., str], folder: str = "", **filters: Callable[..., Any]
-    ) -> None:
+    def __init__(self, escape: Write, folder: str = "", **filters: Write) -> None:
         self.escape, self.folder, self.filters = escape, folder, filters
 
     def render(self, name: str, /, **values: Any) -> str:
@@ -60,12 +59,8 @@ class Form:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup
 
-        def made(write: Callable[..., Any]) -> Callable[..., Any]:
-            def filled(*given: Any) -> Any:
-                text = write(*given)
-                return Markup(text) if isinstance(text, str) else text  # noqa: S704 - it is escaped
-
-            return filled
+        def made(write: Write) -> Callable[..., Markup]:
+            return lambda *given: Markup(write(*given))  # noqa: S704 - it is escaped
 
         escape = made(self.escape)
         environment = Environment(
@@ -78,9 +73,9 @@ class Form:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.globals |= {"SHOWN": SHOWN, "VERBATIM_WIDTH": VERBATIM_WIDTH}
-        environment.tests["safe_link"] = _is_safe
-        environment.filters |= {"count": count, "utc": utc, "shown": escape}
+        environment.globals["SHOWN"] = SHOWN
+        environment.tests["safe_link"] = _LINK.fullmatch
+        environment.filters |= {"cells": _cells, "count": count, "utc": utc, "shown": escape}
         environment.filters |= {name: made(write) for name, write in self.filters.items()}
         return environment
 
@@ -97,9 +92,7 @@ class Card:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         bundle = {"text/plain": self.text, MIME: dict(self.data)}
         if self.png:
             bundle["image/png"] = base64.b64encode(self.png).decode("ascii")
@@ -112,12 +105,13 @@ def verdict_facts(verdict: Verdict) -> dict[str, Any]:
     return verdict.model_dump(exclude={"items"}) | {"notice": wording.source(verdict)}
 
 
-def item_rows(items: Sequence[Standing]) -> list[tuple[str, str, str]]:
-    """Word, item and reason of each."""
+def item_rows(items: Sequence[Standing], due: bool = False) -> list[tuple[str, str, str]]:
+    """Word, item and reason of each, and when to return if that is ``due`` here."""
     rows = []
     for item in items:
         tries = wording.tries(item)
         said = wording.reason(item) + (f" ({tries})" if tries else "")
+        said += f", return at {utc(item.return_at)}" if due and item.return_at is not None else ""
         rows.append((wording.standing_word(item)[0], item.item, said))
     return rows
 
@@ -125,42 +119,35 @@ def item_rows(items: Sequence[Standing]) -> list[tuple[str, str, str]]:
 def result_card(standing: Standing) -> Card:
     """Where one item stands: its outcome, why, and every row, the worst first."""
     word, colour = wording.standing_word(standing)
-    tries, result, planned = wording.tries(standing), standing.result, standing.planned
+    result, planned = standing.result, standing.planned
     rows = result.rows if result is not None else ()
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     # FAIL, then INCONCLUSIVE, then what is merely not yet due; what is waived last.
     bad.sort(key=lambda r: (standing.covers(r), r.outcome != "FAIL", r.return_at is not None))
-    short = [row for row in planned if not _is_text(row)]
+    # A text of several lines (a comment's draft) as it would stand.
+    drafts = [r for r in planned if isinstance(r.observed, str) and "\n" in r.observed]
+    short = [row for row in planned if row not in drafts]
     values = {
         "word": word,
         "item": standing.item,
-        "also": ("" if standing.kind == "check" else f" ({standing.kind})")
-        + (f" · {tries}" if tries else ""),
+        "also": "" if standing.kind == "check" else f" ({standing.kind})",
+        "tries": wording.tries(standing),
         "reason": wording.reason(standing),
         "return_at": standing.return_at,
         "said": wording.history(standing) + wording.waivers(standing),
         "planned": [(r.subject, r.what, *numbers(r.expected, r.observed, r.unit)) for r in short],
-        "drafts": [
-            (r.subject, r.what, *_verbatim(str(r.observed))) for r in planned if _is_text(r)
-        ],
+        "drafts": [(row.subject, row.what, row.observed) for row in drafts],
         "bad": [_row(row, standing.covers(row)) for row in bad],
         "good": [_row(row) for row in rows if row.outcome is Outcome.PASS],
         "subjects": [len({row.subject for row in some}) for some in (bad, rows)],
         "judged": result and result.started,
     }
-    data = {
-        "outcome": standing.outcome.value,
-        "standing": standing.model_dump(mode="json", exclude_defaults=True),
-    }
-    return _card("result", colour, values, data)
+    whole = standing.model_dump(mode="json", exclude_defaults=True)
+    return _card("result", colour, values, {"outcome": standing.outcome.value, "standing": whole})
 
 
 def verdict_card(
-    verdict: Verdict,
-    *,
-    next_steps: Sequence[str] = (),
-    recovery_link: str = "",
-    signed: str = "",
+    verdict: Verdict, *, next_steps: Sequence[str] = (), recovery_link: str = "", signed: str = ""
 ) -> Card:
     """What a whole attempt amounts to, what blocks it and what to do next.
 
@@ -201,21 +188,14 @@ def plan_card(
     facts: Sequence[tuple[str, Value]] = (),
 ) -> Card:
     """Per node every key before and after: ``changes`` are (node, key, before, after)."""
-    moved = [change for change in changes if _differ(change)]
-    values = {
-        "digest": digest,
-        "facts": [(name, value_text(value)) for name, value in facts],
-        "moved": [(c[0], c[1], *numbers(c[2], c[3])) for c in moved],
-        "nodes": len({change[0] for change in moved}),
-        "same": [(c[0], c[1], *numbers(c[2], c[3])) for c in changes if not _differ(c)],
-    }
+    moved, same = list[Any](), list[Any]()
+    for node, key, before, after in changes:
+        kept = (type(before), before) == (type(after), after)
+        (same if kept else moved).append((node, key, *numbers(before, after)))
+    shown = [(name, value_text(value)) for name, value in facts]
+    values = {"nodes": len({node for node, *_ in moved}), "moved": moved, "same": same}
     data = {"digest": digest, "facts": facts, "changes": changes}
-    return _card("plan", wording.GREY, values, data)
-
-
-def thresholds_card(rows: Sequence[tuple[str, str, Value]]) -> Card:
-    """What must hold, said before any data is read: (item, what must hold, threshold)."""
-    return table_card("What must hold", ("item", "what must hold", "threshold"), rows)
+    return _card("plan", wording.GREY, data | {"facts": shown} | values, data)
 
 
 def table_card(title: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> Card:
@@ -232,7 +212,7 @@ def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
 
 def marked(card: Card, notice: str) -> Card:
     """A card under a notice that nobody may overlook."""
-    above = _card("notice", wording.RED, {"notice": notice}, {})
+    above = _card("table", wording.RED, {"title": notice, "columns": [], "rows": []}, {})
     html = above.html + card.html if card.html else ""
     return Card(html, f"{above.text}\n{card.text}", {**card.data, "notice": notice}, card.png)
 
@@ -243,11 +223,6 @@ def _card(kind: str, colour: str, values: Mapping[str, Any], data: Mapping[str, 
     html = _HTML.render("card.j2", **shown).replace("\n", "")
     text = _TEXT.render("card.j2", **shown).removesuffix("\n")
     return Card(html, text, _plain({"kind": kind, **data}))
-
-
-def _is_text(row: Row) -> bool:
-    """Whether a planned change is a text of several lines (a comment's draft)."""
-    return isinstance(row.observed, str) and "\n" in row.observed
 
 
 def _row(row: Row, waived: bool = False) -> tuple[str | Cell, ...]:
@@ -262,20 +237,14 @@ def _row(row: Row, waived: bool = False) -> tuple[str | Cell, ...]:
     return (word, row.subject, row.what, *numbers(row.expected, row.observed, row.unit))
 
 
-def _differ(change: tuple[str, str, Value, Value]) -> bool:
-    _, _, before, after = change
-    return type(before) is not type(after) or before != after
-
-
 def _verdict_data(verdict: Verdict) -> dict[str, Any]:
     """The verdict for programs; rows stay with the cards of their items."""
     items = []
     for item in verdict.items:
         row = item.model_dump(mode="json", exclude={"result", "planned"}, exclude_defaults=True)
         items.append(row | {"outcome": item.outcome.value, "reason": wording.reason(item)})
-    facts = verdict.model_dump(mode="json", exclude={"items"})
     codes = {"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)}
-    return {**facts, **codes, "items": items}
+    return verdict.model_dump(mode="json", exclude={"items"}) | codes | {"items": items}
 
 
 def _plain(value: Any) -> Any:
@@ -303,14 +272,6 @@ def numbers(expected: Value, observed: Value, unit: str = "") -> tuple[Cell, Cel
     return cell(expected, unit, exact=True), cell(observed, unit, exact=True)
 
 
-def _verbatim(text: str) -> tuple[int, list[str]]:
-    """How many lines a text has, and those that are shown."""
-    rows = text.split("\n")
-    left = len(rows) - VERBATIM
-    more = [f"{left:,} more lines not shown here, kept in this card's JSON"] if left > 0 else []
-    return len(text.splitlines()), rows[:VERBATIM] + more
-
-
 def _cells(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> list[list[Cell]]:
     """The head, a name to the right where all its cells are, then the rows; none is long."""
     body = [[(cell, False) if isinstance(cell, str) else cell for cell in row] for row in rows]
@@ -328,17 +289,10 @@ def _escape(text: str, limit: int = wording.LONGEST) -> str:
     return apart.replace("\n", "<wbr>")
 
 
-def _is_safe(link: str) -> bool:
-    """Whether it is an ``https`` address or a plain relative path."""
-    safe = r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)"
-    return re.fullmatch(safe, link, re.ASCII) is not None
-
-
 def _laid_out(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> str:
     """A table for a terminal."""
-    table = [[(visible(text), right) for text, right in row] for row in _cells(rows, columns)]
-    if not columns:
-        del table[0]
+    cells = _cells(rows, columns)[0 if columns else 1 :]
+    table = [[(visible(text), right) for text, right in row] for row in cells]
     # One long cell must not push the next column of every row out of sight.
     widths = [
         min(max(_width(text) for text, _ in each), WIDEST) for each in zip(*table, strict=True)
@@ -351,8 +305,7 @@ def _laid_out(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> s
 
 def _pad(cell: tuple[str, bool], width: int) -> str:
     text, right = cell
-    space = " " * (width - _width(text))
-    return space + text if right else text + space
+    return (str.rjust if right else str.ljust)(text, width + len(text) - _width(text))
 
 
 def _width(text: str) -> int:
@@ -363,5 +316,5 @@ def _width(text: str) -> int:
     )
 
 
-_HTML = Form(_escape, "html", cells=_cells)
+_HTML = Form(_escape, "html")
 _TEXT = Form(visible, "text", laid_out=_laid_out)

@@ -101,7 +101,8 @@ class Stage:
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
         """What must hold, with its thresholds, before any data is read."""
         said = rows(self._tries.context(EXPECT, self._session.number))
-        return self._marked(display.thresholds_card(said))
+        columns = ("item", "what must hold", "threshold")
+        return self._marked(display.table_card("What must hold", columns, said))
 
     def check(self, check: Judge) -> display.Card:
         """Run a check, unless an item before it stands in the way, and show where it stands."""

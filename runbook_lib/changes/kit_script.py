@@ -22,7 +22,6 @@ from ..display import Form
 from ..errors import SourceError, StoreError
 from ..evidence.comment import MARKDOWN
 from ..files import place, replace_file, sync_names
-from ..reach import Command
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.process import program
@@ -69,11 +68,8 @@ class Kit:
     @property
     def operators(self) -> dict[str, list[KitNode]]:
         """Operator -> their nodes."""
-        found: dict[str, list[KitNode]] = {}
-        for node in self.nodes:
-            if node.operator:
-                found.setdefault(node.operator, []).append(node)
-        return found
+        names = dict.fromkeys(node.operator for node in self.nodes if node.operator)
+        return {name: [node for node in self.nodes if node.operator == name] for name in names}
 
 
 def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
@@ -110,22 +106,21 @@ def script(kit: Kit, site: Site) -> bytes:
 
 
 def _act(kit: Kit, site: Site, node: KitNode) -> dict[str, Any]:
-    """What the script does with a node, each command with the seconds it may take."""
+    """What the script does with a node: each command after the seconds it may take."""
     assert node.artifact is not None
-    deploy = command_of(site.commands, "deploy", "deploy")
-    restart = command_of(site.commands, "restart", "restart")
-    path, deliveries = str(project_path(node.artifact.path)), []
+    build = {"artifact": str(project_path(node.artifact.path)), "digest": node.artifact.digest}
+    deliveries = []
     for variant in kit.variants:
         config = str(target_file(Path(_KIT), node.node, variant))
-        values = {"artifact": path, "digest": node.artifact.digest, "config": config}
-        argv = fill("commands.deploy", deploy.argv, node=node.node, **values)
-        deliveries.append((variant, config, node.states[variant].config, _run(deploy, argv)))
-    argv = fill("commands.restart", restart.argv, node=node.node)
-    build = {"artifact": path, "digest": node.artifact.digest}
-    return {"node": node.node, **build, "deliveries": deliveries, "restart": _run(restart, argv)}
+        run = _run(site, "deploy", node.node, config=config, **build)
+        deliveries.append((variant, config, node.states[variant].config, run))
+    restart = _run(site, "restart", node.node)
+    return {"node": node.node, **build, "deliveries": deliveries, "restart": restart}
 
 
-def _run(command: Command, argv: list[str]) -> list[int | str]:
+def _run(site: Site, name: str, node: str, **values: str) -> list[int | str]:
+    command = command_of(site.commands, name, name)
+    argv = fill(f"commands.{name}", command.argv, node=node, **values)
     # A shell elsewhere may find another program of that name, or none.
     return [math.ceil(command.timeout_s), program(argv[0]), *argv[1:]]
 
@@ -135,8 +130,8 @@ def _run(command: Command, argv: list[str]) -> list[int | str]:
 
 def page(kit: Kit) -> str:
     """README.md: what the kit does, in which order, how to read its journal, what it cannot do."""
-    builds = [(n, n.artifact.model_dump() if n.artifact else None) for n in kit.ours]
-    rows = [(node.node, build, node.states["back"].config) for node, build in builds]
+    builds = [n.artifact and n.artifact.model_dump() for n in kit.ours]
+    rows = [(n.node, b, n.states["back"].config) for n, b in zip(kit.ours, builds, strict=True)]
     operators = [(name, [one.node for one in theirs]) for name, theirs in kit.operators.items()]
     facts = {"name": kit.name, "stage": kit.plan.stage, "stall": "stall" in kit.variants}
     return MARKDOWN.render("kit.md.j2", rows=rows, operators=operators, **facts)
@@ -183,14 +178,13 @@ def write_files(
         nodes.append(KitNode(node.node, node.operator, states, build))
         for variant, text in texts.items() if node.control == "ours" else ():
             raw = text.text if text.raw is None else text.raw
-            files[f"{FOLDERS[variant]}/{node.node}.toml"] = raw
+            files[str(target_file(Path(), node.node, variant))] = raw
     kit = Kit(context.attempt_name, context.plan, tuple(nodes))
     plain = {node.node: config.text for node, config, _ in before}
     try:
         files |= {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
-        for operator, theirs in kit.operators.items():
-            told = instruction(kit, operator, theirs, plain)
-            files[f"operators/{operator}.md"] = told.encode()
+        for name, theirs in kit.operators.items():
+            files[f"operators/{name}.md"] = instruction(kit, name, theirs, plain).encode()
         _put(folder, files, context.store.root.stat().st_gid)
     except (OSError, SourceError, StoreError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)

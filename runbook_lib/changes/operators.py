@@ -22,7 +22,7 @@ from typing import Any
 
 from ..canonical import canonical, digest_bytes
 from ..context import Context
-from ..errors import SourceError, SourceRefused
+from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.comment import LIMIT, MARKDOWN, stands
 from ..files import keep_file
@@ -33,7 +33,7 @@ from ..sources.node import Peers
 from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
-from .apply import Applier, Step, all_pass, keep, was_sent
+from .apply import Applier, Step, all_pass, asked, keep, was_sent
 from .plan import NodePlan, Phase
 from .state import differences, kept_config
 from .targets import artifact_of, no_file
@@ -58,13 +58,12 @@ def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> In
     operator = nodes[0].operator
     theirs = [node.node for node in phase.nodes if node.operator == operator]
     # Named by its first node where power parts an operator's nodes into several waves.
-    parted = "" if len(nodes) == len(theirs) else f".{nodes[0].node}"
-    name = f"{operator}.{phase.name}{parted}"
-    key = f"{phase.name}{parted}"
+    key = phase.name if len(nodes) == len(theirs) else f"{phase.name}.{nodes[0].node}"
+    name = f"{operator}.{key}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
-    kept = {one.node: kept_config(context.folder, one.node, phase.name) for one in nodes}
+    kept = [(one.node, kept_config(context.folder, one.node, phase.name)) for one in nodes]
+    files = [(node, path.read_text("utf-8")) for node, path in kept]
     facts = {"marker": marker, **_facts(context, phase, nodes)}
-    files = [(name, path.read_text("utf-8")) for name, path in kept.items()]
     full = comment = MARKDOWN.render("instruction.md.j2", **facts, files=files)
     if len(full.encode("utf-16-le")) // 2 > LIMIT:
         comment = MARKDOWN.render("instruction.md.j2", **facts, files=[])
@@ -75,6 +74,13 @@ def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> In
 def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[str, Any]:
     plan = context.plan
     assert plan is not None
+    orders = dict[str, dict[str, Any]]()
+    for node in nodes:
+        changes, after = {key: new for key, _, new in node.changes()}, node.after
+        orders[node.node] = {"changes": changes, "config": after.config, "binary": after.binary}
+        if after.binary != plan.artifact.binary:  # on the way back nodes may go to several builds
+            build = artifact_of(context, after) or no_file(after)
+            orders[node.node]["artifact"] = build.model_dump()
     document = {
         "operator": nodes[0].operator,
         "release": context.params.release,
@@ -83,15 +89,7 @@ def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[st
         "phase": phase.name,
         "deadline": plan.window[1] if plan.window else "",
         "artifact": plan.artifact.model_dump(mode="json"),
-        "nodes": {
-            node.node: {
-                "changes": {key: after for key, _, after in node.changes()},
-                "config": node.after.config,
-                "binary": node.after.binary,
-                **_own_build(context, node),
-            }
-            for node in nodes
-        },
+        "nodes": orders,
     }
     rows = [
         (node.node, key, str(old), str(new))
@@ -99,14 +97,6 @@ def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[st
         for key, old, new in node.changes() or [("nothing", "", "")]
     ]
     return document | {"rows": rows, "mark": MARK, "document": canonical(document).decode()}
-
-
-def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
-    """A node's build where it is not the plan's: on the way back nodes may go to several."""
-    assert context.plan is not None
-    if node.after.binary == context.plan.artifact.binary:
-        return {}
-    return {"artifact": (artifact_of(context, node.after) or no_file(node.after)).model_dump()}
 
 
 VIEWERS = 2
@@ -173,10 +163,9 @@ class Look:
         if len(agree) >= VIEWERS and len(agree) == len(said):
             got = f"{_on(wanted)}, by {', '.join(agree)}"
             return check_row(node.node, ADVERTISED, expected, got, ok=True)
-        if len(said) < VIEWERS:
-            got = f"seen by {', '.join(said) or 'none'} of our nodes"
-            return self._waiting(node, ADVERTISED, expected, got)
-        return self._waiting(node, ADVERTISED, expected, _on(before))
+        few = f"seen by {', '.join(said) or 'none'} of our nodes"
+        got = few if len(said) < VIEWERS else _on(before)
+        return self._waiting(node, ADVERTISED, expected, got)
 
     def _report(self, node: NodePlan, advertised: bool) -> tuple[list[Row], NodeReport | None]:
         context, plan = self.context, self.context.plan
@@ -200,8 +189,8 @@ class Look:
             why = last.fault or f"of {last.report.at.isoformat()}, older than the instruction"
             return [self._waiting(node, REPORT, expected, f"{last.grounds}: {why}")], None
         lies = "; ".join(f"{where}: {why}" for where, why in reports.unreadable[:2])
-        missing = "none" if not advertised else "none, though it advertises the target"
-        got = f"{missing} ({lies})" if lies else missing
+        got = "none, though it advertises the target" if advertised else "none"
+        got += f" ({lies})" if lies else ""
         return [self._waiting(node, REPORT, expected, got)], None
 
     @cached_property
@@ -212,10 +201,9 @@ class Look:
     @cached_property
     def _reports(self) -> Reports | SourceError:
         context, params = self.context, self.context.params
+        about = {"issue": params.issue, "release": params.release}
         try:
-            return read_reports(
-                context.scope, context.site, issue=params.issue, release=params.release
-            )
+            return read_reports(context.scope, context.site, **about)
         except SourceError as error:
             return error
 
@@ -234,26 +222,27 @@ class Look:
         read: dict[str, str | bool] = {}
         rollout = context.fleet.rollout([name])[name]
         if not isinstance(rollout, SourceError):
-            read = rollout_keys(rollout.release_channel, rollout.feature_gates)
+            read = rollout.flat()
         with suppress(SourceError):
             read["binary"] = context.commands.version(name).digest
         with suppress(SourceError):
             read["config"] = context.commands.read_config(name).digest
-        said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
-        said["config"] = report.config
-        wrong = [one for one in differences(said, read) if one[0] in read]
         return [
             check_row(name, f"{key} (reported, as we read it)", told, found, ok=False)
-            for key, told, found in wrong
+            for key, told, found in differences(_reported(report), read)
+            if key in read
         ]
+
+
+def _reported(report: NodeReport) -> dict[str, str | bool]:
+    rollout = rollout_keys(report.channel, report.gates)
+    return {**rollout, "binary": report.binary, "config": report.config}
 
 
 def _against(node: NodePlan, received: Received, forged: Sequence[str]) -> Iterator[Row]:
     """A report against the plan, key by key; it names what was passed over for it."""
     report, after = received.report, node.after
-    said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
-    wanted = {**after.flat()}
-    wrong = differences(wanted, {**said, "config": report.config})
+    wrong = differences(after.flat(), _reported(report))
     for key, expected, got in wrong:
         yield check_row(node.node, f"{key} (reported)", expected, got, ok=False)
     if report.target != after.config:
@@ -299,8 +288,7 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
             sent = applier.step(step)
         except SourceError as error:  # nobody can tell whether an earlier try's stands
             sent = False
-            row = unknown_row(step.node, step.name, step.expected, str(error))
-            applier.rows.append(row)
+            applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
         if sent:
             outbox.drop(context.folder, name)
             continue
@@ -320,13 +308,8 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
     if issue := context.params.issue:
 
         def post(lock: int, outputs: Path) -> Ended:
-            try:
-                context.forge.create_comment(issue, made.comment)
-            except SourceRefused as refused:
-                return Ended(1, b"", b"", refused.problem)
-            except SourceError as error:  # it may stand there all the same: the next try looks
-                return Ended(None, b"", b"", error.problem)
-            return Ended(0, b"", b"")
+            # Without an answer it may stand there all the same: the next try looks.
+            return asked(lambda: context.forge.create_comment(issue, made.comment))
 
         posted = partial(stands, context.forge, issue, made.marker)
         step = Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
@@ -351,17 +334,14 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    steps = (
-        step for made in _instructions(context, phase, wave) for step, _, _ in _ways(context, made)
-    )
-    return all(applier.done(step.node, step.name) for step in steps)
+    ways = (way for made in _instructions(context, phase, wave) for way in _ways(context, made))
+    return all(applier.done(step.node, step.name) for step, _, _ in ways)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and read their nodes. False: not all are there."""
-    for made in _instructions(context, phase, wave):
-        if not tell(context, applier, made):
-            return False
+    if not all(tell(context, applier, made) for made in _instructions(context, phase, wave)):
+        return False
     rows = look(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
@@ -401,17 +381,15 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
 
 
 def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
-    by: dict[str, list[NodePlan]] = {}
-    for name in wave:
-        by.setdefault(phase.node(name).operator, []).append(phase.node(name))
-    return [instruction(context, phase, nodes) for nodes in by.values()]
+    nodes = [phase.node(name) for name in wave]
+    by = {one.operator: [n for n in nodes if n.operator == one.operator] for one in nodes}
+    return [instruction(context, phase, theirs) for theirs in by.values()]
 
 
 def _told(applier: Applier) -> dict[tuple[str, str], datetime]:
     """(operator, step) -> when its instruction first went out."""
-    found: dict[tuple[str, str], datetime] = {}
-    for entry in applier.steps():
-        if entry["phase"] == "intent":
-            at = datetime.fromisoformat(entry["at"])
-            found.setdefault((entry["node"], entry["step"].partition("-")[2]), at)
-    return found
+    begun = [entry for entry in applier.steps() if entry["phase"] == "intent"]
+    return {
+        (entry["node"], entry["step"].partition("-")[2]): datetime.fromisoformat(entry["at"])
+        for entry in reversed(begun)
+    }

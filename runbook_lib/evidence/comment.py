@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import wording
 from ..canonical import digest_bytes
@@ -28,8 +28,8 @@ from ..errors import RunbookError, SourceError, SourceRefused
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY, STAGES
 from ..sources.github import GitHub, Post
-from ..verdicts import Standing, Verdict
-from ..wording import utc, visible
+from ..verdicts import Verdict
+from ..wording import visible
 from .order import plan_of
 from .record import Entry
 from .standing import verdict as verdict_of
@@ -86,11 +86,7 @@ MARKDOWN = Form(plain, code=code, link=link, fence=fence)
 """Templates of what is written for a forge: what a filter did not make shows as it is."""
 
 
-# --- a section --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Filed:
+class Filed(NamedTuple):
     """A file of the attempt as the forge keeps it; ``url`` empty when it does not yet."""
 
     name: str
@@ -115,9 +111,8 @@ class Account:
 
     @property
     def word(self) -> str:
-        if not self.sealed:
-            return "▷ CHECKS HOLD, apply begins"
-        return wording.verdict_word(self.verdict)[0]
+        begins = "▷ CHECKS HOLD, apply begins"
+        return wording.verdict_word(self.verdict)[0] if self.sealed else begins
 
     @property
     def title(self) -> str:
@@ -135,10 +130,10 @@ def section(account: Account, level: int = 0) -> str:
     values = {
         "chars": LEVELS[level][0],
         "rows": LEVELS[level][1],
-        "first": _items(first),
+        "first": item_rows(first, due=True),
         "behind": [item.item for item in behind] if first is not behind else [],
         "waived": [(i.item, said) for i in verdict.items for said in wording.waivers(i)],
-        "good": _items(good),
+        "good": item_rows(good, due=True),
         "whole": len(verdict.items),
         "tally": wording.tally(wording.standing_word(item)[0] for item in good),
     }
@@ -147,15 +142,8 @@ def section(account: Account, level: int = 0) -> str:
 
 def _facts(account: Account) -> dict[str, Any]:
     """What is said of an attempt wherever it is told."""
-    mine = {name: getattr(account, name) for name in ("name", "head", "plan", "sealed", "title")}
-    files = [(one.name, one.digest, one.url) for one in account.files]
-    return verdict_facts(account.verdict) | mine | {"files": files}
-
-
-def _items(items: Sequence[Standing]) -> list[tuple[str, str, str]]:
-    due = [f", return at {utc(i.return_at)}" if i.return_at is not None else "" for i in items]
-    rows = zip(item_rows(items), due, strict=True)
-    return [(word, item, said + more) for (word, item, said), more in rows]
+    mine = {name: value for name, value in vars(account).items() if name != "verdict"}
+    return verdict_facts(account.verdict) | mine | {"title": account.title}
 
 
 # --- the whole comment ------------------------------------------------------------------------------
