@@ -1,7 +1,8 @@
 """Cards: what a person sees of outcomes, in a notebook, on a forge, in a terminal.
 
 A card is a value with three forms of one content: HTML, text, and JSON for programs. It shows no
-time of day, path or name but those its value holds, so the same value gives the same bytes.
+time of day, path or name but those its value holds, so the same value gives the same bytes. What it
+says stands in ``templates``, written once for both forms (``html/form.j2``, ``text/form.j2``).
 """
 
 from __future__ import annotations
@@ -11,30 +12,73 @@ import html as _html
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib import wording
 from runbook_lib.outcomes import Outcome, Row, Value, value_text
 from runbook_lib.verdicts import Standing, Verdict
 from runbook_lib.wording import count, utc, visible
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 MIME = "application/vnd.rpp-runbook.v1+json"
 SHOWN = 20
 """Rows shown before the rest is folded."""
 AS_EXPECTED = "as expected"
-LISTED, GOOD = 200, 60
-"""Rows a fold lists, and those that PASS; the rest is counted, and stands in the card's JSON."""
-VERBATIM, LONGEST = 200, 2_000
-"""Lines of a text that a card shows; characters of one string, that a reason or a command is whole."""
+LONGEST = 2_000
+"""Characters of one string: a reason, and a command, are whole."""
 WIDEST = 40
 """Columns of a terminal that a column of a text table is filled up to; a digest sticks out."""
+TEMPLATES = Path(__file__).with_name("templates")
+_LINK = re.compile(r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)", re.ASCII)
+"""What becomes a link: an ``https`` address or a plain relative path."""
 
-_LEFT = ' style="text-align:left"'
-"""A cell's: a forge has cells on the left, and heads in the middle; Jupyter has both on the right."""
-_HEAD = ' align="left"' + _LEFT
-_RIGHT = ' align="right" style="text-align:right"'
+Write = Callable[..., str]
+Cell = tuple[str, bool]
+"""Of a table: its text, and whether that is a number, which stands to the right."""
+
+
+class Form:
+    """Templates of one form: ``escape`` makes a value harmless in it, or one of ``filters``.
+
+    They get plain values alone. Jinja2 is loaded, and a template compiled, when it is first needed.
+    """
+
+    def __init__(self, escape: Write, folder: str = "", **filters: Write) -> None:
+        self.escape, self.folder, self.filters = escape, folder, filters
+
+    def render(self, name: str, /, **values: Any) -> str:
+        return self._environment.get_template(name).render(values)
+
+    @cached_property
+    def _environment(self) -> Environment:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from markupsafe import Markup
+
+        def made(write: Write) -> Callable[..., Markup]:
+            return lambda *given: Markup(write(*given))  # noqa: S704 - it is escaped
+
+        escape = made(self.escape)
+        environment = Environment(
+            loader=FileSystemLoader([TEMPLATES / self.folder, TEMPLATES]),
+            finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
+            undefined=StrictUndefined,
+            autoescape=True,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.globals["SHOWN"] = SHOWN
+        environment.tests["safe_link"] = _LINK.fullmatch
+        environment.filters |= {"cells": _cells, "count": count, "utc": utc, "shown": escape}
+        environment.filters |= {name: made(write) for name, write in self.filters.items()}
+        return environment
 
 
 @dataclass(frozen=True)
@@ -49,9 +93,7 @@ class Card:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         bundle = {"text/plain": self.text, MIME: dict(self.data)}
         if self.png:
             bundle["image/png"] = base64.b64encode(self.png).decode("ascii")
@@ -59,80 +101,85 @@ class Card:
         return bundle | {"text/html": self.html}, {}
 
 
+def verdict_facts(verdict: Verdict) -> dict[str, Any]:
+    """What is said of an attempt wherever it is told."""
+    return verdict.model_dump(exclude={"items"}) | {"notice": wording.source(verdict)}
+
+
+def item_rows(items: Sequence[Standing], due: bool = False) -> list[tuple[str, str, str]]:
+    """Word, item and reason of each, and when to return if that is ``due`` here."""
+    rows = []
+    for item in items:
+        tries = wording.tries(item)
+        said = wording.reason(item) + (f" ({tries})" if tries else "")
+        said += f", return at {utc(item.return_at)}" if due and item.return_at is not None else ""
+        rows.append((wording.standing_word(item)[0], item.item, said))
+    return rows
+
+
 def result_card(standing: Standing) -> Card:
     """Where one item stands: its outcome, why, and every row, the worst first."""
     word, colour = wording.standing_word(standing)
-    kind = "" if standing.kind == "check" else f" ({standing.kind})"
-    tries = wording.tries(standing)
-    blocks: list[Block] = [
-        line(strong(word), " ", code(standing.item), kind, f" · {tries}" if tries else ""),
-        line(wording.reason(standing)),
-    ]
-    if standing.return_at is not None:
-        blocks.append(line("Only time is missing: return at ", strong(utc(standing.return_at))))
-    blocks += [line(said) for said in wording.history(standing) + wording.waivers(standing)]
-    blocks += _planned(standing.planned)
-    if standing.result is not None:
-        blocks += _rows(standing, standing.result.rows)
-        blocks.append(line(f"Judged at {utc(standing.result.started)}"))
-    data = {
-        "outcome": standing.outcome.value,
-        "standing": standing.model_dump(mode="json", exclude_defaults=True),
+    result, planned = standing.result, standing.planned
+    rows = result.rows if result is not None else ()
+    bad = [row for row in rows if row.outcome is not Outcome.PASS]
+    # FAIL, then INCONCLUSIVE, then what is merely not yet due; what is waived last.
+    bad.sort(key=lambda r: (standing.covers(r), r.outcome != "FAIL", r.return_at is not None))
+    # A text of several lines (a comment's draft) as it would stand.
+    drafts = [r for r in planned if isinstance(r.observed, str) and "\n" in r.observed]
+    short = [row for row in planned if row not in drafts]
+    values = {
+        "word": word,
+        "item": standing.item,
+        "also": "" if standing.kind == "check" else f" ({standing.kind})",
+        "tries": wording.tries(standing),
+        "reason": wording.reason(standing),
+        "return_at": standing.return_at,
+        "said": wording.history(standing) + wording.waivers(standing),
+        "planned": [(r.subject, r.what, *numbers(r.expected, r.observed, r.unit)) for r in short],
+        "drafts": [(row.subject, row.what, row.observed) for row in drafts],
+        "bad": [_row(row, standing.covers(row)) for row in bad],
+        "good": [_row(row) for row in rows if row.outcome is Outcome.PASS],
+        "subjects": [len({row.subject for row in some}) for some in (bad, rows)],
+        "judged": result and result.started,
     }
-    return _card("result", blocks, colour, data)
+    whole = standing.model_dump(mode="json", exclude_defaults=True)
+    return _card("result", colour, values, {"outcome": standing.outcome.value, "standing": whole})
 
 
 def verdict_card(
-    verdict: Verdict,
-    *,
-    next_steps: Sequence[str] = (),
-    recovery_link: str = "",
-    signed: str = "",
+    verdict: Verdict, *, next_steps: Sequence[str] = (), recovery_link: str = "", signed: str = ""
 ) -> Card:
     """What a whole attempt amounts to, what blocks it and what to do next.
 
     ``recovery_link``: an ``https`` address, or the recovery notebook's path relative to this one.
     """
     word, colour = wording.verdict_word(verdict)
-    title = Heading(f"{word} · {verdict.stage} · {verdict.release}")
-    blocks: list[Block] = [*_source(verdict), title, _facts(verdict)]
-    if signed:
-        blocks += [line(signed)]
-    if verdict.broken:
-        blocks += [line(strong("This run cannot count:")), _bullets(verdict.broken)]
-    if verdict.blocking:
-        blocks += [line(strong(f"What blocks ({len(verdict.blocking):,}):"))]
-        blocks += [_items(verdict.blocking)]
-    waived = [f"{i.item}: {said}" for i in verdict.items for said in wording.waivers(i)]
-    if waived:
-        blocks += [line(strong(f"Waived ({len(waived):,}):")), _bullets(waived)]
-    if verdict.return_at is not None:
-        blocks += [line("Only time is missing: return at ", strong(utc(verdict.return_at)))]
-    if next_steps:
-        blocks += [line(strong("What to do next:")), _bullets(next_steps)]
-    if recovery_link:
-        blocks += [line("If this must be undone: ", Text("recovery notebook", href=recovery_link))]
-    blocks += [line(f"Note: {note}") for note in verdict.notes]
-    states = wording.tally(wording.standing_word(item)[0] for item in verdict.items)
-    summary = f"{count(len(verdict.items), 'item')}: {states or 'none'}"
-    blocks += [Fold(summary, (_items(verdict.items),), open=not verdict.blocking)]
+    values = {
+        "title": f"{word} · {verdict.stage} · {verdict.release}",
+        "signed": signed,
+        "blocking": item_rows(verdict.blocking),
+        "waived": [f"{i.item}: {said}" for i in verdict.items for said in wording.waivers(i)],
+        "return_at": verdict.return_at,
+        "next_steps": next_steps,
+        "link": recovery_link,
+        "items": item_rows(verdict.items),
+        "where": "",
+        "states": wording.tally(wording.standing_word(item)[0] for item in verdict.items),
+    }
     data = {"verdict": _verdict_data(verdict), "next_steps": next_steps}
-    return _card("verdict", blocks, colour, data)
+    return _card("verdict", colour, verdict_facts(verdict) | values, data)
 
 
 def banner_card(verdict: Verdict) -> Card:
     """The opening cell: which attempt, what mode, live or replay, and where one stands."""
-    done = sum(item.outcome is Outcome.PASS for item in verdict.items)
     following = [item.item for item in verdict.items if item.outcome is not Outcome.PASS]
     began = any(item.state != "missing" for item in verdict.items)
-    where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: "
-    where += f"{done} of {len(verdict.items)} done" + (
-        f", next {following[0]}" if following else ""
-    )
-    blocks = [*_source(verdict), line(strong(where)), _facts(verdict)]
-    blocks += [line(f"Note: {note}") for note in verdict.notes]
-    data = {"where": where, "verdict": _verdict_data(verdict)}
-    return _card("banner", blocks, wording.GREY, data)
+    done, whole = len(verdict.items) - len(following), len(verdict.items)
+    where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: {done} of {whole} done"
+    where += f", next {following[0]}" if following else ""
+    data = {"kind": "banner", "where": where, "verdict": _verdict_data(verdict)}
+    return _card("verdict", wording.GREY, verdict_facts(verdict) | {"where": where}, data)
 
 
 def plan_card(
@@ -142,31 +189,21 @@ def plan_card(
     facts: Sequence[tuple[str, Value]] = (),
 ) -> Card:
     """Per node every key before and after: ``changes`` are (node, key, before, after)."""
-    columns = ("node", "key", "before", "after")
-    rows = [(c, (c[0], code(c[1]), *numbers(c[2], c[3]))) for c in changes]
-    moved = [row for change, row in rows if _differ(change)]
-    same = [row for change, row in rows if not _differ(change)]
-    nodes = count(len({change[0] for change in changes if _differ(change)}), "node")
-    blocks: list[Block] = [line(strong("Plan "), code(digest))]
-    blocks += [Table((), tuple((strong(name), value_text(value)) for name, value in facts))]
-    blocks += _folded(f"{count(len(moved), 'key')} on {nodes} will change", columns, moved)
-    if same:
-        blocks += [Fold(f"{count(len(same), 'key')} will stay", _listed(columns, same))]
+    moved, same = list[Any](), list[Any]()
+    for node, key, before, after in changes:
+        kept = (type(before), before) == (type(after), after)
+        (same if kept else moved).append((node, key, *numbers(before, after)))
+    shown = [(name, value_text(value)) for name, value in facts]
+    values = {"nodes": len({node for node, *_ in moved}), "moved": moved, "same": same}
     data = {"digest": digest, "facts": facts, "changes": changes}
-    return _card("plan", blocks, wording.GREY, data)
-
-
-def thresholds_card(rows: Sequence[tuple[str, str, Value]]) -> Card:
-    """What must hold, said before any data is read: (item, what must hold, threshold)."""
-    return table_card("What must hold", ("item", "what must hold", "threshold"), rows)
+    return _card("plan", wording.GREY, data | {"facts": shown} | values, data)
 
 
 def table_card(title: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> Card:
     """Any table, its rows as given, numbers to the right; a short row is filled up."""
-    cells = [(*map(cell, row), *[Text("")] * (len(columns) - len(row))) for row in rows]
-    blocks = [line(strong(title)), *_listed(columns, cells)]
+    cells = [(*map(cell, row), *[""] * (len(columns) - len(row))) for row in rows]
     data = {"title": title, "columns": columns, "rows": rows}
-    return _card("table", blocks, wording.GREY, data)
+    return _card("table", wording.GREY, data | {"rows": cells}, data)
 
 
 def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
@@ -176,87 +213,20 @@ def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
 
 def marked(card: Card, notice: str) -> Card:
     """A card under a notice that nobody may overlook."""
-    block = [line(strong(notice))]
-    html = to_html(block, wording.RED) + card.html if card.html else ""
-    return Card(html, f"{to_text(block)}\n{card.text}", {**card.data, "notice": notice}, card.png)
+    above = _card("table", wording.RED, {"title": notice, "columns": [], "rows": []}, {})
+    html = above.html + card.html if card.html else ""
+    return Card(html, f"{above.text}\n{card.text}", {**card.data, "notice": notice}, card.png)
 
 
-def _card(kind: str, blocks: Sequence[Block], colour: str, data: Mapping[str, Any]) -> Card:
-    shown = [block for block in blocks if block not in (line(""), Table((), ()))]
-    return Card(to_html(shown, colour), to_text(shown), _plain({"kind": kind, **data}))
+def _card(kind: str, colour: str, values: Mapping[str, Any], data: Mapping[str, Any]) -> Card:
+    shown = {"template": f"{kind}.j2", "colour": colour, **values}
+    # One line without a blank one, so that Markdown leaves it alone: no value holds a line end.
+    html = _HTML.render("card.j2", **shown).replace("\n", "")
+    text = _TEXT.render("card.j2", **shown).removesuffix("\n")
+    return Card(html, text, _plain({"kind": kind, **data}))
 
 
-def _bullets(said: Sequence[str]) -> Bullets:
-    """One bullet each; what stands between backticks is a command to copy."""
-    parts = [text.split("`") for text in said]
-    return Bullets(tuple(line(*(code(x) if i % 2 else x for i, x in enumerate(p))) for p in parts))
-
-
-def _source(verdict: Verdict) -> list[Block]:
-    notice = wording.source(verdict)
-    return [line(strong(notice))] if notice else []
-
-
-def _facts(verdict: Verdict) -> Table:
-    plan = "plan: nothing is changed, nothing is permitted"
-    changes = plan if verdict.mode == "plan" else "apply"
-    facts = (
-        ("release", f"{verdict.release} at {verdict.commit}"),
-        ("stage", f"{verdict.stage} on {verdict.site}"),
-        ("mode", f"{changes}, {verdict.source}, {verdict.run}"),
-        ("attempt", f"{verdict.attempt}, try {verdict.number}, by {verdict.operator}"),
-        ("time", f"{utc(verdict.started)} to {utc(verdict.ended)}"),
-    )
-    return Table((), tuple((strong(name), value) for name, value in facts))
-
-
-def _items(items: Sequence[Standing]) -> Table:
-    rows = []
-    for item in items:
-        tries = wording.tries(item)
-        said = wording.reason(item) + (f" ({tries})" if tries else "")
-        rows.append((strong(wording.standing_word(item)[0]), code(item.item), said))
-    return Table(("outcome", "item", "reason"), tuple(rows))
-
-
-def _planned(rows: Sequence[Row]) -> list[Block]:
-    """What a change would do; a text of several lines (a comment's draft) as it would stand."""
-    short = [row for row in rows if not _is_text(row)]
-    columns = ("subject", "what", "before", "after")
-    cells = [(r.subject, r.what, *numbers(r.expected, r.observed, r.unit)) for r in short]
-    blocks = _folded(f"{count(len(short), 'row')} planned", columns, cells) if short else []
-    for row in rows:
-        if _is_text(row):
-            text = str(row.observed)
-            summary = f"{row.subject}: {row.what}, {count(len(text.splitlines()), 'line')}"
-            blocks.append(Fold(summary, (Verbatim(text),), open=True))
-    return blocks
-
-
-def _is_text(row: Row) -> bool:
-    return isinstance(row.observed, str) and "\n" in row.observed
-
-
-def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
-    columns = ("outcome", "subject", "what", "expected", "observed")
-    good = [_row(row) for row in rows if row.outcome is Outcome.PASS]
-    bad = [row for row in rows if row.outcome is not Outcome.PASS]
-    # FAIL, then INCONCLUSIVE, then what is merely not yet due; what is waived last.
-    bad.sort(key=lambda r: (standing.covers(r), r.outcome != "FAIL", r.return_at is not None))
-    blocks: list[Block] = []
-    if bad:
-        whole = count(len({row.subject for row in rows}), "subject")
-        summary = f"{len(bad):,} of {count(len(rows), 'row')} not PASS, "
-        summary += f"on {len({row.subject for row in bad}):,} of {whole}"
-        said = [_row(row, standing.covers(row)) for row in bad]
-        blocks += _folded(summary, columns, said)
-    if good:
-        summary = f"{len(good):,} of {count(len(rows), 'row')} PASS"
-        blocks += [Fold(summary, _listed(columns, good, GOOD))]
-    return blocks
-
-
-def _row(row: Row, waived: bool = False) -> tuple[str | Text, ...]:
+def _row(row: Row, waived: bool = False) -> tuple[str | Cell, ...]:
     word = wording.outcome_word(row.outcome) + (", waived" if waived else "")
     word += "" if row.waivable else ", never waivable"
     if row.return_at is not None:
@@ -268,37 +238,14 @@ def _row(row: Row, waived: bool = False) -> tuple[str | Text, ...]:
     return (word, row.subject, row.what, *numbers(row.expected, row.observed, row.unit))
 
 
-def _folded(
-    summary: str, columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]]
-) -> list[Block]:
-    """An open part with the first rows, and the rest in a closed one inside it."""
-    rest = rows[SHOWN:]
-    more = Fold(count(len(rest), "more row"), _listed(columns, rest))
-    return [Fold(summary, (*_listed(columns, rows[:SHOWN]), *([more] if rest else [])), open=True)]
-
-
-def _listed(
-    columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]], most: int = LISTED
-) -> tuple[Block, ...]:
-    table, left = Table(tuple(columns), tuple(rows[:most])), len(rows) - most
-    more = line(f"{count(left, 'more row')} not listed here, kept in this card's JSON")
-    return (table, more) if left > 0 else (table,)
-
-
-def _differ(change: tuple[str, str, Value, Value]) -> bool:
-    _, _, before, after = change
-    return type(before) is not type(after) or before != after
-
-
 def _verdict_data(verdict: Verdict) -> dict[str, Any]:
     """The verdict for programs; rows stay with the cards of their items."""
     items = []
     for item in verdict.items:
         row = item.model_dump(mode="json", exclude={"result", "planned"}, exclude_defaults=True)
         items.append(row | {"outcome": item.outcome.value, "reason": wording.reason(item)})
-    facts = verdict.model_dump(mode="json", exclude={"items"})
     codes = {"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)}
-    return {**facts, **codes, "items": items}
+    return verdict.model_dump(mode="json", exclude={"items"}) | codes | {"items": items}
 
 
 def _plain(value: Any) -> Any:
@@ -312,87 +259,13 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# --- What a card says, written once as blocks and rendered twice ---
-#
-# HTML that survives a forge, and text. Forges drop ``style``, ``class``, ``svg`` and ``script``, so
-# meaning lives in words, symbols, bold, tables and ``<details>``; inline style is garnish. Both
-# renderings hold the same content.
-
-
-@dataclass(frozen=True)
-class Text:
-    """A run of text, or a table cell. ``right`` aligns a cell as numbers are."""
-
-    text: str
-    strong: bool = False
-    code: bool = False
-    right: bool = False
-    href: str = ""
-
-
-@dataclass(frozen=True)
-class Heading:
-    text: str
-
-
-@dataclass(frozen=True)
-class Line:
-    spans: tuple[str | Text, ...]
-
-
-@dataclass(frozen=True)
-class Bullets:
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """``columns`` may be empty: a table of facts has no header."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | Text, ...], ...]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A part that opens on a click. Its ``summary`` counts what is inside."""
-
-    summary: str
-    blocks: tuple[Block, ...]
-    open: bool = False
-
-
-@dataclass(frozen=True)
-class Verbatim:
-    """Text of several lines as it is written."""
-
-    text: str
-
-
-Block = Heading | Line | Bullets | Table | Fold | Verbatim
-
-
-def line(*spans: str | Text) -> Line:
-    return Line(spans)
-
-
-def strong(text: str) -> Text:
-    return Text(text, strong=True)
-
-
-def code(text: str) -> Text:
-    return Text(text, code=True)
-
-
-def cell(value: Value | Text, unit: str = "", *, exact: bool = False) -> Text:
-    """A table cell: numbers to the right with their unit, everything else to the left."""
-    if isinstance(value, Text):
-        return value
+def cell(value: Value, unit: str = "", *, exact: bool = False) -> Cell:
+    """Numbers to the right with their unit, everything else to the left."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Text(value_text(value, unit, exact=exact), right=number)
+    return value_text(value, unit, exact=exact), number
 
 
-def numbers(expected: Value, observed: Value, unit: str = "") -> tuple[Text, Text]:
+def numbers(expected: Value, observed: Value, unit: str = "") -> tuple[Cell, Cell]:
     """Two cells to compare: with all their digits when rounding would make them look equal."""
     left, right = cell(expected, unit), cell(observed, unit)
     if left != right or expected == observed:
@@ -400,79 +273,12 @@ def numbers(expected: Value, observed: Value, unit: str = "") -> tuple[Text, Tex
     return cell(expected, unit, exact=True), cell(observed, unit, exact=True)
 
 
-def to_html(blocks: Iterable[Block], colour: str) -> str:
-    """One line of HTML without a blank line, so that Markdown leaves it alone."""
-    body = "".join(_block_html(block) for block in blocks)
-    return (
-        f'<div style="border-left:4px solid {colour};padding:0.3em 0.9em;margin:0.3em 0">'
-        f"{body}</div>"
-    )
-
-
-def to_text(blocks: Iterable[Block]) -> str:
-    """The same content for a terminal or a diff."""
-    return "\n".join(row for block in blocks for row in _block_text(block))
-
-
-def _block_html(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f'<h4 style="margin:0.2em 0 0.4em"><strong>{_escape(text)}</strong></h4>'
-        case Line(spans):
-            return f"<div>{_spans_html(spans)}</div>"
-        case Bullets(lines):
-            return "<ul>" + "".join(f"<li>{_spans_html(x.spans)}</li>" for x in lines) + "</ul>"
-        case Table(columns, rows):
-            return _table_html(columns, rows)
-        case Verbatim(text):
-            # A blank line would end the block of HTML for Markdown: line ends travel as entities.
-            shown = map(_escape, _verbatim(text))
-            return f'<pre style="white-space:pre-wrap">{"&#10;".join(shown)}</pre>'
-        case Fold(summary, blocks, is_open):
-            body = "".join(_block_html(inner) for inner in blocks)
-            tag = "<details open>" if is_open else "<details>"
-            return f"{tag}<summary>{_escape(summary)}</summary>{body}</details>"
-
-
-def _table_html(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> str:
-    head, *body = _cells(columns, rows)
-    named = "".join(_cell_html("th", _HEAD, name) for name in head)
-    filled = "".join(f"<tr>{''.join(_cell_html('td', _LEFT, x) for x in row)}</tr>" for row in body)
-    thead = f"<thead><tr>{named}</tr></thead>" if columns else ""
-    return f'<table style="margin:0.3em 0">{thead}<tbody>{filled}</tbody></table>'
-
-
-def _cell_html(tag: str, align: str, text: Text) -> str:
-    return f"<{tag}{_RIGHT if text.right else align}>{_span_html(text)}</{tag}>"
-
-
-def _cells(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[list[Text]]:
+def _cells(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> list[list[Cell]]:
     """The head, a name to the right where all its cells are, then the rows."""
-    body = [list(map(_run, row)) for row in rows]
-    rights = [bool(body) and all(row[i].right for row in body) for i in range(len(columns))]
-    head = [Text(name, right=right) for name, right in zip(columns, rights, strict=True)]
+    body = [[(cell, False) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    rights = [bool(body) and all(row[i][1] for row in body) for i in range(len(columns))]
+    head = list(zip(columns, rights, strict=True))
     return [head, *body]
-
-
-def _run(span: str | Text) -> Text:
-    return span if isinstance(span, Text) else Text(span)
-
-
-def _spans_html(spans: Iterable[str | Text]) -> str:
-    return "".join(_span_html(_run(span)) for span in spans)
-
-
-def _span_html(span: Text) -> str:
-    out = _escape(span.text)
-    if span.code:
-        out = f"<code>{out}</code>"
-    # Whether it is an ``https`` address or a plain relative path.
-    safe = r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)"
-    if span.href and re.fullmatch(safe, span.href, re.ASCII):
-        out = f'<a href="{_html.escape(span.href)}">{out}</a>'
-    elif span.href:
-        out = f"{out} <code>{_escape(span.href)}</code>"
-    return f"<strong>{out}</strong>" if span.strong else out
 
 
 def _escape(text: str) -> str:
@@ -484,54 +290,23 @@ def _escape(text: str) -> str:
     return apart.replace("\n", "<wbr>")
 
 
-def _block_text(block: Block) -> list[str]:
-    match block:
-        case Heading(text):
-            return [visible(text, LONGEST)]
-        case Line(spans):
-            return [_spans_text(spans)]
-        case Bullets(lines):
-            return [f"- {_spans_text(item.spans)}" for item in lines]
-        case Table(columns, rows):
-            return _table_text(columns, rows)
-        case Verbatim(text):
-            return _verbatim(text)
-        case Fold(summary, blocks):
-            inner = (f"  {row}" for each in blocks for row in _block_text(each))
-            return [f"{visible(summary, LONGEST)}:", *inner]
-
-
-def _table_text(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[str]:
-    head, *body = _cells(columns, rows)
-    table = [[(_span_text(x), x.right) for x in row] for row in ([head] if columns else []) + body]
+def _laid_out(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> str:
+    """A table for a terminal."""
+    cells = _cells(rows, columns)[0 if columns else 1 :]
+    table = [[(visible(text, LONGEST), right) for text, right in row] for row in cells]
     # One long cell must not push the next column of every row out of sight.
     widths = [
         min(max(_width(text) for text, _ in each), WIDEST) for each in zip(*table, strict=True)
     ]
     lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in table]
-    rule = ["  ".join("-" * width for width in widths)] if columns else []
-    return lines[: len(rule)] + rule + lines[len(rule) :]
-
-
-def _verbatim(text: str) -> list[str]:
-    rows = text.split("\n")
-    left = len(rows) - VERBATIM
-    more = [f"{left:,} more lines not shown here, kept in this card's JSON"] if left > 0 else []
-    return [visible(row, LONGEST) for row in rows[:VERBATIM]] + more
-
-
-def _spans_text(spans: Iterable[str | Text]) -> str:
-    return "".join(_span_text(_run(span)) for span in spans)
-
-
-def _span_text(span: Text) -> str:
-    return visible(span.text, LONGEST) + (f" <{visible(span.href, LONGEST)}>" if span.href else "")
+    if columns:
+        lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
 
 
 def _pad(cell: tuple[str, bool], width: int) -> str:
     text, right = cell
-    space = " " * (width - _width(text))
-    return space + text if right else text + space
+    return (str.rjust if right else str.ljust)(text, width + len(text) - _width(text))
 
 
 def _width(text: str) -> int:
@@ -540,3 +315,7 @@ def _width(text: str) -> int:
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in text
     )
+
+
+_HTML = Form(_escape, "html")
+_TEXT = Form(partial(visible, limit=LONGEST), "text", laid_out=_laid_out)

@@ -241,8 +241,9 @@ def test_a_plan_counts_what_moves(after: int, said: str) -> None:
     assert text.splitlines()[1] == said
 
 
-def test_thresholds_are_a_table() -> None:
-    text = display.thresholds_card([(ITEM, "deviating keys at most", 0)]).text
+def test_a_table_says_what_must_hold() -> None:
+    columns = ("item", "what must hold", "threshold")
+    text = display.table_card("What must hold", columns, [(ITEM, "deviating keys at most", 0)]).text
 
     assert (
         text

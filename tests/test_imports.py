@@ -165,11 +165,11 @@ def test_the_practice_network_imports_none_of_the_judging_code() -> None:
         (
             "from runbook_lib import open_stage\n"
             "from runbook_lib.checks import development, preflight",
-            "pandas matplotlib scipy pyarrow papermill starlette uvicorn",
+            "pandas matplotlib scipy pyarrow papermill starlette uvicorn jinja2",
         ),
         (
             "from runbook_lib import cli\ncli.parser()",
-            "pandas matplotlib papermill nbformat httpx starlette",
+            "pandas matplotlib papermill nbformat httpx starlette jinja2",
         ),
     ],
     ids=["a stage", "the command line"],

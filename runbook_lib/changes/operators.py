@@ -12,7 +12,6 @@ nothing. What we can read of the node ourselves must agree.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,9 +22,9 @@ from typing import Any
 
 from ..canonical import canonical, digest_bytes
 from ..context import Context
-from ..errors import SourceError, SourceRefused
+from ..errors import SourceError
 from ..evidence import outbox
-from ..evidence.comment import LIMIT, code, stands
+from ..evidence.comment import LIMIT, MARKDOWN, stands
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
@@ -34,7 +33,7 @@ from ..sources.node import Peers
 from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
-from .apply import Applier, Step, all_pass, keep, was_sent
+from .apply import Applier, Step, all_pass, asked, keep, was_sent
 from .plan import NodePlan, Phase
 from .state import differences, kept_config
 from .targets import artifact_of, no_file
@@ -59,82 +58,45 @@ def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> In
     operator = nodes[0].operator
     theirs = [node.node for node in phase.nodes if node.operator == operator]
     # Named by its first node where power parts an operator's nodes into several waves.
-    parted = "" if len(nodes) == len(theirs) else f".{nodes[0].node}"
-    name = f"{operator}.{phase.name}{parted}"
-    key = f"{phase.name}{parted}"
+    key = phase.name if len(nodes) == len(theirs) else f"{phase.name}.{nodes[0].node}"
+    name = f"{operator}.{key}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
-    head = f"{marker}\n{_head(context, phase, nodes)}"
-    kept = {one.node: kept_config(context.folder, one.node, phase.name) for one in nodes}
-    files = {name: path.read_text("utf-8") for name, path in kept.items()}
-    full = head + "".join(fenced(name, "its target file", text) for name, text in files.items())
-    brief = head + "\nThe target files are too long for a comment: ask us for them.\n"
-    fits = len(full.encode("utf-16-le")) // 2 <= LIMIT
+    kept = [(one.node, kept_config(context.folder, one.node, phase.name)) for one in nodes]
+    files = [(node, path.read_text("utf-8")) for node, path in kept]
+    facts = {"marker": marker, **_facts(context, phase, nodes)}
+    full = comment = MARKDOWN.render("instruction.md.j2", **facts, files=files)
+    if len(full.encode("utf-16-le")) // 2 > LIMIT:
+        comment = MARKDOWN.render("instruction.md.j2", **facts, files=[])
     file = context.folder / FOLDER / f"{name}.md"
-    return Instruction(operator, key, file, marker, full, full if fits else brief)
+    return Instruction(operator, key, file, marker, full, comment)
 
 
-def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
-    plan, params = context.plan, context.params
+def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[str, Any]:
+    plan = context.plan
     assert plan is not None
-    deadline = plan.window[1] if plan.window else ""
-    until = f"until {code(deadline)}" if deadline else "as soon as you can"
+    orders = dict[str, dict[str, Any]]()
+    for node in nodes:
+        changes, after = {key: new for key, _, new in node.changes()}, node.after
+        orders[node.node] = {"changes": changes, "config": after.config, "binary": after.binary}
+        if after.binary != plan.artifact.binary:  # on the way back nodes may go to several builds
+            build = artifact_of(context, after) or no_file(after)
+            orders[node.node]["artifact"] = build.model_dump()
     document = {
         "operator": nodes[0].operator,
-        "release": params.release,
+        "release": context.params.release,
         "stage": context.stage,
         "plan": plan.digest,
         "phase": phase.name,
-        "deadline": deadline,
+        "deadline": plan.window[1] if plan.window else "",
         "artifact": plan.artifact.model_dump(mode="json"),
-        "nodes": {
-            node.node: {
-                "changes": {key: after for key, _, after in node.changes()},
-                "config": node.after.config,
-                "binary": node.after.binary,
-                **_own_build(context, node),
-            }
-            for node in nodes
-        },
+        "nodes": orders,
     }
-    rows = "\n".join(
-        f"| {code(node.node)} | {code(key)} | {code(str(old))} | {code(str(new))} |"
+    rows = [
+        (node.node, key, str(old), str(new))
         for node in nodes
         for key, old, new in node.changes() or [("nothing", "", "")]
-    )
-    report = (
-        f"runbook node-report --node NODE --url RPC --config FILE --binary FILE --target FILE"
-        f" --key KEYFILE --release {params.release} --stage {context.stage}"
-        f" --plan {plan.digest} --phase {phase.name} --dry-run rpp-node --config {{config}}"
-        f" --dry-run --strict-config-validation"
-    )
-    return (
-        f"## {code(params.release)} on {context.stage}: {phase.name}, for"
-        f" {code(nodes[0].operator)}\n\n"
-        f"Please change your nodes {until}, one at a time, and restart each on the target file and"
-        f" the binary named for it. Where a target file reads `{MARK}`, keep your own value.\n\n"
-        f"| node | key | before | after |\n|---|---|---|---|\n{rows}\n\n"
-        "Then report each node, beside it, signed with its sign-off key; post what this prints"
-        f" here, or hand us the file:\n\n```sh\n{report}\n```\n\n"
-        f"```json\n{canonical(document).decode()}\n```\n"
-    )
-
-
-def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
-    """A node's build where it is not the plan's: on the way back nodes may go to several."""
-    assert context.plan is not None
-    if node.after.binary == context.plan.artifact.binary:
-        return {}
-    return {"artifact": (artifact_of(context, node.after) or no_file(node.after)).model_dump()}
-
-
-def fenced(node: str, what: str, text: str) -> str:
-    """A node's TOML in Markdown, whatever it holds."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(4, longest + 1)
-    return (
-        f"\n<details><summary>{code(node)}: {what}</summary>\n\n"
-        f"#### {node}.toml\n\n{fence}toml\n{text.rstrip()}\n{fence}\n\n</details>\n"
-    )
+    ]
+    return document | {"rows": rows, "mark": MARK, "document": canonical(document).decode()}
 
 
 VIEWERS = 2
@@ -201,10 +163,9 @@ class Look:
         if len(agree) >= VIEWERS and len(agree) == len(said):
             got = f"{gates_on(wanted)}, by {', '.join(agree)}"
             return check_row(node.node, ADVERTISED, expected, got, ok=True)
-        if len(said) < VIEWERS:
-            got = f"seen by {', '.join(said) or 'none'} of our nodes"
-            return self._waiting(node, ADVERTISED, expected, got)
-        return self._waiting(node, ADVERTISED, expected, gates_on(before))
+        few = f"seen by {', '.join(said) or 'none'} of our nodes"
+        got = few if len(said) < VIEWERS else gates_on(before)
+        return self._waiting(node, ADVERTISED, expected, got)
 
     def _report(self, node: NodePlan, advertised: bool) -> tuple[list[Row], NodeReport | None]:
         context, plan = self.context, self.context.plan
@@ -228,8 +189,8 @@ class Look:
             why = last.fault or f"of {last.report.at.isoformat()}, older than the instruction"
             return [self._waiting(node, REPORT, expected, f"{last.grounds}: {why}")], None
         lies = "; ".join(f"{where}: {why}" for where, why in reports.unreadable[:2])
-        missing = "none" if not advertised else "none, though it advertises the target"
-        got = f"{missing} ({lies})" if lies else missing
+        got = "none, though it advertises the target" if advertised else "none"
+        got += f" ({lies})" if lies else ""
         return [self._waiting(node, REPORT, expected, got)], None
 
     @cached_property
@@ -240,10 +201,9 @@ class Look:
     @cached_property
     def _reports(self) -> Reports | SourceError:
         context, params = self.context, self.context.params
+        about = {"issue": params.issue, "release": params.release}
         try:
-            return read_reports(
-                context.scope, context.site, issue=params.issue, release=params.release
-            )
+            return read_reports(context.scope, context.site, **about)
         except SourceError as error:
             return error
 
@@ -262,26 +222,27 @@ class Look:
         read: dict[str, str | bool] = {}
         rollout = context.fleet.rollout([name])[name]
         if not isinstance(rollout, SourceError):
-            read = rollout_keys(rollout.release_channel, rollout.feature_gates)
+            read = rollout.flat()
         with suppress(SourceError):
             read["binary"] = context.commands.version(name).digest
         with suppress(SourceError):
             read["config"] = context.commands.read_config(name).digest
-        said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
-        said["config"] = report.config
-        wrong = [one for one in differences(said, read) if one[0] in read]
         return [
             check_row(name, f"{key} (reported, as we read it)", told, found, ok=False)
-            for key, told, found in wrong
+            for key, told, found in differences(_reported(report), read)
+            if key in read
         ]
+
+
+def _reported(report: NodeReport) -> dict[str, str | bool]:
+    rollout = rollout_keys(report.channel, report.gates)
+    return {**rollout, "binary": report.binary, "config": report.config}
 
 
 def _against(node: NodePlan, received: Received, forged: Sequence[str]) -> Iterator[Row]:
     """A report against the plan, key by key; it names what was passed over for it."""
     report, after = received.report, node.after
-    said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
-    wanted = {**after.flat()}
-    wrong = differences(wanted, {**said, "config": report.config})
+    wrong = differences(after.flat(), _reported(report))
     for key, expected, got in wrong:
         yield check_row(node.node, f"{key} (reported)", expected, got, ok=False)
     if report.target != after.config:
@@ -327,8 +288,7 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
             sent = applier.step(step)
         except SourceError as error:  # nobody can tell whether an earlier try's stands
             sent = False
-            row = unknown_row(step.node, step.name, step.expected, str(error))
-            applier.rows.append(row)
+            applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
         if sent:
             outbox.drop(context.folder, name)
             continue
@@ -348,13 +308,8 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
     if issue := context.params.issue:
 
         def post(lock: int, outputs: Path) -> Ended:
-            try:
-                context.forge.create_comment(issue, made.comment)
-            except SourceRefused as refused:
-                return Ended(1, b"", b"", refused.problem)
-            except SourceError as error:  # it may stand there all the same: the next try looks
-                return Ended(None, b"", b"", error.problem)
-            return Ended(0, b"", b"")
+            # Without an answer it may stand there all the same: the next try looks.
+            return asked(lambda: context.forge.create_comment(issue, made.comment))
 
         posted = partial(stands, context.forge, issue, made.marker)
         step = Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
@@ -379,17 +334,14 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    steps = (
-        step for made in _instructions(context, phase, wave) for step, _, _ in _ways(context, made)
-    )
-    return all(applier.done(step.node, step.name) for step in steps)
+    ways = (way for made in _instructions(context, phase, wave) for way in _ways(context, made))
+    return all(applier.done(step.node, step.name) for step, _, _ in ways)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and read their nodes. False: not all are there."""
-    for made in _instructions(context, phase, wave):
-        if not tell(context, applier, made):
-            return False
+    if not all(tell(context, applier, made) for made in _instructions(context, phase, wave)):
+        return False
     rows = look(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
@@ -429,17 +381,15 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
 
 
 def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
-    by: dict[str, list[NodePlan]] = {}
-    for name in wave:
-        by.setdefault(phase.node(name).operator, []).append(phase.node(name))
-    return [instruction(context, phase, nodes) for nodes in by.values()]
+    nodes = [phase.node(name) for name in wave]
+    by = {one.operator: [n for n in nodes if n.operator == one.operator] for one in nodes}
+    return [instruction(context, phase, theirs) for theirs in by.values()]
 
 
 def _told(applier: Applier) -> dict[tuple[str, str], datetime]:
     """(operator, step) -> when its instruction first went out."""
-    found: dict[tuple[str, str], datetime] = {}
-    for entry in applier.steps():
-        if entry["phase"] == "intent":
-            at = datetime.fromisoformat(entry["at"])
-            found.setdefault((entry["node"], entry["step"].partition("-")[2]), at)
-    return found
+    begun = [entry for entry in applier.steps() if entry["phase"] == "intent"]
+    return {
+        (entry["node"], entry["step"].partition("-")[2]): datetime.fromisoformat(entry["at"])
+        for entry in reversed(begun)
+    }

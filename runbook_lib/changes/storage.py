@@ -18,7 +18,7 @@ from ..canonical import canonical
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.comment import code
+from ..evidence.comment import MARKDOWN
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
@@ -59,19 +59,9 @@ def _one(
         "stage": context.stage,
         "state_root": root,
     }
-    text = (
-        f"{marker}\n## {code(context.params.release)} on {context.stage}: storage recovery, for"
-        f" {code(operator)}\n\n"
-        f"Please restore {', '.join(code(node) for node in nodes)} to the snapshot"
-        f" {code(chosen.name)} of height {chosen.height}, by `docs/storage_recovery.md`:\n\n"
-        "1. Stop the node, and make sure that its process is gone.\n"
-        "2. Inspect the write-ahead log; put the old data aside, under a name of their own.\n"
-        "3. Verify the snapshot (`snapshot-verify`), then restore it.\n"
-        f"4. Replay proofs up to height {height}. The state root must be {code(root)}: with any"
-        " other do not start the node, and tell us.\n"
-        "5. Start the node. We see it follow the chain; nothing needs to be reported.\n\n"
-        f"```json\n{canonical(document).decode()}\n```\n"
-    )
+    facts = {"marker": marker, "snapshot": chosen.name, "snapshot_height": chosen.height}
+    told = canonical(document).decode()
+    text = MARKDOWN.render("restore.md.j2", **document, **facts, document=told)
     file = context.folder / FOLDER / f"{name}.md"
     return Instruction(operator, KEY, file, marker, text, text)
 

@@ -19,15 +19,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from .. import wording
 from ..canonical import digest_bytes
+from ..display import Form, item_rows, verdict_facts
 from ..errors import RunbookError, SourceError, SourceRefused
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY, STAGES
 from ..sources.github import GitHub, Post
-from ..verdicts import Standing, Verdict
-from ..wording import count, utc, visible
+from ..verdicts import Verdict
+from ..wording import visible
 from .order import plan_of
 from .record import Entry
 from .standing import verdict as verdict_of
@@ -51,7 +53,7 @@ _SAFE = re.compile(r"[\w.:/+ -]+", re.ASCII)
 _LINK = re.compile(r"https://[\w.~:/?=&%+-]+", re.ASCII)
 
 
-def plain(text: str, limit: int) -> str:
+def plain(text: str, limit: int = 120) -> str:
     """``text`` of whatever origin as Markdown that shows just that, on one line."""
     return _SPECIAL.sub(lambda found: _harmless(found[0]), visible(text, limit))
 
@@ -67,24 +69,24 @@ def _harmless(special: str) -> str:
 
 def code(text: str) -> str:
     """A name, digest or command of ours in a code span; anything else as plain text."""
-    return f"`{text}`" if _SAFE.fullmatch(text) else plain(text, 120)
+    return f"`{text}`" if _SAFE.fullmatch(text) else plain(text)
+
+
+def fence(text: str) -> str:
+    """Backticks that hold ``text`` in Markdown, whatever it holds."""
+    return "`" * max(4, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def link(text: str, url: str) -> str:
     """A link where ``url`` is an ordinary https address, else the text alone."""
-    return f"[{plain(text, 120)}]({url})" if _LINK.fullmatch(url) else plain(text, 120)
+    return f"[{plain(text)}]({url})" if _LINK.fullmatch(url) else plain(text)
 
 
-def fold(summary: str, body: str) -> str:
-    """A part that opens on a click. ``summary`` counts what is in it: it stays if the rest must go."""
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+MARKDOWN = Form(plain, code=code, link=link, fence=fence)
+"""Templates of what is written for a forge: what a filter did not make shows as it is."""
 
 
-# --- a section --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Filed:
+class Filed(NamedTuple):
     """A file of the attempt as the forge keeps it; ``url`` empty when it does not yet."""
 
     name: str
@@ -109,9 +111,8 @@ class Account:
 
     @property
     def word(self) -> str:
-        if not self.sealed:
-            return "▷ CHECKS HOLD, apply begins"
-        return wording.verdict_word(self.verdict)[0]
+        begins = "▷ CHECKS HOLD, apply begins"
+        return wording.verdict_word(self.verdict)[0] if self.sealed else begins
 
     @property
     def title(self) -> str:
@@ -120,106 +121,29 @@ class Account:
 
 def section(account: Account, level: int = 0) -> str:
     """The stage's section, briefer with each level of LEVELS."""
-    verdict, (chars, rows) = account.verdict, LEVELS[level]
-    parts = [account.title]
-    if notice := wording.SOURCE[verdict.source]:
-        parts.append(f"**{notice}**")
-    parts.append(_who(account))
-    if verdict.broken:
-        broken = [[plain(why, chars)] for why in verdict.broken]
-        parts.append(f"**This run cannot count:**\n\n{_table(('why',), broken, rows)}")
-    if account.sealed and verdict.blocking:
-        parts += _blocking(verdict, chars, rows)
-    waived = [
-        [code(item.item), plain(said, chars)]
-        for item in verdict.items
-        for said in wording.waivers(item)
-    ]
-    if waived:
-        parts.append(f"**Waived ({len(waived)}):**\n\n{_table(('item', 'waiver'), waived, rows)}")
-    parts.append(_evidence(account))
-    good = [item for item in verdict.items if item.outcome is Outcome.PASS]
-    if not account.sealed:
-        good = list(verdict.items)
-    if good:
-        tally = wording.tally(wording.standing_word(item)[0] for item in good)
-        summary = f"{len(good)} of {count(len(verdict.items), 'item')}: {tally}"
-        parts.append(fold(summary, _items(good, chars, rows)))
-    parts.append(fold("Digests, and how to check them", _digests(account)))
-    return "\n\n".join(parts)
+    verdict, sealed = account.verdict, account.sealed
+    blocking = verdict.blocking if sealed else ()
+    behind = [item for item in blocking if item.state == "not-reached"]
+    # What blocks by itself, then the names of what was not reached behind it.
+    first = [item for item in blocking if item not in behind] or behind
+    good = [item for item in verdict.items if item.outcome is Outcome.PASS or not sealed]
+    values = {
+        "chars": LEVELS[level][0],
+        "rows": LEVELS[level][1],
+        "first": item_rows(first, due=True),
+        "behind": [item.item for item in behind] if first is not behind else [],
+        "waived": [(i.item, said) for i in verdict.items for said in wording.waivers(i)],
+        "good": item_rows(good, due=True),
+        "whole": len(verdict.items),
+        "tally": wording.tally(wording.standing_word(item)[0] for item in good),
+    }
+    return MARKDOWN.render("section.md.j2", **_facts(account), **values).removesuffix("\n")
 
 
-def _who(account: Account) -> str:
-    verdict = account.verdict
-    tries = f", try {verdict.number}" if verdict.number > 1 else ""
-    until = f" to {utc(verdict.ended)}" if account.sealed else ""
-    return (
-        f"{verdict.mode.title()} of {code(verdict.release)} at {code(verdict.commit[:12])} on"
-        f" {plain(verdict.site, 60)} by {plain(verdict.operator, 60)}, {verdict.run}{tries},"
-        f" {utc(verdict.started)}{until}"
-    )
-
-
-def _evidence(account: Account) -> str:
-    if not account.sealed:
-        return "**Evidence:** the executed notebook is attached when the attempt is sealed"
-    attached = [link(filed.name, filed.url) for filed in account.files if filed.url]
-    if len(attached) == len(account.files) and attached:
-        return f"**Evidence:** {' · '.join(attached)}"
-    said = "; ".join([*attached, f"not attached yet: {code(f'runbook publish {account.name}')}"])
-    return f"**Evidence:** {said}"
-
-
-def _digests(account: Account) -> str:
-    facts = [
-        ["commit", code(account.verdict.commit)],
-        ["head", code(account.head)],
-        ["plan", code(account.plan) if account.plan else "none was made"],
-    ]
-    facts += [[plain(filed.name, 80), code(filed.digest)] for filed in account.files]
-    table = _table(("what", "digest"), facts, len(facts))
-    if not account.sealed:
-        return table
-    return (
-        f"{table}\n\nFrom the store: {code(f'runbook verify {account.name} --trust SITE')} needs the"
-        " files and the trusted keys,"
-        f" {code(f'runbook replay {account.name}')} judges them again"
-    )
-
-
-def _blocking(verdict: Verdict, chars: int, limit: int) -> list[str]:
-    """What blocks by itself, then the names of what was not reached behind it."""
-    behind = [item for item in verdict.blocking if item.state == "not-reached"]
-    first = [item for item in verdict.blocking if item not in behind] or behind
-    whole = count(len(verdict.items), "item")
-    parts = [f"**What blocks ({len(first)} of {whole}):**\n\n{_items(first, chars, limit)}"]
-    if behind and first is not behind:
-        named = ", ".join(code(item.item) for item in behind)
-        parts.append(f"**Not reached behind it ({len(behind)}):** {named}")
-    return parts
-
-
-def _items(items: Sequence[Standing], chars: int, limit: int) -> str:
-    """A list, as a table's last column is cut off where a reason holds a long name."""
-    said = []
-    for item in items[:limit]:
-        tries = wording.tries(item)
-        why = wording.reason(item) + (f" ({tries})" if tries else "")
-        due = f", return at {utc(item.return_at)}" if item.return_at is not None else ""
-        word = wording.standing_word(item)[0]
-        said.append(f"- **{word}** {code(item.item)}: {plain(why + due, chars)}")
-    return "\n".join(said) + _more(len(items) - limit)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> str:
-    """A Markdown table of cells that are Markdown; rows beyond the limit are counted."""
-    listed = [columns, [":--"] * len(columns), *rows[:limit]]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in listed)
-    return table + _more(len(rows) - limit)
-
-
-def _more(left: int) -> str:
-    return f"\n\n{count(left, 'more row')}; see the evidence" if left > 0 else ""
+def _facts(account: Account) -> dict[str, Any]:
+    """What is said of an attempt wherever it is told."""
+    mine = {name: value for name, value in vars(account).items() if name != "verdict"}
+    return verdict_facts(account.verdict) | mine | {"title": account.title}
 
 
 # --- the whole comment ------------------------------------------------------------------------------
@@ -244,30 +168,21 @@ def compose(mine: Account, others: Mapping[str, tuple[str, str, str]]) -> str:
     Newest stage first. When it would be too long ours gets briefer, then of the others the titles
     alone are left, which say so.
     """
-    stage = mine.verdict.stage
-    words = {name: word for name, (word, _, _) in others.items()} | {stage: mine.word}
-    stands = " → ".join(f"{name} **{words[name]}**" for name in ORDER if name in words)
-    release = mine.verdict.release
-    head = f"{marker(release)}\n## Rollout of {code(release)}\n\n{stands}"
-    full = {name: text for name, (_, _, text) in others.items()}
-    titles = {name: f"{title}\n\n{_LEFT_OUT}" for name, (_, title, _) in others.items()}
-    body = ""
-    for level, rest in ((0, full), (1, full), (2, full), (2, titles)):
-        texts = rest | {stage: section(mine, level)}
-        newest_first = [texts[name] for name in reversed(ORDER) if name in texts]
-        body = "\n\n".join([head, *newest_first]) + "\n"
+    stage, release, body = mine.verdict.stage, mine.verdict.release, ""
+    facts = {"marker": marker(release), "release": release, "limit": LIMIT}
+    for level, whole in ((0, True), (1, True), (2, True), (2, False)):
+        told = {name: (word, title, whole and text) for name, (word, title, text) in others.items()}
+        told[stage] = mine.word, "", section(mine, level)
+        stages = [(name, *told[name]) for name in ORDER if name in told]
+        body = MARKDOWN.render("summary.md.j2", **facts, stages=stages)
         if len(body.encode("utf-16-le", "surrogatepass")) // 2 <= LIMIT:
             break
     return body
 
 
-_LEFT_OUT = f"Left out, a comment holds {LIMIT:,} characters; see the evidence."
-
-
 def sealed_text(account: Account) -> str:
     """The short comment on a seal: the verdict, the head, and where the evidence is."""
-    title = account.title.removeprefix("### ")
-    return f"{seal_marker(account)}\n**{title}** · sealed, head {code(account.head)}\n\n{_evidence(account)}\n"
+    return MARKDOWN.render("sealed.md.j2", marker=seal_marker(account), **_facts(account))
 
 
 def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str, str, str]]:
