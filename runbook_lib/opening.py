@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from . import playbook
-from .errors import ParameterError, RecordDamaged, SourceError, StoreError
-from .evidence.admission import accepted_policy, compare_heads, what_to_undo
+from .errors import ParameterError, SourceError, StoreError
+from .evidence.heads import compare_heads
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
-from .evidence.record import Record
-from .evidence.seal import FOLDER
 from .evidence.store import Attempt, Store
-from .evidence.verify import verify_log
 from .files import replace_file
-from .outcomes import Outcome
 from .package import VERSION, package_digest
 from .params import (
     PER_TRY,
-    STAGE_PARAMS,
-    TOLD,
     RecoveryParams,
     StageParams,
     promoted,
     stage_params,
-    way_back,
 )
 from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
 from .signers import Trust
@@ -144,6 +135,8 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
     if differs:
         raise ParameterError(differs)
     if isinstance(params, RecoveryParams) and (undoes := opened.get("undoes")):
+        from .taking_back import require_signed
+
         require_signed(store, undoes["name"], site.trust, params.break_glass)
     return attempt
 
@@ -151,6 +144,10 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
 def _accepted(attempt: Attempt, params: StageParams, site: Site, operator: str) -> dict[str, Any]:
     """What accepts the site's policy after that of an attempt; empty where it is the same."""
     policy = policy_of(attempt.record.entries())
+    if policy == site.policy_digest:
+        return {}
+    from .evidence.policy import accepted_policy
+
     return accepted_policy(attempt.folder, policy, site, params.issue, params.release, operator)
 
 
@@ -190,7 +187,9 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     about = promoted(stage, params)
     undoes = {}
     if isinstance(params, RecoveryParams):
-        undoes = {"undoes": _undoes(store, about, params, source, site.trust)}
+        from .taking_back import undoes_of
+
+        undoes = {"undoes": undoes_of(store, about, params, source, site.trust)}
     attempt = store.create(
         params.release,
         stage,
@@ -217,79 +216,6 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     for change in changes:
         attempt.record.append("policy", change)
     return attempt
-
-
-def _undoes(
-    store: Store, about: str, params: RecoveryParams, source: str, trust: Trust
-) -> dict[str, Any] | None:
-    """What a recovery undoes. Raises ParameterError for what nobody approved, without a reason."""
-    found, why = what_to_undo(store, params.release, about, source, params.undoes)
-    if found:
-        require_signed(store, found["name"], trust, params.break_glass)
-    if why and params.mode == "apply" and not params.break_glass:
-        raise ParameterError(
-            f"break_glass: {why}; to go on without an approval, which the governance council must"
-            " ratify within 24 h, give the reason: --reason 'WHY'"
-        )
-    if not found:
-        return None
-    logged = way_back(store.opened(store.named(found["name"])))
-    given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
-    require_logged(given, logged, found["name"], params.break_glass)
-    return found
-
-
-def require_signed(store: Store, name: str, trust: Trust, reason: str) -> None:
-    """Raises RecordDamaged for a sealed apply whose log is not as it was signed, without a ``reason``.
-
-    One that was killed has no seal: its plan is what counts.
-    """
-    apply = store.named(name)
-    opened, kinds = store.opened(apply), {entry.kind for entry in apply.record.entries()}
-    told = "/".join(str(opened.get(key)) for key in ("release", "stage", "attempt"))
-    sealed = "sealed" in kinds or (apply.folder / FOLDER).exists()
-    rows = verify_log(apply.folder, trust) if sealed else []
-    wrong = [f"{row.what}: {row.observed}" for row in rows if row.outcome is not Outcome.PASS]
-    if told != f"{apply.release}/{apply.stage}/{apply.number}":
-        wrong = [f"the log of {told}", *wrong]
-    if wrong and not reason:
-        more = "to take it back all the same give the reason: --reason 'WHY'"
-        raise RecordDamaged(f"{name}: expected its log as it was signed, got {wrong[0]}; {more}")
-
-
-def require_logged(
-    given: Mapping[str, Any], logged: Mapping[str, Any], where: object, reason: str
-) -> None:
-    """Raises ParameterError for parameters that are not the log's, unless there is a ``reason``."""
-    differs = [
-        f"{where}: {name}: expected {logged.get(name)!r} as the log has it, got {value!r}"
-        for name, value in given.items()
-        if value != logged.get(name)
-    ]
-    if differs and not reason:
-        more = "to go on with others than the log's give the reason: --reason 'WHY'"
-        raise ParameterError([*differs, f"{where}: {more}"])
-
-
-def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str, Any]:
-    """The parameters of a file: where it lies in an attempt, those of that attempt's log.
-
-    Who can write the store can edit the file. Raises ParameterError, RecordDamaged without a log.
-    """
-    folder = path.absolute().parent
-    if back := folder.name == "recovery":
-        folder = folder.parent
-    is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
-    if not is_ours and not (folder / "record.jsonl").exists():
-        return values
-    try:
-        opened = Record(folder / "record.jsonl").entries()[0].body
-        logged = way_back(opened) if back else dict(opened["params"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise RecordDamaged(f"{path}: expected parameters in the log, got: {error!r}") from error
-    free = TOLD if back else PER_TRY | {"attempt"}
-    require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)
-    return {**logged, **values}
 
 
 def _begin_session(session: Session, params: StageParams) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from .canonical import digest_bytes
 from .changes.kit_script import JOURNAL
 from .commands.running import read_parameters, run_and_tell
-from .evidence.admission import what_to_undo
 from .evidence.standing import verdict
 from .evidence.store import Store
 from .files import keep_file
@@ -18,6 +17,7 @@ from .opening import prepare_attempt
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from .site import read_site
 from .sources.local import recorded
+from .taking_back import what_to_undo
 from .verdicts import ExitCode
 
 GOES_ON = "the recovery goes on"

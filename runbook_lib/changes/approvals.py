@@ -194,7 +194,7 @@ def _policy_rows(context: Context) -> list[Row]:
         return [unknown_row(path, what, expected, str(error))]
     if now.policy_digest == context.site.policy_digest:
         return []
-    from ..evidence.admission import policy_moved
+    from ..evidence.policy import policy_moved
 
     got = f"{policy_moved(context.site, now)}; put it back"
     return [check_row(path, what, expected, got, ok=False)]

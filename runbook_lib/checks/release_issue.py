@@ -101,7 +101,7 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
     rows = [check_row(f"issue {number}", "state", "open", issue.state), *found.rows()]
 
     def lost() -> str:
-        from ..evidence.admission import missing, told
+        from ..evidence.heads import missing, told
 
         heads = told(found.posts, found.me, context.site)
         return canonical(missing(context.store, release, heads)).decode()

@@ -150,7 +150,7 @@ def read_parameters(args: argparse.Namespace, reason: str = "") -> tuple[dict[st
 
     A file in an attempt's folder must say what the log there says, unless there is a ``reason``.
     """
-    from ..opening import as_logged
+    from ..taking_back import as_logged
 
     values: dict[str, Any] = {}
     where = args.parameters_file or "command line"

@@ -31,7 +31,7 @@ def options(verbs: Verbs) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Where a release stands, computed from its attempts, and when the next stage can open."""
-    from ..evidence.admission import compare_heads
+    from ..evidence.heads import compare_heads
     from ..evidence.incidents import blocking
     from ..evidence.status import attempts_of, next_opening
     from ..evidence.store import Store

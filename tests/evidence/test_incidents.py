@@ -18,7 +18,6 @@ from runbook_lib import cli, playbook
 from runbook_lib.canonical import digest
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
-from runbook_lib.evidence.admission import stages_before
 from runbook_lib.evidence.incidents import (
     STEPS,
     Incident,
@@ -28,6 +27,7 @@ from runbook_lib.evidence.incidents import (
     parse_incident,
     path_of,
 )
+from runbook_lib.evidence.order import stages_before
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import StageRefused, StoreError
-from runbook_lib.evidence.admission import stages_before, what_to_undo
-from runbook_lib.evidence.order import find_earlier, undone_by
+from runbook_lib.evidence.order import find_earlier, stages_before, undone_by
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import require_order
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
 from runbook_lib.signers import Trust
+from runbook_lib.taking_back import what_to_undo
 
 from ..conftest import ALICES
 

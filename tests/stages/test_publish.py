@@ -18,8 +18,8 @@ from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
-from runbook_lib.evidence.admission import told
 from runbook_lib.evidence.comment import marker
+from runbook_lib.evidence.heads import told
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify

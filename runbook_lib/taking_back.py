@@ -1,0 +1,131 @@
+"""What a recovery takes back, and that it is held to the log of that: to its plan, signature, parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import ParameterError, RecordDamaged, RunbookError
+from .evidence.order import plan_of, undoing
+from .evidence.record import Entry, Record
+from .evidence.seal import FOLDER
+from .evidence.store import Attempt, Store
+from .evidence.verify import verify_log
+from .outcomes import Outcome
+from .params import PER_TRY, STAGE_PARAMS, TOLD, RecoveryParams, way_back
+from .playbook import APPROVERS
+from .signers import Trust
+
+
+def what_to_undo(
+    store: Store, release: str, stage: str, source: str, number: int = 0
+) -> tuple[dict[str, Any] | None, str]:
+    """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
+
+    ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
+    undone before a newer one was opened is over: it is that one that must be stopped.
+    """
+    found = []
+    for attempt in store.readable(release, stage)[0]:
+        opened, entries = store.opened(attempt), _entries(attempt)
+        if opened["mode"] != "apply" or opened["source"] != source:
+            continue
+        if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
+            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
+    if not found:
+        which = f"apply attempt {number}" if number else "apply attempt"
+        return None, f"expected an {which} of {release}/{stage} with a plan, got none"
+    newest = max(found, key=lambda one: (one[0], one[1].number))
+    if (by := undoing(store, release, stage, newest[1].number)) is not None:
+        later = [one for one in found if one[1].number > newest[1].number]
+        for one in later:
+            if datetime.fromisoformat(store.opened(one[1])["now"]) > by.at:
+                newest = one
+    _, attempt, plan = newest
+    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
+    if stage in APPROVERS and not plan.body["approved_by"]:
+        return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
+    return undoes, ""
+
+
+def _entries(attempt: Attempt) -> list[Entry]:
+    try:
+        return attempt.record.entries()
+    except (RunbookError, OSError):
+        return []
+
+
+def undoes_of(
+    store: Store, about: str, params: RecoveryParams, source: str, trust: Trust
+) -> dict[str, Any] | None:
+    """What a recovery undoes. Raises ParameterError for what nobody approved, without a reason."""
+    found, why = what_to_undo(store, params.release, about, source, params.undoes)
+    if found:
+        require_signed(store, found["name"], trust, params.break_glass)
+    if why and params.mode == "apply" and not params.break_glass:
+        raise ParameterError(
+            f"break_glass: {why}; to go on without an approval, which the governance council must"
+            " ratify within 24 h, give the reason: --reason 'WHY'"
+        )
+    if not found:
+        return None
+    logged = way_back(store.opened(store.named(found["name"])))
+    given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
+    require_logged(given, logged, found["name"], params.break_glass)
+    return found
+
+
+def require_signed(store: Store, name: str, trust: Trust, reason: str) -> None:
+    """Raises RecordDamaged for a sealed apply whose log is not as it was signed, without a ``reason``.
+
+    One that was killed has no seal: its plan is what counts.
+    """
+    apply = store.named(name)
+    opened, kinds = store.opened(apply), {entry.kind for entry in apply.record.entries()}
+    told = "/".join(str(opened.get(key)) for key in ("release", "stage", "attempt"))
+    sealed = "sealed" in kinds or (apply.folder / FOLDER).exists()
+    rows = verify_log(apply.folder, trust) if sealed else []
+    wrong = [f"{row.what}: {row.observed}" for row in rows if row.outcome is not Outcome.PASS]
+    if told != f"{apply.release}/{apply.stage}/{apply.number}":
+        wrong = [f"the log of {told}", *wrong]
+    if wrong and not reason:
+        more = "to take it back all the same give the reason: --reason 'WHY'"
+        raise RecordDamaged(f"{name}: expected its log as it was signed, got {wrong[0]}; {more}")
+
+
+def require_logged(
+    given: Mapping[str, Any], logged: Mapping[str, Any], where: object, reason: str
+) -> None:
+    """Raises ParameterError for parameters that are not the log's, unless there is a ``reason``."""
+    differs = [
+        f"{where}: {name}: expected {logged.get(name)!r} as the log has it, got {value!r}"
+        for name, value in given.items()
+        if value != logged.get(name)
+    ]
+    if differs and not reason:
+        more = "to go on with others than the log's give the reason: --reason 'WHY'"
+        raise ParameterError([*differs, f"{where}: {more}"])
+
+
+def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str, Any]:
+    """The parameters of a file: where it lies in an attempt, those of that attempt's log.
+
+    Who can write the store can edit the file. Raises ParameterError, RecordDamaged without a log.
+    """
+    folder = path.absolute().parent
+    if back := folder.name == "recovery":
+        folder = folder.parent
+    is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
+    if not is_ours and not (folder / "record.jsonl").exists():
+        return values
+    try:
+        opened = Record(folder / "record.jsonl").entries()[0].body
+        logged = way_back(opened) if back else dict(opened["params"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise RecordDamaged(f"{path}: expected parameters in the log, got: {error!r}") from error
+    free = TOLD if back else PER_TRY | {"attempt"}
+    require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)
+    return {**logged, **values}
