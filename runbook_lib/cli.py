@@ -26,20 +26,15 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="runbook", description="Staged-rollout runbooks for rpp-chain.")
     verbs = Verbs(top)
     running.options(verbs)
-    _recover_options(verbs.add("recover", _of("recover", "recover"), "take an apply back"))
-    _approve_options(
-        verbs.add(
-            "approve", _of("approve", "approve"), "sign an approval, acknowledgement or sign-off"
-        )
-    )
-    _node_report_options(
-        verbs.add("node-report", _of("approve", "node_report"), "sign a report of a node of yours")
-    )
+    for options, name, module, text in (
+        (_recover_options, "recover", "recover", "take an apply back"),
+        (_approve_options, "approve", "approve", "sign an approval, acknowledgement or sign-off"),
+        (_node_report_options, "node-report", "approve", "sign a report of a node of yours"),
+        (_incident_options, "incident", "incident", "what became of incidents; end one"),
+    ):
+        options(verbs.add(name, _of(module, name.replace("-", "_")), text))
     evidence.options(verbs)
     status.options(verbs)
-    _incident_options(
-        verbs.add("incident", _of("incident", "incident"), "what became of incidents; end one")
-    )
     site.options(verbs)
     files.options(verbs)
     for command in entry_points(group="runbook.commands"):  # of packages installed beside this one

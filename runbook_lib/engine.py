@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nbformat import from_dict
 from papermill.engines import NBClientEngine
 from papermill.iorw import write_ipynb
 
@@ -85,9 +86,6 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         nb: Any,
         kernel_name: str,
         output_path: str | None = None,
-        progress_bar: bool = True,
-        log_output: bool = False,
-        autosave_cell_every: int = 30,
         keep_partial: bool = True,
         **kwargs: Any,
     ) -> Any:
@@ -105,18 +103,13 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
 
         def execute() -> Any:
             notebook.require_kernel()
+            partial = output_path if keep_partial else None
             return super(RunbookEngine, cls).execute_notebook(
-                nb,
-                notebook.KERNEL,
-                output_path=output_path if keep_partial else None,
-                progress_bar=progress_bar,
-                log_output=log_output,
-                autosave_cell_every=autosave_cell_every,
-                **_limits(run, kwargs),
+                nb, notebook.KERNEL, output_path=partial, **_limits(kwargs)
             )
 
         with _handoff() as handoff:
-            problems = _execute(run, execute)
+            problems = _execute(execute)
             try:
                 with guarded():
                     report = _conclude(run, nb, Path(output_path), handoff(), problems)
@@ -167,15 +160,11 @@ def _require_replay_asked(stage: str) -> None:
         recording(stage)
 
 
-def _limits(run: Run, kwargs: dict[str, Any]) -> dict[str, Any]:
-    limits = dict(kwargs)
-    if limits.get("execution_timeout") is None:
-        limits["execution_timeout"] = CELL_LIMIT_S
-    # A kernel that ignores a polite shutdown would hold up the verdict by seconds.
-    limits.setdefault("shutdown_kernel", "immediate")
-    # The kernel warns of TCP at each start; it listens on loopback, behind a key of its own.
-    limits.setdefault("extra_arguments", ["--log-level=40"])
-    return limits
+def _limits(given: dict[str, Any]) -> dict[str, Any]:
+    # A kernel that ignores a polite shutdown would hold up the verdict by seconds; and it warns of
+    # TCP at each start, though it listens on loopback, behind a key of its own.
+    ours = {"shutdown_kernel": "immediate", "extra_arguments": ["--log-level=40"]}
+    return ours | given | {"execution_timeout": given.get("execution_timeout") or CELL_LIMIT_S}
 
 
 # --- (3): during ----------------------------------------------------------------------------------
@@ -189,7 +178,7 @@ class _TooLong(KeyboardInterrupt):
     pass
 
 
-def _execute(run: Run, execute: Any) -> list[str]:
+def _execute(execute: Any) -> list[str]:
     """Run the cells; what went wrong beside their own errors, in words."""
     try:
         with _signals(RUN_LIMIT_S):
@@ -203,14 +192,12 @@ def _execute(run: Run, execute: Any) -> list[str]:
     except SystemExit as left:
         return [f"run: expected every cell to run, got SystemExit({left.code})"]
     except Exception as error:
-        name = type(error).__name__
-        match name:
-            case "DeadKernelError":
-                return ["run: the kernel died"]
-            case "CellTimeoutError":
-                return ["run: a cell took longer than its limit and was interrupted"]
-            case _:
-                return [f"run: {name}: {str(error).strip().splitlines()[0] if str(error) else ''}"]
+        name, (first, *_) = type(error).__name__, [*str(error).strip().splitlines(), ""]
+        known = {
+            "DeadKernelError": "the kernel died",
+            "CellTimeoutError": "a cell took longer than its limit and was interrupted",
+        }
+        return [f"run: {known.get(name, f'{name}: {first}')}"]
     return []
 
 
@@ -261,12 +248,9 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
     # Of a run that failed as a whole it is known why no cell ran.
     problems = problems if problems and folder is None else [*problems, *unexecuted(nb)]
     if folder is None:
-        card = display.table_card(
-            "BROKEN: the stage was never opened",
-            ("why",),
-            [(p,) for p in problems] or [("unknown",)],
-        )
-        nb.cells = _nodes(seal.with_card(nb.cells, card))
+        why = [(problem,) for problem in problems] or [("unknown",)]
+        card = display.table_card("BROKEN: the stage was never opened", ("why",), why)
+        nb.cells = [from_dict(cell) for cell in seal.with_card(nb.cells, card)]
         write_ipynb(nb, str(output))
         return Report(ExitCode.BROKEN, output=output, problems=problems)
     record = Record(folder / "record.jsonl")
@@ -277,15 +261,8 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         verdict = standing.verdict(record.entries(), problems)
         data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
-    seal.seal(
-        folder,
-        name,
-        data,
-        verdict,
-        code=notebook.code_digest(nb),
-        foreign=False,
-        signing=run.signing,
-    )
+    code = notebook.code_digest(nb)
+    seal.seal(folder, name, data, verdict, code=code, foreign=False, signing=run.signing)
     output.write_bytes(data)
     kept = None if verdict.source == "replay" else folder
     report = Report(verdict.exit_code, output, kept, verdict, problems)
@@ -302,12 +279,6 @@ def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[by
     card = verdict_card(verdict, kept, run.signing)
     book = {**nb, "cells": seal.with_card(list(nb.cells), card)}
     return seal.serialise(book, run.redactor)
-
-
-def _nodes(cells: list[Any]) -> list[Any]:
-    from nbformat import from_dict
-
-    return [from_dict(cell) for cell in cells]
 
 
 def unexecuted(nb: Any) -> list[str]:

@@ -172,13 +172,10 @@ class Disk:
     def digest(self, path: Path) -> str:
         try:
             return digest_file(path)
-        except OSError as error:
-            raise ParameterError(
-                f"{visible(str(path))}: expected a file or sha256: and 64 hex digits, got:"
-                f" {error.strerror}"
-            ) from error
-        except ValueError as error:  # a path that no system takes
-            raise ParameterError(f"artifact: expected a file, got: {error}") from error
+        except (OSError, ValueError) as error:  # none, or a path that no system takes
+            got = getattr(error, "strerror", error)
+            expected = "expected a file or sha256: and 64 hex digits"
+            raise ParameterError(f"{visible(str(path))}: {expected}, got: {got}") from error
 
     def read(self, path: Path) -> bytes:
         from ..sources.local import MAX_FILE, content

@@ -41,6 +41,12 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2))  # in ASCII: any terminal takes it
 
 
+def say(as_json: bool, document: Any, text: object) -> int:
+    """Print a result as a document or as text; 0."""
+    print_json(document) if as_json else print(text)
+    return 0
+
+
 def print_standing(standing: Standing) -> None:
     """One line of progress."""
     print(f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}", flush=True)
