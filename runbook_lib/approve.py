@@ -9,7 +9,6 @@ import argparse
 import base64
 import os
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from .canonical import canonical, digest, digest_file
 from .clusters import Cluster, Node
 from .commands.printing import say
 from .errors import ParameterError, SourceError
+from .files import replace_file
 from .reach import Clock, Command, Rpc
 from .site import Commands
 from .sources.commands import SiteCommands
@@ -210,13 +210,7 @@ def _place(site: Site, statement: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
+    if os.path.lexists(path):
+        raise ParameterError(f"{path}: expected a new file, got one that is there")
     # Whole or not at all: half a file would be read as one that nobody signed.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_bytes(data)
-        path.hardlink_to(temporary)
-    except FileExistsError as error:
-        raise ParameterError(f"{path}: expected a new file, got one that is there") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    replace_file(path, data, 0o644)

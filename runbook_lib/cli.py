@@ -64,15 +64,13 @@ def _settle() -> None:
         if getattr(sys, name) is None:  # closed: the next file we open would take its place
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # a terminal of few letters shows the others' numbers
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know few letters
     os.umask(os.umask(0o077) & 0o077)  # we may read what we write
 
 
 def _tell(error: RunbookError, *, as_json: bool) -> int:
-    code, null = error.exit_code, os.open(os.devnull, os.O_WRONLY)
+    code = error.exit_code
     try:
         if not isinstance(error.__cause__, BrokenPipeError):  # who reads no more needs no reason
             print(error, file=sys.stderr, flush=True)
@@ -80,9 +78,8 @@ def _tell(error: RunbookError, *, as_json: bool) -> int:
             print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": str(error)})
         sys.stdout.flush()
     except OSError:  # what is left would be written when we end, and change the exit code
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-    os.close(null)
+        for number in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return code
 
 

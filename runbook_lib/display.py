@@ -156,11 +156,6 @@ def plan_card(
     return _card("plan", blocks, wording.GREY, data)
 
 
-def thresholds_card(rows: Sequence[tuple[str, str, Value]]) -> Card:
-    """What must hold, said before any data is read: (item, what must hold, threshold)."""
-    return table_card("What must hold", ("item", "what must hold", "threshold"), rows)
-
-
 def table_card(title: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> Card:
     """Any table, its rows as given, numbers to the right; a short row is filled up."""
     cells = [(*map(cell, row), *[Text("")] * (len(columns) - len(row))) for row in rows]

@@ -2,11 +2,8 @@
 
 papermill's exit code and metadata are not evidence: a ``sys.exit(0)`` in a cell, a failed shell
 line and a dead kernel all look like success there. So this engine validates before, watches
-during, judges afterwards by the record and by execution counts, seals, and leaves by SystemExit,
-always: a normal return would let papermill save once more over what was sealed.
-
-Steps, as numbered below: (1) parameters, (2) the notebook is ours, (3) run under limits and
-signals, (4) completeness, (5) card, scan, seal, publish.
+during, judges afterwards by the record and by execution counts, seals, publishes, and leaves by
+SystemExit, always: a normal return would let papermill save once more over what was sealed.
 """
 
 from __future__ import annotations
@@ -97,7 +94,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         try:
             run = prepare(nb, output_path)
         except RunbookError as error:
-            _complain(str(error))
+            print(error, file=sys.stderr)  # noqa: T201 - the command's error output
             raise Finished(Report(ExitCode.BROKEN, problems=[str(error)])) from None
         assert output_path is not None
 
@@ -116,11 +113,11 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
             except RunbookError as error:
                 report = Report(ExitCode.BROKEN, problems=[*problems, f"seal: {error}"])
         for problem in report.problems:
-            _complain(problem)
+            print(problem, file=sys.stderr)  # noqa: T201
         raise Finished(report)
 
 
-# --- (1), (2): before -----------------------------------------------------------------------------
+# --- before -----------------------------------------------------------------------------------
 
 
 def prepare(nb: Any, output_path: str | None) -> Run:
@@ -167,11 +164,7 @@ def _limits(given: dict[str, Any]) -> dict[str, Any]:
     return ours | given | {"execution_timeout": given.get("execution_timeout") or CELL_LIMIT_S}
 
 
-# --- (3): during ----------------------------------------------------------------------------------
-
-
-class _Cancelled(KeyboardInterrupt):
-    pass
+# --- during ----------------------------------------------------------------------------------------
 
 
 class _TooLong(KeyboardInterrupt):
@@ -209,7 +202,7 @@ def _signals(limit: float) -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise _TooLong if number == signal.SIGALRM else _Cancelled
+        raise _TooLong if number == signal.SIGALRM else KeyboardInterrupt
 
     before = {
         s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
@@ -221,10 +214,6 @@ def _signals(limit: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _complain(problem: str) -> None:
-    print(problem, file=sys.stderr)  # noqa: T201 - the command's error output
 
 
 @contextmanager
@@ -241,7 +230,7 @@ def _handoff() -> Iterator[Any]:
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
 
 
-# --- (4), (5): after ------------------------------------------------------------------------------
+# --- after ------------------------------------------------------------------------------------
 
 
 def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: list[str]) -> Report:
@@ -282,7 +271,7 @@ def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[by
 
 
 def unexecuted(nb: Any) -> list[str]:
-    """Cells that did not run, did not run in order, or ended in an error other than enforce's own.
+    """The first cell that did not run, not in order, or ended in an error other than enforce's own.
 
     Judged by execution counts: papermill marks cells that never ran as completed.
     """
@@ -290,18 +279,13 @@ def unexecuted(nb: Any) -> list[str]:
         cell for cell in nb.cells if cell["cell_type"] == "code" and notebook.source(cell).strip()
     ]
     cells = [cell for cell in cells if notebook.VERDICT not in notebook.tags(cell)]
-    problems = []
     for number, cell in enumerate(cells, start=1):
         errors = [out for out in cell["outputs"] if out["output_type"] == "error"]
         named = f"cell {number} (`{notebook.source(cell).strip().splitlines()[0][:60]}`)"
         if errors and errors[0]["ename"] != "StageRefused":
-            problems.append(f"{named}: {errors[0]['ename']}: {errors[0]['evalue'][:300]}")
-            break  # it is why no cell after it ran
-        if cell["execution_count"] is None:
-            problems.append(f"{named}: expected it to run, it did not, nor did any after it")
-            break
-        if cell["execution_count"] != number:
-            got = cell["execution_count"]
-            problems.append(f"{named}: expected it to run as number {number}, got {got}")
-            break
-    return problems
+            return [f"{named}: {errors[0]['ename']}: {errors[0]['evalue'][:300]}"]
+        if (got := cell["execution_count"]) is None:
+            return [f"{named}: expected it to run, it did not, nor did any after it"]
+        if got != number:
+            return [f"{named}: expected it to run as number {number}, got {got}"]
+    return []

@@ -103,7 +103,8 @@ class Stage:
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
         """What must hold, with its thresholds, before any data is read."""
         said = rows(self._tries.context(EXPECT, self._session.number))
-        return self._marked(display.thresholds_card(said))
+        columns = ("item", "what must hold", "threshold")
+        return self._marked(display.table_card("What must hold", columns, said))
 
     @guarded()
     def check(self, check: Judge) -> display.Card:

@@ -288,13 +288,10 @@ def _attempt_of(path: Path) -> Path | None:
 
 def attempt_folder(path: Path) -> Path:
     """``path``, which must be an attempt's folder, however damaged. Raises ParameterError."""
-    if not path.is_dir():
-        raise ParameterError(
-            f"{path}: expected the folder of an attempt, got {'a file' if path.exists() else 'none'}"
-        )
+    got = "a file" if path.exists() else "none"
+    if path.is_dir():
+        got = f"one without {RECORD} and {ATTESTATIONS}; name the numbered one, as in"
+        got += " <store>/v1.4.0/canary/0002"
     if not any((path / name).exists() for name in (RECORD, ATTESTATIONS)):
-        raise ParameterError(
-            f"{path}: expected the folder of an attempt, got one without {RECORD} and {ATTESTATIONS};"
-            " name the numbered one, as in <store>/v1.4.0/canary/0002"
-        )
+        raise ParameterError(f"{path}: expected the folder of an attempt, got {got}")
     return path

@@ -18,11 +18,8 @@ from ..wording import standing_word
 def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str, Any]) -> int:
     """Print rows as a table or a document; 0, 1 or 2 by the worst of them."""
     outcome = worst(row.outcome for row in rows)
-    if as_json:
-        dumped = [row.model_dump(mode="json") for row in rows]
-        print_json({"outcome": outcome.value, "rows": dumped, **more})
-    else:
-        print(rows_card(f"{title}: {outcome}", rows).text)
+    document = {"outcome": outcome.value, "rows": [r.model_dump(mode="json") for r in rows], **more}
+    say(as_json, document, rows_card(f"{title}: {outcome}", rows).text)
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
     return int(codes.get(outcome, ExitCode.INCONCLUSIVE))
 
