@@ -9,19 +9,19 @@ import argparse
 import base64
 import os
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .canonical import canonical, digest, digest_file
 from .clusters import Cluster, Node
-from .commands.printing import print_json
+from .commands.printing import say
 from .errors import ParameterError, SourceError
+from .files import replace_file
 from .reach import Clock, Command, Rpc
 from .site import Commands
 from .sources.commands import SiteCommands
-from .sources.keys import read_signed
+from .sources.keys import M, Signed, read_signed
 from .sources.node import Fleet, Rollout
 from .sources.scope import Scope, live_scope
 from .sources.words import FENCE, NodeReport
@@ -30,7 +30,6 @@ from .strict import validate
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from .clusters import Node
     from .site import Site
 
 
@@ -55,22 +54,26 @@ def node_report(args: argparse.Namespace) -> int:
         "dry_run": accepted,
         "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
-    signature = base64.b64encode(key.sign(canonical(said))).decode()
-    data = canonical({"statement": said, "signature": signature}) + b"\n"
-    try:
-        read_signed(data, NodeReport)
-    except ValueError as error:
-        raise ParameterError(f"node-report: {error}") from error
+    data, signed = _sign(key, said, NodeReport)
     if args.output is not None:
         args.output.write_bytes(data)
     comment = f"```{FENCE}\n{data.decode().strip()}\n```\n"
-    if args.json:
-        print_json({"statement": said, "signature": signature, "comment": comment})
-    elif args.output is not None:
-        print(f"wrote {args.output}: hand it to the release engineers, or comment what it says")
-    else:
-        print(comment, end="")
-    return 0
+    shown = comment.rstrip()
+    if args.output is not None:
+        shown = f"wrote {args.output}: hand it to the release engineers, or comment what it says"
+    return say(
+        args.json, {"statement": said, "signature": signed.signature, "comment": comment}, shown
+    )
+
+
+def _sign(key: Ed25519PrivateKey, said: dict[str, Any], model: type[M]) -> tuple[bytes, Signed[M]]:
+    """A signed statement, and how its reader will read it. Raises ParameterError."""
+    signature = base64.b64encode(key.sign(canonical(said))).decode()
+    data = canonical({"statement": said, "signature": signature}) + b"\n"
+    try:
+        return data, read_signed(data, model)
+    except ValueError as error:
+        raise ParameterError(f"{said['kind']}: {error}") from error
 
 
 def _ask(args: argparse.Namespace) -> tuple[Rollout, bool | None, datetime]:
@@ -116,23 +119,15 @@ def approve(args: argparse.Namespace) -> int:
         "at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     statement = {name: value for name, value in said.items() if value}
-    signature = base64.b64encode(key.sign(canonical(statement))).decode()
-    data = canonical({"statement": statement, "signature": signature})
-    try:
-        signed = read_signed(data, Statement)
-    except ValueError as error:
-        raise ParameterError(f"approve: {error}") from error
+    data, signed = _sign(key, statement, Statement)
     word = verify(site, signed, str(args.key), now)
     if isinstance(word, Refused):
         raise ParameterError(f"{args.key}: {word.why}")
     path = args.output or _place(site, statement)
-    _write(path, data + b"\n")
+    _write(path, data)
     who = statement.get("account") or statement["validator"]
-    if args.json:
-        print_json({"path": str(path), "said": str(word), "by": who, "statement": statement})
-    else:
-        print(f"wrote {path}\n{word}\nby {who} at {statement['at']}")
-    return 0
+    document = {"path": str(path), "said": str(word), "by": who, "statement": statement}
+    return say(args.json, document, f"wrote {path}\n{word}\nby {who} at {statement['at']}")
 
 
 def private_key(path: Path, passphrase_env: str) -> Ed25519PrivateKey:
@@ -215,13 +210,7 @@ def _place(site: Site, statement: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
+    if os.path.lexists(path):
+        raise ParameterError(f"{path}: expected a new file, got one that is there")
     # Whole or not at all: half a file would be read as one that nobody signed.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_bytes(data)
-        path.hardlink_to(temporary)
-    except FileExistsError as error:
-        raise ParameterError(f"{path}: expected a new file, got one that is there") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    replace_file(path, data, 0o644)

@@ -26,20 +26,15 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="runbook", description="Staged-rollout runbooks for rpp-chain.")
     verbs = Verbs(top)
     running.options(verbs)
-    _recover_options(verbs.add("recover", _of("recover", "recover"), "take an apply back"))
-    _approve_options(
-        verbs.add(
-            "approve", _of("approve", "approve"), "sign an approval, acknowledgement or sign-off"
-        )
-    )
-    _node_report_options(
-        verbs.add("node-report", _of("approve", "node_report"), "sign a report of a node of yours")
-    )
+    for options, name, module, text in (
+        (_recover_options, "recover", "recover", "take an apply back"),
+        (_approve_options, "approve", "approve", "sign an approval, acknowledgement or sign-off"),
+        (_node_report_options, "node-report", "approve", "sign a report of a node of yours"),
+        (_incident_options, "incident", "incident", "what became of incidents; end one"),
+    ):
+        options(verbs.add(name, _of(module, name.replace("-", "_")), text))
     evidence.options(verbs)
     status.options(verbs)
-    _incident_options(
-        verbs.add("incident", _of("incident", "incident"), "what became of incidents; end one")
-    )
     site.options(verbs)
     files.options(verbs)
     for command in entry_points(group="runbook.commands"):  # of packages installed beside this one
@@ -69,15 +64,13 @@ def _settle() -> None:
         if getattr(sys, name) is None:  # closed: the next file we open would take its place
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # a terminal of few letters shows the others' numbers
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know few letters
     os.umask(os.umask(0o077) & 0o077)  # we may read what we write
 
 
 def _tell(error: RunbookError, *, as_json: bool) -> int:
-    code, null = error.exit_code, os.open(os.devnull, os.O_WRONLY)
+    code = error.exit_code
     try:
         if not isinstance(error.__cause__, BrokenPipeError):  # who reads no more needs no reason
             print(error, file=sys.stderr, flush=True)
@@ -85,9 +78,8 @@ def _tell(error: RunbookError, *, as_json: bool) -> int:
             print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": str(error)})
         sys.stdout.flush()
     except OSError:  # what is left would be written when we end, and change the exit code
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-    os.close(null)
+        for number in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return code
 
 

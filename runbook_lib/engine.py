@@ -2,11 +2,8 @@
 
 papermill's exit code and metadata are not evidence: a ``sys.exit(0)`` in a cell, a failed shell
 line and a dead kernel all look like success there. So this engine validates before, watches
-during, judges afterwards by the record and by execution counts, seals, and leaves by SystemExit,
-always: a normal return would let papermill save once more over what was sealed.
-
-Steps, as numbered below: (1) parameters, (2) the notebook is ours, (3) run under limits and
-signals, (4) completeness, (5) card, scan, seal, publish.
+during, judges afterwards by the record and by execution counts, seals, publishes, and leaves by
+SystemExit, always: a normal return would let papermill save once more over what was sealed.
 """
 
 from __future__ import annotations
@@ -25,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nbformat import from_dict
 from papermill.engines import NBClientEngine
 from papermill.iorw import write_ipynb
 
@@ -85,9 +83,6 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         nb: Any,
         kernel_name: str,
         output_path: str | None = None,
-        progress_bar: bool = True,
-        log_output: bool = False,
-        autosave_cell_every: int = 30,
         keep_partial: bool = True,
         **kwargs: Any,
     ) -> Any:
@@ -99,35 +94,30 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         try:
             run = prepare(nb, output_path)
         except RunbookError as error:
-            _complain(str(error))
+            print(error, file=sys.stderr)  # noqa: T201 - the command's error output
             raise Finished(Report(ExitCode.BROKEN, problems=[str(error)])) from None
         assert output_path is not None
 
         def execute() -> Any:
             notebook.require_kernel()
+            partial = output_path if keep_partial else None
             return super(RunbookEngine, cls).execute_notebook(
-                nb,
-                notebook.KERNEL,
-                output_path=output_path if keep_partial else None,
-                progress_bar=progress_bar,
-                log_output=log_output,
-                autosave_cell_every=autosave_cell_every,
-                **_limits(run, kwargs),
+                nb, notebook.KERNEL, output_path=partial, **_limits(kwargs)
             )
 
         with _handoff() as handoff:
-            problems = _execute(run, execute)
+            problems = _execute(execute)
             try:
                 with guarded():
                     report = _conclude(run, nb, Path(output_path), handoff(), problems)
             except RunbookError as error:
                 report = Report(ExitCode.BROKEN, problems=[*problems, f"seal: {error}"])
         for problem in report.problems:
-            _complain(problem)
+            print(problem, file=sys.stderr)  # noqa: T201
         raise Finished(report)
 
 
-# --- (1), (2): before -----------------------------------------------------------------------------
+# --- before -----------------------------------------------------------------------------------
 
 
 def prepare(nb: Any, output_path: str | None) -> Run:
@@ -167,29 +157,21 @@ def _require_replay_asked(stage: str) -> None:
         recording(stage)
 
 
-def _limits(run: Run, kwargs: dict[str, Any]) -> dict[str, Any]:
-    limits = dict(kwargs)
-    if limits.get("execution_timeout") is None:
-        limits["execution_timeout"] = CELL_LIMIT_S
-    # A kernel that ignores a polite shutdown would hold up the verdict by seconds.
-    limits.setdefault("shutdown_kernel", "immediate")
-    # The kernel warns of TCP at each start; it listens on loopback, behind a key of its own.
-    limits.setdefault("extra_arguments", ["--log-level=40"])
-    return limits
+def _limits(given: dict[str, Any]) -> dict[str, Any]:
+    # A kernel that ignores a polite shutdown would hold up the verdict by seconds; and it warns of
+    # TCP at each start, though it listens on loopback, behind a key of its own.
+    ours = {"shutdown_kernel": "immediate", "extra_arguments": ["--log-level=40"]}
+    return ours | given | {"execution_timeout": given.get("execution_timeout") or CELL_LIMIT_S}
 
 
-# --- (3): during ----------------------------------------------------------------------------------
-
-
-class _Cancelled(KeyboardInterrupt):
-    pass
+# --- during ----------------------------------------------------------------------------------------
 
 
 class _TooLong(KeyboardInterrupt):
     pass
 
 
-def _execute(run: Run, execute: Any) -> list[str]:
+def _execute(execute: Any) -> list[str]:
     """Run the cells; what went wrong beside their own errors, in words."""
     try:
         with _signals(RUN_LIMIT_S):
@@ -203,14 +185,12 @@ def _execute(run: Run, execute: Any) -> list[str]:
     except SystemExit as left:
         return [f"run: expected every cell to run, got SystemExit({left.code})"]
     except Exception as error:
-        name = type(error).__name__
-        match name:
-            case "DeadKernelError":
-                return ["run: the kernel died"]
-            case "CellTimeoutError":
-                return ["run: a cell took longer than its limit and was interrupted"]
-            case _:
-                return [f"run: {name}: {str(error).strip().splitlines()[0] if str(error) else ''}"]
+        name, (first, *_) = type(error).__name__, [*str(error).strip().splitlines(), ""]
+        known = {
+            "DeadKernelError": "the kernel died",
+            "CellTimeoutError": "a cell took longer than its limit and was interrupted",
+        }
+        return [f"run: {known.get(name, f'{name}: {first}')}"]
     return []
 
 
@@ -222,7 +202,7 @@ def _signals(limit: float) -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise _TooLong if number == signal.SIGALRM else _Cancelled
+        raise _TooLong if number == signal.SIGALRM else KeyboardInterrupt
 
     before = {
         s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
@@ -234,10 +214,6 @@ def _signals(limit: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _complain(problem: str) -> None:
-    print(problem, file=sys.stderr)  # noqa: T201 - the command's error output
 
 
 @contextmanager
@@ -254,19 +230,16 @@ def _handoff() -> Iterator[Any]:
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
 
 
-# --- (4), (5): after ------------------------------------------------------------------------------
+# --- after ------------------------------------------------------------------------------------
 
 
 def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: list[str]) -> Report:
     # Of a run that failed as a whole it is known why no cell ran.
     problems = problems if problems and folder is None else [*problems, *unexecuted(nb)]
     if folder is None:
-        card = display.table_card(
-            "BROKEN: the stage was never opened",
-            ("why",),
-            [(p,) for p in problems] or [("unknown",)],
-        )
-        nb.cells = _nodes(sealing.with_card(nb.cells, card))
+        why = [(problem,) for problem in problems] or [("unknown",)]
+        card = display.table_card("BROKEN: the stage was never opened", ("why",), why)
+        nb.cells = [from_dict(cell) for cell in sealing.with_card(nb.cells, card)]
         write_ipynb(nb, str(output))
         return Report(ExitCode.BROKEN, output=output, problems=problems)
     record = Record(folder / "record.jsonl")
@@ -277,15 +250,8 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         verdict = standing.verdict(record.entries(), problems)
         data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
-    sealing.seal(
-        folder,
-        name,
-        data,
-        verdict,
-        code=notebook.code_digest(nb),
-        foreign=False,
-        signing=run.signing,
-    )
+    code = notebook.code_digest(nb)
+    sealing.seal(folder, name, data, verdict, code=code, foreign=False, signing=run.signing)
     output.write_bytes(data)
     kept = None if verdict.source == "replay" else folder
     report = Report(verdict.exit_code, output, kept, verdict, problems)
@@ -304,14 +270,8 @@ def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[by
     return sealing.serialise(book, run.redactor)
 
 
-def _nodes(cells: list[Any]) -> list[Any]:
-    from nbformat import from_dict
-
-    return [from_dict(cell) for cell in cells]
-
-
 def unexecuted(nb: Any) -> list[str]:
-    """Cells that did not run, did not run in order, or ended in an error other than enforce's own.
+    """The first cell that did not run, not in order, or ended in an error other than enforce's own.
 
     Judged by execution counts: papermill marks cells that never ran as completed.
     """
@@ -319,18 +279,13 @@ def unexecuted(nb: Any) -> list[str]:
         cell for cell in nb.cells if cell["cell_type"] == "code" and notebook.source(cell).strip()
     ]
     cells = [cell for cell in cells if notebook.VERDICT not in notebook.tags(cell)]
-    problems = []
     for number, cell in enumerate(cells, start=1):
         errors = [out for out in cell["outputs"] if out["output_type"] == "error"]
         named = f"cell {number} (`{notebook.source(cell).strip().splitlines()[0][:60]}`)"
         if errors and errors[0]["ename"] != "StageRefused":
-            problems.append(f"{named}: {errors[0]['ename']}: {errors[0]['evalue'][:300]}")
-            break  # it is why no cell after it ran
-        if cell["execution_count"] is None:
-            problems.append(f"{named}: expected it to run, it did not, nor did any after it")
-            break
-        if cell["execution_count"] != number:
-            got = cell["execution_count"]
-            problems.append(f"{named}: expected it to run as number {number}, got {got}")
-            break
-    return problems
+            return [f"{named}: {errors[0]['ename']}: {errors[0]['evalue'][:300]}"]
+        if (got := cell["execution_count"]) is None:
+            return [f"{named}: expected it to run, it did not, nor did any after it"]
+        if got != number:
+            return [f"{named}: expected it to run as number {number}, got {got}"]
+    return []

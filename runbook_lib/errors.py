@@ -1,18 +1,4 @@
-"""Every error a caller must tell apart.
-
-* RunbookError
-  * ParameterError    parameters, site, catalogue or command line are wrong: exit 3, nothing ran
-  * NotebookError     the notebook is not one of ours, or its code was altered: exit 3
-  * SourceError       something outside could not be read: the check is INCONCLUSIVE
-    * SourceRefused   something outside said no: what was asked of it was not done
-  * TapeMiss          replay asked for an answer that was never recorded: exit 3, never retried
-  * StoreError        the store or an attempt in it cannot be used: exit 3
-    * LockHeld        somebody else is changing this cluster
-    * RecordDamaged   a record or tape contradicts its own digests
-  * Stopped           undone, or no longer approved: no more of this attempt is begun
-  * MachineError      this machine does not do what it was asked to: a file, a limit, a setting
-  * Defect            a bug of ours, whose traceback lies in a file
-  * StageRefused      raised by ``stage.enforce()`` alone; carries the exit code
+"""Every error a caller must tell apart; ``exit_code`` is what a command ends with.
 
 A failed check is a value (``outcomes.CheckResult``), never an exception.
 Messages read ``where: what: expected X, got Y`` and end with what to do.
@@ -21,14 +7,11 @@ Messages read ``where: what: expected X, got Y`` and end with what to do.
 from __future__ import annotations
 
 import os
-import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-
-BUG = "runbook-bug-"
-"""How the file of a traceback begins."""
+from tempfile import NamedTemporaryFile
 
 
 class RunbookError(Exception):
@@ -71,7 +54,7 @@ class SourceRefused(SourceError):
 
 
 class TapeMiss(RunbookError):
-    """Replay needs an answer the tape does not hold."""
+    """Replay needs an answer the tape does not hold; never retried."""
 
 
 class StoreError(RunbookError):
@@ -91,7 +74,7 @@ class Stopped(RunbookError):
 
 
 class StageRefused(RunbookError):
-    """The stage did not pass; ``exit_code`` is 1, 2, 3 or 4."""
+    """The stage did not pass, by ``stage.enforce()`` alone; ``exit_code`` is 1, 2, 3 or 4."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -116,12 +99,10 @@ def guarded() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError | MemoryError) or str(error) == "can't start new thread":
             raise MachineError(_refused(error)) from error
-        with guarded(), tempfile.NamedTemporaryFile("w", prefix=BUG, delete=False) as file:
+        with guarded(), NamedTemporaryFile("w", prefix="runbook-bug-", delete=False) as file:
             traceback.print_exc(file=file)
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Defect(
-            f"this is a bug of runbook: {what}; please report it with {file.name}"
-        ) from error
+        said = f"this is a bug of runbook: {type(error).__name__}: {error}".splitlines()[0]
+        raise Defect(f"{said}; please report it with {file.name}") from error
 
 
 def _refused(error: Exception) -> str:

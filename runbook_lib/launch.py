@@ -14,7 +14,7 @@ from .errors import NotebookError, ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .files import replace_file
-from .notebook import KERNEL, environment, filled_in, read
+from .notebook import KERNEL, environment, filled_in, read, require_kernel
 from .notebook import NOTEBOOKS as FOLDER
 from .playbook import NOTEBOOKS
 from .verdicts import ExitCode, Standing
@@ -68,6 +68,7 @@ def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
 
     One that was already stepped through is kept. Raises NotebookError when it is not ours any more.
     """
+    require_kernel()
     target = folder / NOTEBOOKS[stage]
     if target.is_symlink() or not target.exists():
         replace_file(target, filled_in(FOLDER / NOTEBOOKS[stage], params))

@@ -171,14 +171,13 @@ def require_kernel() -> None:
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
-    folder, found = KernelSpecManager().find_kernel_specs().get(KERNEL, "none"), None
+    ours, found = PROJECT / "kernels" / KERNEL, None
+    folder = KernelSpecManager().find_kernel_specs().get(KERNEL, "none")
     with suppress(OSError, ValueError):
         found = json.loads(Path(folder, "kernel.json").read_bytes())
-    if found != json.loads((PROJECT / "kernels" / KERNEL / "kernel.json").read_bytes()):
-        raise NotebookError(
-            f"kernel {KERNEL}: expected a copy of {PROJECT / 'kernels' / KERNEL}, got {folder};"
-            " install this package anew, or take that folder out of JUPYTER_PATH"
-        )
+    if found != json.loads((ours / "kernel.json").read_bytes()):
+        do = "install this package anew, or take that folder out of JUPYTER_PATH"
+        raise NotebookError(f"kernel {KERNEL}: expected a copy of {ours}, got {folder}; {do}")
     if (limit := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < OPEN_FILES:
         raise MachineError(f"ulimit -n: expected at least {OPEN_FILES} open files, got {limit}")
 

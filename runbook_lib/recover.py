@@ -60,11 +60,8 @@ def parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     given = {name for name, _ in (*args.parameter, *args.raw)}
     theirs = set(STAGE_PARAMS[args.stage].model_fields) - set(RecoveryParams.model_fields)
     if theirs & set(values):
-        values = {
-            name: value
-            for name, value in values.items()
-            if name in given or name not in theirs | NOT_ITS
-        }
+        left_out = (theirs | NOT_ITS) - given
+        values = {name: value for name, value in values.items() if name not in left_out}
     values.setdefault("mode", "apply")
     if args.nodes:
         values["nodes"] = [name for text in args.nodes for name in text.split(",") if name]
@@ -81,15 +78,12 @@ def unfinished(stage: str, params: StageParams) -> int:
     """The number of the newest recovery with these parameters, unless it passed; 0 for none."""
     assert isinstance(params, RecoveryParams)
     store = Store(read_site(params.site).store_path)
-    mine = [
-        one
-        for one in store.readable(params.release, f"{stage}_recovery")[0]
-        if store.opened(one)["params"] == params.fixed()
-    ]
+    found = store.readable(params.release, f"{stage}_recovery")[0]
+    mine = [one for one in found if store.opened(one)["params"] == params.fixed()]
     if not mine:
         return 0
-    opened, found = store.opened(mine[-1]), verdict(mine[-1].record.entries())
+    opened, code = store.opened(mine[-1]), verdict(mine[-1].record.entries()).exit_code
     undoes, _ = what_to_undo(store, params.release, stage, opened["source"], params.undoes)
-    if found.exit_code is ExitCode.PASSED or opened["undoes"] != undoes:
+    if code is ExitCode.PASSED or opened["undoes"] != undoes:
         return 0
     return mine[-1].number

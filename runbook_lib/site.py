@@ -23,17 +23,7 @@ from .playbook import MAINNET_WATCH, STAGES
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook, names_secret
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
-from .strict import (
-    MAX_FILE,
-    Instant,
-    OwnName,
-    Problems,
-    Range,
-    Strict,
-    parse_yaml,
-    project_path,
-    validate,
-)
+from .strict import Instant, OwnName, Problems, Range, Strict, parse_yaml, project_path, validate
 
 POLICY = frozenset(
     {"people", "single_operator", "signers", "signing", "artifact_signing", "versions", "stages"}
@@ -365,12 +355,11 @@ def read_site(path: str) -> Site:
     """The site file at ``path``. Raises ParameterError, naming every problem."""
     where = project_path(path)
     try:
-        with where.open("rb") as file:
-            text = file.read(MAX_FILE + 1)
+        text = where.read_bytes()
     except OSError as error:
         do = "copy params/sites/example.yaml and name yours in `site`"
         if where.is_relative_to(project_path(".rehearsal")):
             do = "`runbook rehearse --serve` brings the practice network up"
-        got = f"{error.strerror}; {do}"
-        raise ParameterError(f"{where}: expected a site file, got: {got}") from error
+        said = f"expected a site file, got: {error.strerror}; {do}"
+        raise ParameterError(f"{where}: {said}") from error
     return parse_site(text, path)

@@ -123,7 +123,7 @@ class Stage:
         elif number := next_plan(session):
             tries.plan, card = make_plan(session, tries.context(PLAN, number), build)
         else:
-            card = display.table_card("No plan was made", ("why",), [("the recording has none",)])
+            card = _why("No plan was made", "the recording has none")
         return self._marked(card)
 
     @guarded()
@@ -139,7 +139,7 @@ class Stage:
         try:
             return show(self._tries.context(f"stage.show.{show.__name__}", 1))
         except SourceError as error:
-            return display.table_card("Nothing to show", ("why",), [(str(error),)])
+            return _why("Nothing to show", error)
 
     @guarded()
     def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
@@ -147,10 +147,9 @@ class Stage:
         try:
             drawn = draw(self._tries.context(f"stage.plot.{draw.__name__}", 1))
         except SourceError as error:
-            return display.table_card("No figure", ("why",), [(str(error),)])
+            return _why("No figure", error)
         if drawn is None:
-            rows = [("nothing was recorded that could be drawn",)]
-            return display.table_card("No figure", ("why",), rows)
+            return _why("No figure", "nothing was recorded that could be drawn")
         png, text, data = drawn
         return display.figure_card(png, text, data)
 
@@ -161,8 +160,7 @@ class Stage:
         try:
             compared = compare(context)
         except SourceError as error:
-            card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
-            return Comparison(card, context.folder)
+            return Comparison(_why("Nothing to compare with", error), context.folder)
         columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
         rows = [one.row() for one in compared]
         card = display.table_card("Now against before", columns, rows)
@@ -182,6 +180,10 @@ class Stage:
         """A recorded recovery must not be taken for one that is under way."""
         recorded = self._session.replay and self._session.recovery
         return display.marked(card, wording.RECORDING) if recorded else card
+
+
+def _why(title: str, reason: object) -> display.Card:
+    return display.table_card(title, ("why",), [(str(reason),)])
 
 
 @dataclass(frozen=True)

@@ -241,20 +241,6 @@ def test_a_plan_counts_what_moves(after: int, said: str) -> None:
     assert text.splitlines()[1] == said
 
 
-def test_a_table_says_what_must_hold() -> None:
-    columns = ("item", "what must hold", "threshold")
-    text = display.table_card("What must hold", columns, [(ITEM, "deviating keys at most", 0)]).text
-
-    assert (
-        text
-        == """\
-What must hold
-item                    what must hold          threshold
-----------------------  ----------------------  ---------
-preflight.config-drift  deviating keys at most          0"""
-    )
-
-
 def test_a_short_row_is_filled_up() -> None:
     text = display.table_card("v1", ("stage", "attempt"), [("no attempt yet",)]).text
 
@@ -293,16 +279,13 @@ def test_the_same_value_gives_the_same_bytes() -> None:
 
 def test_what_to_do_is_said_whole() -> None:
     """An instruction that is cut cannot be followed, nor can a command be pasted."""
-    row = unknown_row(
-        "approval", "statement", "one of two", f"{'n' * 1200}; sign it by `approve X`"
-    )
+    row = unknown_row("approval", "statement", "one of two", f"{'n' * 1200}; sign it by `x`")
     command = f"runbook run canary -f /{'d/' * 300}parameters.yaml"
     card = display.verdict_card(verdict(judged(row)), next_steps=[f"Come back: `{command}`"])
 
-    for text in (card.text, outline(card).text, display.result_card(judged(row)).text):
+    for text in (card.text, outline(card).text):
         assert str(row.observed) in text
-    assert command in card.text
-    assert command in outline(card).text
+        assert command in text
 
 
 def test_a_verdict_says_what_blocks_and_what_to_do_next() -> None:

@@ -66,9 +66,9 @@ def test_execution_counts_say_what_did_not_run(cells: list[Any], problems: list[
 
 
 def test_a_cell_has_a_limit_unless_a_caller_sets_another() -> None:
-    assert engine._limits(run(), {})["execution_timeout"] == 2 * 3600
-    assert engine._limits(run(), {"execution_timeout": 5})["execution_timeout"] == 5
-    assert engine._limits(run(), {})["shutdown_kernel"] == "immediate"
+    assert engine._limits({})["execution_timeout"] == 2 * 3600
+    assert engine._limits({"execution_timeout": 5})["execution_timeout"] == 5
+    assert engine._limits({})["shutdown_kernel"] == "immediate"
 
 
 class DeadKernelError(Exception):
@@ -89,21 +89,21 @@ def test_how_the_cells_ended_is_said_in_words(error: BaseException, problem: str
     def execute() -> None:
         raise error
 
-    assert engine._execute(run(), execute) == [problem]
+    assert engine._execute(execute) == [problem]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_cancel_and_the_handlers_are_put_back(number: signal.Signals) -> None:
     before, said = signal.getsignal(number), ["run: it was cancelled before its end"]
 
-    assert engine._execute(run(), lambda: os.kill(os.getpid(), number)) == said
+    assert engine._execute(lambda: os.kill(os.getpid(), number)) == said
     assert signal.getsignal(number) is before
 
 
 def test_a_run_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RUN_LIMIT_S", 0.05)
 
-    assert engine._execute(run(), signal.pause) == [
+    assert engine._execute(signal.pause) == [
         "run: expected an end within 0.05 s, got none; it was stopped"
     ]
 
@@ -117,7 +117,7 @@ def test_a_seal_that_cannot_be_written_is_broken(
     (folder / "record.jsonl").write_text("garbage\n")
 
     monkeypatch.setattr(engine, "prepare", lambda nb, output: run())
-    monkeypatch.setattr(engine, "_execute", lambda run, execute: [])
+    monkeypatch.setattr(engine, "_execute", lambda execute: [])
     monkeypatch.setattr(engine, "_handoff", _handed(folder))
     with pytest.raises(engine.Finished) as caught:
         engine.RunbookEngine.execute_notebook(

@@ -14,32 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from .conftest import Practice, unmeasured
 
 REPLAY = ("run", "development_recovery")
-LIVE = ("run", "preflight", "-f", "params.yaml")
+LIVE, PARAMS = (("run", "preflight", "-f", name) for name in ("params.yaml", "p.yaml"))
 RUNBOOK = Path(sys.executable).with_name("runbook")
-PRELUDE = "mkdir gone && cd gone && rmdir ../gone && "
+GONE = "mkdir gone && cd gone && rmdir ../gone && {}"
 NOWHERE = "https://nowhere.invalid"
-CELL = {"cell_type": "code", "id": "a b!", "metadata": {}, "source": "", "outputs": [],
-        "execution_count": None}  # fmt: skip
+CELL = {"cell_type": "markdown", "id": "a b!", "metadata": {}, "source": ""}
 BOOK = json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [CELL]})
 
 
 @dataclass
 class Broken:
-    """``said`` is all of stderr, as a pattern; ``first`` is what the shell does before the command."""
+    """``said`` is all of stderr, as a pattern; an empty variable is none; {} is the command."""
 
     code: int
     said: str = ""
     argv: tuple[str, ...] = REPLAY
     env: dict[str, str] = field(default_factory=dict)
-    first: str = ""
-    last: str = ""
+    shell: str = "{}"
     prepare: Callable[[Practice], object] = lambda practice: None
-    without: tuple[str, ...] = ()
 
 
 def telemetry(**prometheus: str) -> Callable[[Practice], None]:
@@ -48,9 +44,8 @@ def telemetry(**prometheus: str) -> Callable[[Practice], None]:
     return lambda practice: practice.write_site(telemetry={**there, "backends": ["prometheus"]})
 
 
-def write(name: str, data: bytes | str) -> Callable[[Practice], object]:
-    raw = data.encode() if isinstance(data, str) else data
-    return lambda practice: (practice.root / name).write_bytes(raw)
+def write(name: str, data: bytes) -> Callable[[Practice], object]:
+    return lambda practice: (practice.root / name).write_bytes(data)
 
 
 def foreign_kernel(practice: Practice) -> None:
@@ -80,46 +75,40 @@ def of(name: str, why: str) -> str:
     return f".*{name}: expected a file or folder that can be used, got: {why}"
 
 
-PARAMS = ("run", "preflight", "-f", "p.yaml")
 UNREADABLE = r"p.yaml: expected (YAML|at most 1000000 bytes|a mapping of names), got.*"
 ENVIRONMENTS = {
-    "no HOME": Broken(0, without=("HOME",)),
+    "no HOME": Broken(0, env={"HOME": ""}),
     "HOME that nobody can write to": Broken(0, env={"HOME": "/proc", "IPYTHONDIR": "/proc/x"}),
     "stdout in Latin-1": Broken(0, env={"PYTHONIOENCODING": "latin-1"}),
-    "LANG=C": Broken(0, env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
+    "LANG=C": Broken(0, env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "TMPDIR": "/none"}),
     "JSON of odd letters": Broken(3, r"\\udcff: .*", ("verify", "\udcff", "--json")),
     "all warnings are errors": Broken(0, env={"PYTHONWARNINGS": "error"}),
-    "PYTHONOPTIMIZE, a backend of no plots": Broken(
-        0, env={"PYTHONOPTIMIZE": "2", "MPLBACKEND": "x"}
-    ),
-    "no terminal, one column": Broken(0, "", ("--help",), {"COLUMNS": "1"}, without=("TERM",)),
-    "umask 0777": Broken(0, first="umask 0777; "),
-    "stdin and stdout closed": Broken(0, last=" <&- >&-"),
-    "stderr closed": Broken(3, argv=("verify", "none"), last=" 2>&-"),
-    "stdout on a full disk": Broken(3, "stdout: .*No space left.*", ("schema", "site"), last=" >/dev/full"),
-    "a run's stdout on a full disk": Broken(3, "stdout: .*No space left.*", last=" >/dev/full"),
-    "stderr on a full disk": Broken(3, argv=("verify", "none"), last=" 2>/dev/full"),
-    "deleted working directory": Broken(3, "working directory: .*No such file.*", first=PRELUDE),
-    "deleted working directory, not needed": Broken(0, argv=("schema", "site"), first=PRELUDE),
+    "no assertions, no plots": Broken(0, env={"PYTHONOPTIMIZE": "2", "MPLBACKEND": "x"}),
+    "no terminal, one column": Broken(0, "", ("--help",), {"COLUMNS": "1", "TERM": ""}),
+    "umask 0777": Broken(0, shell="umask 0777; {}"),
+    "stdin and stdout closed": Broken(0, shell="{} <&- >&-"),
+    "stderr closed": Broken(3, argv=("verify", "none"), shell="{} 2>&-"),
+    "stdout on a full disk": Broken(3, "stdout: .*No space left.*", ("schema", "site"), shell="{} >/dev/full"),
+    "a run's stdout on a full disk": Broken(3, "stdout: .*No space left.*", shell="{} >/dev/full"),
+    "deleted working directory": Broken(3, "working directory: .*No such file.*", shell=GONE),
+    "deleted working directory, not needed": Broken(0, argv=("schema", "site"), shell=GONE),
     "another kernel of our name": Broken(
         3, "kernel runbook: .*/kernels/runbook; .*JUPYTER_PATH", env={"JUPYTER_PATH": "."},
         prepare=foreign_kernel),
-    "few open files": Broken(3, "ulimit -n: .* got 24", first="ulimit -n 24; "),
-    "no file may be written": Broken(3, "this machine: .*No usable temporary.*", first="ulimit -f 0; "),
-    "TMPDIR that is none": Broken(0, env={"TMPDIR": "/none"}),
-    "no memory": Broken(3, "this machine: .*thread.*", first="ulimit -v 300000; "),
-    "output in no folder": Broken(3, "none/x.ipynb: expected .*", (*REPLAY, "-o", "none/x.ipynb")),
+    "few open files": Broken(3, "ulimit -n: .* got 24", shell="ulimit -n 24; {}"),
+    "no file may be written": Broken(3, "this machine: .*No usable temporary.*", shell="ulimit -f 0; {}"),
+    "no memory": Broken(3, "this machine: .*thread.*", shell="ulimit -v 300000; {}"),
     "output that is a folder": Broken(3, "[.]: expected NAME.ipynb .*", (*REPLAY, "-o", ".")),
     "missing notebook": Broken(3, "x.ipynb: expected a notebook.*No such.*", ("render", "x.ipynb")),
     "invalid cell id": Broken(
         3, "x.ipynb: expected a valid notebook, got: 'a b!' .*", ("render", "x.ipynb"),
-        prepare=write("x.ipynb", BOOK)),
+        prepare=write("x.ipynb", BOOK.encode())),
     "parameters: folder": Broken(
         3, of("p.yaml", "Is a directory"), PARAMS, prepare=lambda p: (p.root / "p.yaml").mkdir()),
     "parameters: none": Broken(3, of("p.yaml", "No such.*"), PARAMS),
     **{f"parameters: {name}": Broken(3, UNREADABLE, PARAMS, prepare=write("p.yaml", data))
-       for name, data in (("binary", b"\xfa\0\1"), ("empty", ""), ("Latin-1", b"site: caf\xe9\n"),
-                          ("20 MB", "#" * 20_000_000))},
+       for name, data in (("binary", b"\xfa\0\1"), ("empty", b""), ("Latin-1", b"site: caf\xe9\n"),
+                          ("20 MB", b"#" * 20_000_000))},
     "parameters: endless": Broken(
         3, UNREADABLE, PARAMS, prepare=lambda p: (p.root / "p.yaml").symlink_to("/dev/zero")),
     "no site file": Broken(3, ".*x.yaml: expected a site file.*", ("status", "v1", "--site", "/x.yaml")),
@@ -142,16 +131,15 @@ ENVIRONMENTS = {
 @pytest.fixture
 def started(practice: Practice) -> Iterator[Callable[..., Any]]:
     """Starts the command in the practice's folder."""
-    keys = {"stage": "development", "site": str(practice.site), "release": "v1.4.0"}
-    given = {**keys, "commit": practice.params["commit"]}
-    (practice.root / "params.yaml").write_text(yaml.safe_dump(given))
+    keys = ("site", "release", "commit")
+    given = {"stage": "development", **{key: practice.params[key] for key in keys}}
+    (practice.root / "params.yaml").write_text(json.dumps(given))
     there = {"SITE": str(practice.site)}
 
     def start(broken: Broken, **more: Any) -> Any:
         env = {**unmeasured(), "RUNBOOK_REPLAY_OK": "1", "GITHUB_TOKEN": "t", **broken.env}
-        for name in broken.without:
-            env.pop(name, None)
-        argv = ["sh", "-c", f'{broken.first}exec "$@"{broken.last}', "sh", RUNBOOK]
+        env = {name: value for name, value in env.items() if value}
+        argv = ["sh", "-c", broken.shell.format('exec "$@"'), "sh", RUNBOOK]
         argv += [there.get(word, word) for word in broken.argv]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         return subprocess.run(argv, cwd=practice.root, env=env, timeout=120, **streams)
@@ -162,9 +150,7 @@ def started(practice: Practice) -> Iterator[Callable[..., Any]]:
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_broken_environment_is_named(practice: Practice, started: Any, name: str) -> None:
-    broken = ENVIRONMENTS[name]
-    broken.prepare(practice)
-
+    (broken := ENVIRONMENTS[name]).prepare(practice)
     ended = started(broken)
 
     said = ended.stderr.decode().strip()

@@ -54,12 +54,10 @@ def under_guard(error: Exception, kind: type[RunbookError]) -> str:
 
 
 def test_what_the_system_refuses_names_the_file() -> None:
-    named, nameless = OSError(28, "No space left", "/x"), OSError(24, "Too many")
-
-    said = "/x: expected a file or folder that can be used, got: No space left"
-    assert under_guard(named, MachineError) == said
-    said = "this machine: expected it usable, got: Too many"
-    assert under_guard(nameless, MachineError) == said
+    said = under_guard(OSError(28, "No space left", "/x"), MachineError)
+    assert said == "/x: expected a file or folder that can be used, got: No space left"
+    said = under_guard(OSError(24, "Too many"), MachineError)
+    assert said == "this machine: expected it usable, got: Too many"
 
 
 def test_a_bug_says_that_it_is_one_and_where_its_traceback_lies(

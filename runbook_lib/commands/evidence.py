@@ -17,7 +17,7 @@ from ..errors import NotebookError, ParameterError
 from ..outcomes import Outcome, Value, worst
 from ..playbook import NOTEBOOKS
 from ..strict import PROJECT
-from .printing import Verbs, print_json, rows_card, tell_rows
+from .printing import Verbs, rows_card, say, tell_rows
 
 if TYPE_CHECKING:
     from ..signers import Trust
@@ -82,15 +82,12 @@ def verify(args: argparse.Namespace) -> int:
     trust = read_trust(args.trust) if args.trust else None
     rows, verdict = procedure(attempt_folder(args.path), trust, head=args.head)
     rows += stages_before(args.path, trust) if trust is not None else []
-    return tell_rows(
-        "verify",
-        rows,
-        args.json,
-        {
-            "verdict": verdict.outcome.value if verdict is not None else None,
-            "exit_code_of_run": int(verdict.exit_code) if verdict is not None else None,
-        },
+    more = {"verdict": None, "exit_code_of_run": None} | (
+        {"verdict": verdict.outcome.value, "exit_code_of_run": int(verdict.exit_code)}
+        if verdict
+        else {}
     )
+    return tell_rows("verify", rows, args.json, more)
 
 
 def read_trust(path: str) -> Trust:
@@ -115,11 +112,7 @@ def head(args: argparse.Namespace) -> int:
     if not newest:
         raise NotebookError(f"{folder.name}: expected a record, got none")
     sealed = bool(entries) and newest[0] != entries[-1].hash
-    if args.json:
-        print_json({"head": newest[0], "sealed": sealed})
-    else:
-        print(newest[0])
-    return 0
+    return say(args.json, {"head": newest[0], "sealed": sealed}, newest[0])
 
 
 def replay(args: argparse.Namespace) -> int:
@@ -150,10 +143,8 @@ def seal(args: argparse.Namespace) -> int:
     verdict = seal_by_hand(folder, rows)
     for problem in at_sealing(args.path):
         print(problem, file=sys.stderr)
-    if args.json:
-        print_json({"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)})
-    else:
-        print(display.verdict_card(verdict).text)
+    document = {"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)}
+    say(args.json, document, display.verdict_card(verdict).text)
     return int(verdict.exit_code)
 
 
@@ -161,7 +152,6 @@ def countersign(folder: Path, *, as_json: bool) -> int:
     """One more signature over a sealed attempt that holds, with the key that the environment names."""
     from ..evidence import sealing
     from ..evidence.verify import verify as procedure
-    from ..outcomes import Outcome
     from ..recording import recorded_site
     from ..signatures import KEY_ENV
 
@@ -176,11 +166,7 @@ def countersign(folder: Path, *, as_json: bool) -> int:
             " nobody should sign that"
         )
     path = sealing.countersign(folder, signing)
-    if as_json:
-        print_json({"attestation": str(path)})
-    else:
-        print(path)
-    return 0
+    return say(as_json, {"attestation": str(path)}, path)
 
 
 def publish(args: argparse.Namespace) -> int:
@@ -196,17 +182,12 @@ def diff(args: argparse.Namespace) -> int:
 
     rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
     columns = ("where", "what", "first", "second")
-    if args.json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        shown = [[value if value is not None else "" for value in row] for row in rows]
-        none = [("nothing", "", "", "")]
-        print(display.table_card(f"diff: {len(rows)}", columns, _texts(shown) or none).text)
-    return 0
-
-
-def _texts(rows: Sequence[Sequence[object]]) -> list[Sequence[Value]]:
-    return [[v if isinstance(v, str | int | float) else json.dumps(v) for v in row] for row in rows]
+    shown: list[Sequence[Value]] = [
+        [v if isinstance(v, str | int | float) else "" if v is None else json.dumps(v) for v in row]
+        for row in rows
+    ]
+    card = display.table_card(f"diff: {len(rows)}", columns, shown or [("nothing",)])
+    return say(args.json, [dict(zip(columns, row, strict=True)) for row in rows], card.text)
 
 
 def render(args: argparse.Namespace) -> int:
@@ -227,11 +208,7 @@ def render(args: argparse.Namespace) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with os.fdopen(os.open(output, flags, 0o644), "w", encoding="utf-8") as file:
         file.write(text)
-    if args.json:
-        print_json({"page": str(output)})
-    else:
-        print(output)
-    return 0
+    return say(args.json, {"page": str(output)}, output)
 
 
 def page_of(path: Path, trust: Trust | None = None) -> str:
@@ -311,13 +288,10 @@ def _attempt_of(path: Path) -> Path | None:
 
 def attempt_folder(path: Path) -> Path:
     """``path``, which must be an attempt's folder, however damaged. Raises ParameterError."""
-    if not path.is_dir():
-        raise ParameterError(
-            f"{path}: expected the folder of an attempt, got {'a file' if path.exists() else 'none'}"
-        )
+    got = "a file" if path.exists() else "none"
+    if path.is_dir():
+        got = f"one without {RECORD} and {ATTESTATIONS}; name the numbered one, as in"
+        got += " <store>/v1.4.0/canary/0002"
     if not any((path / name).exists() for name in (RECORD, ATTESTATIONS)):
-        raise ParameterError(
-            f"{path}: expected the folder of an attempt, got one without {RECORD} and {ATTESTATIONS};"
-            " name the numbered one, as in <store>/v1.4.0/canary/0002"
-        )
+        raise ParameterError(f"{path}: expected the folder of an attempt, got {got}")
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import display
 from ..canonical import digest_file
@@ -13,7 +13,7 @@ from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
 from ..wording import visible
-from .printing import RUNBOOKS, Verbs, print_json, tell_rows
+from .printing import RUNBOOKS, Verbs, print_json, say, tell_rows
 
 if TYPE_CHECKING:
     from ..sources.files import Whole
@@ -102,30 +102,20 @@ def judge(args: argparse.Namespace) -> int:
     """Judge a file of samples against its baseline, every series they have in common."""
     from ..metrics.judge_files import judge_files
 
-    judgements = judge_files(
-        args.baseline,
-        args.current,
-        column=args.column,
-        direction=args.direction,
-        tolerance=args.tolerance,
-        relative=not args.absolute,
-        looks=args.looks,
-        look=args.look,
-        statistics=("location", "tail") if args.tail else ("location",),
-    )
+    given = ("column", "direction", "tolerance", "looks", "look")
+    options: dict[str, Any] = {name: getattr(args, name) for name in given}
+    options["statistics"] = ("location", "tail") if args.tail else ("location",)
+    judgements = judge_files(args.baseline, args.current, relative=not args.absolute, **options)
     outcome = worst(each.outcome for each in judgements)
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
     code = int(codes.get(outcome, ExitCode.INCONCLUSIVE))
-    if args.json:
-        series = [
-            {"outcome": each.outcome.value, "reason": each.reason, **each.model_dump(mode="json")}
-            for each in judgements
-        ]
-        print_json({"outcome": outcome.value, "exit_code": code, "series": series})
-    else:
-        rows = [(each.outcome.value, each.subject, each.reason) for each in judgements]
-        title = f"judge: {outcome}"
-        print(display.table_card(title, ("outcome", "series", "reason"), rows).text)
+    series = [
+        {"outcome": each.outcome.value, "reason": each.reason, **each.model_dump(mode="json")}
+        for each in judgements
+    ]
+    rows = [(each.outcome.value, each.subject, each.reason) for each in judgements]
+    card = display.table_card(f"judge: {outcome}", ("outcome", "series", "reason"), rows)
+    say(args.json, {"outcome": outcome.value, "exit_code": code, "series": series}, card.text)
     return code
 
 
@@ -172,13 +162,10 @@ class Disk:
     def digest(self, path: Path) -> str:
         try:
             return digest_file(path)
-        except OSError as error:
-            raise ParameterError(
-                f"{visible(str(path))}: expected a file or sha256: and 64 hex digits, got:"
-                f" {error.strerror}"
-            ) from error
-        except ValueError as error:  # a path that no system takes
-            raise ParameterError(f"artifact: expected a file, got: {error}") from error
+        except (OSError, ValueError) as error:  # none, or a path that no system takes
+            got = getattr(error, "strerror", error)
+            expected = "expected a file or sha256: and 64 hex digits"
+            raise ParameterError(f"{visible(str(path))}: {expected}, got: {got}") from error
 
     def read(self, path: Path) -> bytes:
         from ..sources.local import MAX_FILE, content

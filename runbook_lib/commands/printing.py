@@ -18,11 +18,8 @@ from ..wording import standing_word
 def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str, Any]) -> int:
     """Print rows as a table or a document; 0, 1 or 2 by the worst of them."""
     outcome = worst(row.outcome for row in rows)
-    if as_json:
-        dumped = [row.model_dump(mode="json") for row in rows]
-        print_json({"outcome": outcome.value, "rows": dumped, **more})
-    else:
-        print(rows_card(f"{title}: {outcome}", rows).text)
+    document = {"outcome": outcome.value, "rows": [r.model_dump(mode="json") for r in rows], **more}
+    say(as_json, document, rows_card(f"{title}: {outcome}", rows).text)
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
     return int(codes.get(outcome, ExitCode.INCONCLUSIVE))
 
@@ -39,6 +36,12 @@ def rows_card(title: str, rows: Sequence[Row]) -> display.Card:
 def print_json(document: Any) -> None:
     """The one document that a command prints with ``--json``."""
     print(json.dumps(document, indent=2))  # in ASCII: any terminal takes it
+
+
+def say(as_json: bool, document: Any, text: object) -> int:
+    """Print a result as a document or as text; 0."""
+    print_json(document) if as_json else print(text)
+    return 0
 
 
 def print_standing(standing: Standing) -> None:

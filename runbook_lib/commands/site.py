@@ -68,16 +68,11 @@ def adopt(args: argparse.Namespace) -> int:
     if args.json:
         print_json(document)
     else:
-        rows: list[Sequence[Value]] = [
-            (
-                name,
-                state.channel,
-                ", ".join(g for g, on in state.gates.items() if on),
-                state.binary[:19],
-                state.artifact[:19] or "not known",
-            )
-            for name, state in done.states.items()
-        ]
+        rows: list[Sequence[Value]] = []
+        for name, state in done.states.items():
+            gates = ", ".join(gate for gate, on in state.gates.items() if on)
+            files = (state.binary[:19], state.artifact[:19] or "not known")
+            rows.append((name, state.channel, gates, *files))
         columns = ("node", "channel", "gates on", "binary", "artifact")
         print(display.table_card(f"{args.cluster}: {done.digest}", columns, rows).text)
         by = ", ".join(done.approved_by) + (" (self-approved)" if done.self_approved else "")

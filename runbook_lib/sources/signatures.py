@@ -370,17 +370,12 @@ def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
         if not valid:
             shown = ", ".join(time.isoformat() for time in times)
             raise Refused(f"no {what} of the trusted root was valid at {shown}")
-    stampers = [_closed(each) for each in root.timestamp_authorities or ()]
-    left = {"tlogs": logs, "certificate_authorities": issuers, "timestamp_authorities": stampers}
-    return root.model_copy(update=left)
-
-
-def _closed(authority: Any) -> Any:
-    """A timestamp authority that the library takes at the last instant of its validity as well."""
-    if not (end := authority.valid_for.end):
-        return authority
-    until = authority.valid_for.model_copy(update={"end": end + timedelta.resolution})
-    return authority.model_copy(update={"valid_for": until})
+    left = {"tlogs": logs, "certificate_authorities": issuers}
+    found = root.model_copy(update=left, deep=True)
+    for authority in found.timestamp_authorities:
+        if authority.valid_for.end:
+            authority.valid_for.end += timedelta.resolution
+    return found
 
 
 def _holds(window: Any, times: Sequence[datetime]) -> bool:

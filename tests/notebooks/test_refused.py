@@ -8,6 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import ExitCode
 
 Edit = Callable[[Any], Any]
@@ -185,7 +186,7 @@ def test_an_engineers_own_markdown_is_allowed(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"site": "nowhere.yaml"}, "nowhere.yaml: expected a site file, got: No such file"),
+        ({"site": "nowhere.yaml"}, f"{PROJECT}/nowhere.yaml: expected a site file, got: No such"),
         ({"output": "-"}, "output: expected a file that is saved after each cell, got none"),
         ({"relase": "v1"}, "relase: expected no such key; remove it or correct its spelling"),
         ({"release": 3}, "release: expected text in quotes, got 3"),

@@ -87,12 +87,11 @@ class TimestampAuthority:
 
     def __init__(self, above: signing.Authority, folder: Path) -> None:
         self._folder, key = folder, new_key()
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stamps")])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(above.ca_key.public_key())
         stamping = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.TIME_STAMPING])
         leaf = (
             x509.CertificateBuilder()
-            .subject_name(name)
+            .subject_name(x509.Name([]))
             .issuer_name(above.ca.subject)
             .public_key(key.public_key())
             .serial_number(2)
@@ -107,9 +106,9 @@ class TimestampAuthority:
         (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, *clear))
         (folder / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
         (folder / "serial").write_text("01")
-        said = "serial=serial\ndefault_policy=1.2.3\ndigests=sha256\nsigner_digest=sha256\n"
-        said += "ess_cert_id_alg=sha256\n"
-        (folder / "ts.conf").write_text(f"[tsa]\ndefault_tsa=one\n[one]\n{said}")
+        said = ("[tsa]", "default_tsa=one", "[one]", "serial=serial", "default_policy=1.2.3",
+                "digests=sha256", "signer_digest=sha256", "ess_cert_id_alg=sha256")  # fmt: skip
+        (folder / "ts.conf").write_text("\n".join(said))
 
     def stamp(self, signed: Json) -> datetime:
         """Lay a timestamp of now beside the signature of a bundle; its time."""
@@ -125,9 +124,9 @@ class TimestampAuthority:
 
     def in_root(self, start: datetime, end: datetime, *, chain: bool = True) -> Json:
         """Itself, as a trusted root names one."""
-        subject = {"organization": "stamps", "commonName": "stamps"}
-        valid = {"start": start.isoformat(), "end": end.isoformat()}
         listed = self._chain if chain else {"certificates": []}
+        valid = {"start": start.isoformat(), "end": end.isoformat()}
+        subject = {"organization": "stamps", "commonName": "stamps"}
         return {"subject": subject, "certChain": listed, "validFor": valid}
 
 
