@@ -87,16 +87,6 @@ def test_json_is_one_document_and_options_reach_the_judge(
     assert [each["statistic"] for each in other["comparisons"]] == ["location", "tail"]
 
 
-def test_parquet_is_judged_like_csv(tmp_path: Path, good: Path) -> None:
-    now = write(tmp_path / "now.csv", value=noise(2))
-    times = [START + timedelta(minutes=row) for row in range(240)]
-    parquet.write_table(pa.table({"time": times, "value": noise(2)}), tmp_path / "now.parquet")
-    rule = {"direction": "lower", "tolerance": 0.1}
-
-    expected = judge_files(good, now, **rule)
-    assert judge_files(good, tmp_path / "now.parquet", **rule) == expected
-
-
 def rows_at(*seconds: int, begin: int = 1_770_000_000) -> str:
     return "\n".join(["time,value", *(f"{begin + each},1" for each in seconds), ""])
 

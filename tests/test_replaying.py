@@ -114,14 +114,6 @@ def test_a_replay_shows_the_tries_that_came_before(
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
 
 
-def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    practice.walk(practice.open(), telemetry_reachable=FAIL)
-    stage = replayed(practice, practice.folder(), monkeypatch, telemetry_reachable=FAIL)
-
-    assert same(practice, stage) == dict.fromkeys(SMALL, PASS)
-    assert states(stage)[DEPLOY] == "not-reached"
-
-
 def test_a_replay_judges_aged_guards_as_they_were(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
