@@ -77,6 +77,14 @@ class Findings:
         with unread(lambda error: self.judge(subject or error.source, what, expected, error)):
             yield
 
+    def read(self, what: str, expected: Value, ask: Callable[[], T], subject: str = "") -> T | None:
+        """What ``ask`` gives; None for what cannot be read, which is a finding."""
+        try:
+            return ask()
+        except SourceError as error:
+            self.judge(subject or error.source, what, expected, error)
+            return None
+
     def answer(self, subject: str, what: str, expected: Value, answer: T | SourceError) -> T | None:
         """An answer; None for an error, which is a finding."""
         if not isinstance(answer, SourceError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,10 @@ from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.record import Entry
 from ..files import keep_file, replace_file
+from ..findings import read_or, unread
 from ..metrics.baseline import capture
 from ..metrics.frames import STEP
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row
+from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from ..params import RecoveryParams
 from ..sources.notices import Governance
 from ..sources.process import Ended
@@ -157,7 +159,9 @@ def what_happened(context: Context) -> Drawn:
     from ..metrics.panels import baseline_figure, plotted
 
     end = context.at
-    made, problem = _undone(context)
+    made, problem = None, list[str]()
+    with unread(lambda error: problem.append(str(error).splitlines()[0][:160])):
+        made = undone(context)
     entries = _until(end, [*(made.entries if made is not None else ()), *context.journal])
     start = max(datetime.fromisoformat(entries[0].body["now"]) - BEFORE, end - LONGEST)
     metrics = read_catalogue(context).of_topic(*TOPICS)
@@ -168,20 +172,12 @@ def what_happened(context: Context) -> Drawn:
     series += _gates(context, made, entries, start, end)
     marks, note = happened(replace(context, journal=entries), start, end)
     lost = [f"{row.subject}: no data" for row in missing]
-    notes = "; ".join(filter(None, [note, problem, *lost]))
+    notes = "; ".join(filter(None, [note, *problem, *lost]))
     drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
     keep_file(context.folder, FILE, drawn.png)
     body = {"file": FILE, "digest": digest_bytes(drawn.png), "text": drawn.text}
     context.record.append("figure", {**body, "from": start.isoformat(), "to": end.isoformat()})
     return drawn
-
-
-def _undone(context: Context) -> tuple[Undone | None, str]:
-    """The apply that is undone, and why it is not known."""
-    try:
-        return undone(context), ""
-    except SourceError as error:
-        return None, str(error).splitlines()[0][:160]
 
 
 def _until(end: datetime, entries: Sequence[Entry]) -> list[Entry]:
@@ -254,53 +250,46 @@ def halt_text(context: Context) -> str:
 
 def plan_halt(context: Context) -> list[Row]:
     """What would be announced. Only reads."""
-    return [check_row("halt", "would say", "", halt_text(context), Outcome.INCONCLUSIVE)]
+    return [unknown_row("halt", "would say", "", halt_text(context))]
 
 
-def announce_halt(context: Context, applier: Applier) -> list[Row]:
+def announce_halt(context: Context, applier: Applier) -> None:
     """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
-    try:
-        text, reference = halt_text(context), halted_attempt(context)
-    except SourceError as error:
-        return [context.unreadable("halt announced", "the template filled", error)]
-    path = context.folder / "halt.txt"
+    reference, stands = halted_attempt(context), partial(announced, context)
+    text = context.read("halt announced", "the template filled", lambda: halt_text(context))
+    if text is None:
+        return
+    path, what = context.folder / "halt.txt", "stands in the channel"
     replace_file(path, text)
     values = {"release": context.params.release, "stage": context.stage, "reference": reference}
     document = {"kind": "halt", "values": values, "text": text}
 
     def run(lock: int, outputs: Path) -> Ended:
-        try:
+        ended, why = Ended(None, b"", b""), list[str]()
+        with unread(lambda error: why.append(error.problem)):
             send = context.commands.change("announce_halt", **values, text=str(path))
             ended = send(lock, outputs)
-        except SourceError as error:
-            return Ended(None, b"", b"", f"{error.problem}; {later(context)}")
+            last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+            why.append(ended.problem or f"exit {ended.code}: {last[-1]}")
         if ended.code == 0:
             return ended
-        last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        why = ended.problem or f"exit {ended.code}: {last[-1]}"
-        return Ended(None, ended.stdout, ended.stderr, f"{why}; {later(context)}")
+        return Ended(None, ended.stdout, ended.stderr, f"{why[0]}; {later(context)}")
 
-    try:
-        there = announced(context)
-    except SourceError as error:
-        # What an earlier try announced, and cannot be looked for, is not announced once more.
-        if any(s["node"] == CHANNEL and s["phase"] == "done" for s in applier.steps()):
-            return [context.unreadable("halt stands in the channel", reference, error)]
-        there = False  # the read-back says so
-    if there:
+    # What an earlier try announced, and cannot be looked for, is not announced once more.
+    sent = any(s["node"] == CHANNEL and s["phase"] == "done" for s in applier.steps())
+    there = context.read(f"halt {what}", reference, stands) if sent else read_or(False, stands)
+    if there is False:
+        # By its try: one that was sent, and does not stand there, is sent anew.
+        name = f"announce-halt-{context.scope.number}"
+        if not applier.step(Step(CHANNEL, name, run, expected="sent")):
+            keep(context, "halt", document, None)
+            return
         outbox.drop(context.folder, "halt")
-        return [check_row("halt", "stands in the channel", reference, reference, ok=True)]
-    # By its try: one that was sent, and does not stand there, is sent anew.
-    name = f"announce-halt-{context.scope.number}"
-    if not applier.step(Step(CHANNEL, name, run, expected="sent")):
-        keep(context, "halt", document, None)
-        return [applier.rows.pop()]  # the step's own
-    outbox.drop(context.folder, "halt")
-    try:
-        got = reference if announced(context) else "not among those that stand"
-    except SourceError as error:
-        return [context.unreadable("halt stands in the channel", reference, error)]
-    return [check_row("halt", "stands in the channel", reference, got, got == reference)]
+        there = context.read(f"halt {what}", reference, stands)
+    if there is not None:
+        outbox.drop(context.folder, "halt")
+        got = reference if there else "not among those that stand"
+        context.judge("halt", what, reference, got)
 
 
 def announced(context: Context) -> bool:
@@ -356,16 +345,13 @@ council = _change(
 __all__ = ["plan"]
 
 
-Do = Callable[[Context, Applier], list[Row]]
-
-
 def _back(
     item: str,
     passed: str,
     *,
     would: Callable[[Context], list[Row]] = lambda context: [],
-    first: Do | None = None,
-    then: Do | None = None,
+    first: Callable[[Context, Applier], None] = lambda context, applier: None,
+    then: Tell = lambda context, applier: [],
 ) -> Change:
     """A change that takes the plan's nodes back; ``first`` and ``then`` are what else it does.
 
@@ -376,9 +362,9 @@ def _back(
         return [*would(context), *planned_rows(context, item)]
 
     def apply(context: Context, applier: Applier) -> CheckResult:
-        rows = list(first(context, applier)) if first is not None else []
-        rows += go_back(context, applier)
-        rows += then(context, applier) if then is not None else []
+        first(context, applier)
+        rows = [*context.findings]
+        rows += [*go_back(context, applier), *then(context, applier)]
         nodes = len(context.plan.nodes) if context.plan is not None else 0
         return context.conclude(
             rows,
