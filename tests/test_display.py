@@ -164,6 +164,13 @@ def test_a_long_text_is_cut_and_counted() -> None:
     assert card.text.count("line\n") == 200
 
 
+def test_a_long_line_says_how_long_it_is_in_both_forms() -> None:
+    row = check_row("issue 42", "text", "", "x" * 3_000 + "\n", Outcome.INCONCLUSIVE)
+    card = display.result_card(Standing(item="x.y", kind="change", state="planned", planned=(row,)))
+
+    assert "… (3,000 characters)" in card.text and "… (3,000 characters)" in card.html
+
+
 def test_an_empty_result_says_that_there_was_nothing_to_judge() -> None:
     card = display.result_card(judged())
 
