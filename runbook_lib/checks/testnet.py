@@ -55,7 +55,6 @@ def soak(context: Context) -> CheckResult:
         _window(development, wanted, quiet.window(development, start, context.at))
     return context.conclude(
         passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
-        empty="nothing to judge",
         data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
@@ -127,28 +126,17 @@ STAY_OFF = ("timetoke_rewards", "witness_network")
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold, with its thresholds, before any data is read."""
-    nodes = f"{len(context.cluster.nodes)} nodes"
+    nodes, suites = f"{len(context.cluster.nodes)} nodes", ", ".join(TESTNET_SUITES)
+    soaked, everybody = f"{context.params.soak_hours:g} h", "all, by stake and count"
     epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
     return [
         *preflight.expectations(context),
-        (
-            soak.item,
-            "development ran this build alone, quiet and covered",
-            f"{context.params.soak_hours:g} h",
-        ),
-        (
-            validators_acknowledged.item,
-            "every validator knows the window",
-            "all, by stake and count",
-        ),
+        (soak.item, "development ran this build alone, quiet and covered", soaked),
+        (validators_acknowledged.item, "every validator knows the window", everybody),
         (gates.item, f"gates that change: {ONLY}, or none", nodes),
         (deploy.item, "the release's binary runs, read back", nodes),
         (gate.item, f"{ONLY} on, then gossip no worse than before", epochs),
-        (
-            regression_suites.item,
-            "0 failed, 0 skipped, more than 0 passed",
-            ", ".join(TESTNET_SUITES),
-        ),
+        (regression_suites.item, "0 failed, 0 skipped, more than 0 passed", suites),
     ]
 
 
