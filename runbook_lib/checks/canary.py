@@ -104,12 +104,11 @@ def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime
 
 def _gates(testnet: Context) -> None:
     """The gate is on now, on every node."""
-    for name, answer in testnet.answers(KEY, True, testnet.fleet.rollout()):
-        if not answer.feature_gates.get(KEY, False):
-            testnet.judge(name, KEY, True, False)
-    if testnet.holds:
-        nodes = len(testnet.cluster.nodes)
-        testnet.judge(testnet.cluster_name, KEY, "on", f"on, {nodes} nodes", ok=True)
+    nodes = f"{len(testnet.cluster.nodes)} nodes"
+    with testnet.clean(testnet.cluster_name, KEY, "on", f"on, {nodes}"):
+        for name, answer in testnet.answers(KEY, True, testnet.fleet.rollout()):
+            if not answer.feature_gates.get(KEY, False):
+                testnet.judge(name, KEY, True, False)
 
 
 def _reversals(over: quiet.Window) -> Iterator[Seen]:

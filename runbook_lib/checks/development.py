@@ -237,11 +237,9 @@ def baseline(context: Context) -> CheckResult:
     catalogue = read_catalogue(context)
     metrics = catalogue.of_topic(*playbook.BASELINE_TOPICS)
     captured, rows = capturing.capture(context.prometheus, metrics, context.matchers, start, end)
-    for one in captured:
-        rows += capturing.judge(one, context.params.max_missing)
-    kept = pin(
-        context, [*captured, *captured_load(context, catalogue, start, end)], rows, start, end
-    )
+    rows += [row for one in captured for row in capturing.judge(one, context.params.max_missing)]
+    everything = [*captured, *captured_load(context, catalogue, start, end)]
+    kept = pin(context, everything, rows, start, end)
     told = "load" in kept or catalogue.load is None
     unknown = "" if told else "; its load is unknown, so that it compares with none"
     count, digest = len(kept["metrics"]), kept["digest"][:19]

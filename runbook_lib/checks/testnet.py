@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -12,7 +12,6 @@ from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
-from ..evidence.record import Entry
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
 from ..metrics.frames import Watched
@@ -97,25 +96,16 @@ def _job(context: Context, anchor: datetime, due: datetime) -> None:
 
 def _others(context: Context, ours: str, anchor: datetime) -> None:
     """Nobody else changed the cluster meanwhile, by every journal of the store."""
-    what, alone = f"changes of {context.cluster_name} by others", True
-    for origin, entries in journals(context.scope, context.store, context.cluster_name):
-        steps = [] if origin == ours else _steps(entries, anchor)
-        if steps:
-            first = steps[0]
-            got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
-            alone = context.judge(origin, what, "none", got, ok=False)
-    if alone:
-        context.judge(context.cluster_name, what, "none", "none")
-
-
-def _steps(entries: Sequence[Entry], since: datetime) -> list[dict[str, str]]:
-    return [
-        entry.body
-        for entry in entries
-        if entry.kind == "step"
-        and entry.body["phase"] == "intent"
-        and datetime.fromisoformat(entry.body["at"]) >= since
-    ]
+    name = context.cluster_name
+    what = f"changes of {name} by others"
+    with context.clean(name, what, "none"):
+        for origin, entries in journals(context.scope, context.store, name):
+            steps = [entry.body for entry in entries if entry.kind == "step" and origin != ours]
+            steps = [body for body in steps if body["phase"] == "intent"]
+            if steps := [body for body in steps if datetime.fromisoformat(body["at"]) >= anchor]:
+                first = steps[0]
+                got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
+                context.judge(origin, what, "none", got, ok=False)
 
 
 __all__ = ["plan", "validators_acknowledged"]

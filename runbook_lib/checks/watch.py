@@ -250,7 +250,7 @@ def judge_watch(watch: Watching) -> None:
     _unseen(watch)
     for each in watch.anomalies:
         late = each.escalated(context.now, patience(context))
-        context.findings += each.rows(watch.trouble.get(each.id, ""), escalated=late)
+        each.judge(context, watch.trouble.get(each.id, ""), escalated=late)
     _window(watch)
 
 
