@@ -97,7 +97,8 @@ def _look(session: Session) -> Looked:
     said, due = "no look yet", None
     try:
         watching = Watching(context)
-        rows = watching.look(judge=False)
+        watching.look(judge=False)
+        rows = context.findings
         said, due = line(watching), watching.due()
     except SourceError as error:
         rows = [unknown_row(error.source, "readable", "an answer", error.problem)]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.findings import Findings
+from runbook_lib.findings import Findings, read_or
 from runbook_lib.outcomes import Outcome, Row
 
 GONE = SourceError("node-1 /status", "expected an answer, got none")
+
+
+def gone() -> int:
+    raise GONE
 
 
 def said(rows: list[Row]) -> list[tuple[str, str, object, Outcome]]:
@@ -24,7 +28,7 @@ def test_a_finding_that_is_opened_is_inconclusive_until_it_is_judged() -> None:
     with found.finding("node-2", "height", 5):
         pass
     with found.finding("node-3", "height", 5) as judge:
-        raise GONE
+        gone()
 
     assert said(found.findings) == [
         ("node-1", "height", 5, Outcome.PASS),
@@ -48,9 +52,9 @@ def test_what_cannot_be_read_is_one_finding_and_the_check_goes_on() -> None:
     found = Findings()
 
     with found.reading("height", "an answer"):
-        raise GONE
+        gone()
     with found.reading("height", "an answer", "node-1"):
-        raise GONE
+        gone()
     good = [name for name, _ in found.answers("height", "told", {"node-1": GONE, "node-2": 5})]
     list(found.answers("height", "told", {"node-1": GONE}, whose=False))
 
@@ -68,3 +72,32 @@ def test_what_is_judged_apart_is_no_finding_of_the_run() -> None:
 
     assert [row.subject for row in found.findings] == ["node-1"]
     assert [row.subject for row in others] == ["node-2"]
+
+
+def test_where_nothing_is_found_that_holds_and_an_error_is_not_nothing() -> None:
+    found = Findings()
+
+    with found.clean("node-1", "changes", "none"):
+        pass
+    with found.clean("node-2", "changes", "none"):
+        found.judge("node-2", "changes", "none", "a restart")
+    with pytest.raises(SourceError), found.clean("node-3", "changes", "none"):
+        gone()
+
+    assert [(row.subject, row.outcome) for row in found.findings] == [
+        ("node-1", Outcome.PASS),
+        ("node-2", Outcome.FAIL),
+    ]
+    assert not found.holds
+
+
+def test_an_answer_that_cannot_be_read_is_none_and_a_finding() -> None:
+    found = Findings()
+
+    assert (found.read("height", "told", gone), found.read("height", "told", lambda: 5)) == (
+        None,
+        5,
+    )
+    assert found.answer("node-2", "height", "told", GONE) is None
+    assert read_or(7, gone) == 7
+    assert [row.subject for row in found.findings] == [GONE.source, "node-2"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
+from ..findings import unread
 from ..metrics.baseline import SETTLE
 from ..metrics.frames import STEP, Stretch
 from ..wording import count
@@ -30,11 +31,12 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
     """
     marks = changes(context, start - 2 * SETTLE, end)
     marks += planned(context.journal, start, end)
-    try:
+    fired, problem = list["Mark"](), list[str]()
+    with unread(lambda error: problem.append(f"alerts: unknown: {error.problem}")):
         matrix = context.prometheus.range(ALERTS, start, end, STEP)
         fired = alerts(matrix, context.matchers, context.site.telemetry.watchdog)
-    except SourceError as error:
-        return marks, f"alerts: unknown: {error.problem}"
+    if problem:
+        return marks, problem[0]
     marks = sorted([*marks, *fired], key=lambda mark: (mark.time, mark.label))
     if not fired:
         return marks[:MOST], "alerts: none fired"

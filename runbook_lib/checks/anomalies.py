@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ..canonical import digest
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..findings import Findings
+from ..outcomes import Outcome, Row
 from ..wording import utc
 from .watch_log import Log, load_row
 
@@ -63,7 +64,7 @@ class Anomaly:
         answered = self.acknowledged.at if self.acknowledged else now
         return min(now, answered) >= self.opened + within
 
-    def rows(self, trouble: str, *, escalated: bool) -> list[Row]:
+    def judge(self, context: Findings, trouble: str, *, escalated: bool) -> None:
         """The finding, until a decision restarts the watch, and who decided what of it.
 
         ``trouble`` says what could not be sent or read. That the watch goes on needs a waiver of
@@ -71,21 +72,21 @@ class Anomaly:
         """
         subject, what, expected = f"anomaly {self.id}", "decided", "continue, restart or recover"
         finding = self.row.model_copy(update={"what": f"{self.row.what} ({utc(self.at)})"})
-        done = self.decided
-        if done is None:
-            known = self.acknowledged
-            word = f"acknowledged by {known.by} {utc(known.at)}" if known else "not acknowledged"
-            word += ", escalated" if escalated else ""
-            got = f"undecided, {word}" + (f"; {trouble}" if trouble else "")
-            return [finding, unknown_row(subject, what, expected, got)]
-        got = f"{done.kind} by {done.by} {utc(done.at)}: {done.reason}"
-        decision = check_row(subject, what, expected, got, done.kind != "recover")
-        if done.kind != "restart":
-            return [finding, decision]
-        # Named for ever; the window that it spoilt is no longer judged.
-        got = f"{finding.observed} {finding.unit}, the watch was restarted"
-        past = check_row(finding.subject, finding.what, finding.expected, got, Outcome.PASS)
-        return [past, decision]
+        done, known = self.decided, self.acknowledged
+        if done is not None and done.kind == "restart":
+            # Named for ever; the window that it spoilt is no longer judged.
+            got = f"{finding.observed} {finding.unit}, the watch was restarted"
+            context.judge(finding.subject, finding.what, finding.expected, got, ok=True)
+        else:
+            context.findings.append(finding)
+        if done is not None:
+            got = f"{done.kind} by {done.by} {utc(done.at)}: {done.reason}"
+            context.judge(subject, what, expected, got, done.kind != "recover")
+            return
+        word = f"acknowledged by {known.by} {utc(known.at)}" if known else "not acknowledged"
+        word += ", escalated" if escalated else ""
+        got = f"undecided, {word}" + (f"; {trouble}" if trouble else "")
+        context.unknown(subject, what, expected, got)
 
 
 def known(log: Log) -> list[Anomaly]:

@@ -26,16 +26,15 @@ from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..files import keep_file
 from ..findings import read_or, unread
-from ..metrics.catalogue import Catalogue, parse_catalogue, selected
+from ..metrics.catalogue import Catalogue, selected
 from ..outcomes import CheckResult, Outcome, Value
 from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
 from ..sources import alertmanager
 from ..sources.prometheus import Rule
-from ..strict import project_path
 from ..wording import count, utc
 from . import gossip, preflight, quiet
 from .activation_proof import judge_proof
-from .baselines import pin_before
+from .baselines import pin_before, read_catalogue
 from .observe import VOTES_OF_MEDIAN, balances, observe
 from .observe import canary_comparison as comparison
 from .quiet import Break, Seen, whole_epochs
@@ -105,12 +104,11 @@ def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime
 
 def _gates(testnet: Context) -> None:
     """The gate is on now, on every node."""
-    for name, answer in testnet.answers(KEY, True, testnet.fleet.rollout()):
-        if not answer.feature_gates.get(KEY, False):
-            testnet.judge(name, KEY, True, False)
-    if testnet.holds:
-        nodes = len(testnet.cluster.nodes)
-        testnet.judge(testnet.cluster_name, KEY, "on", f"on, {nodes} nodes", ok=True)
+    nodes = f"{len(testnet.cluster.nodes)} nodes"
+    with testnet.clean(testnet.cluster_name, KEY, "on", f"on, {nodes}"):
+        for name, answer in testnet.answers(KEY, True, testnet.fleet.rollout()):
+            if not answer.feature_gates.get(KEY, False):
+                testnet.judge(name, KEY, True, False)
 
 
 def _reversals(over: quiet.Window) -> Iterator[Seen]:
@@ -281,7 +279,6 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
 
 TOPICS = {"reward_distribution": "reward distribution", "witness_gossip": "witness gossip"}
 SHIPPED = "params/rules/rollout.yaml"
-CATALOGUE = "params/metrics.yaml"
 STOPS, VANISHES = "stops", "vanishes"
 _AFTER = {STOPS: "1080x120", VANISHES: "stale"}
 """What becomes of a counter that has reached 1080: it stands still, or its series ends."""
@@ -317,7 +314,7 @@ def alerts_active(context: Context) -> CheckResult:
     preflight.observability's to say. Playbook: canary, readiness, 3.
     """
     context.require_now("alert rules")
-    catalogue = parse_catalogue(context.scope.read(project_path(CATALOGUE)), CATALOGUE)
+    catalogue = read_catalogue(context)
     rules = [rule for rule in context.prometheus.rules() if rule.kind == "alerting"]
     for topic in TOPICS:
         _topic(context, topic, catalogue, rules)

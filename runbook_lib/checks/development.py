@@ -16,8 +16,9 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import keep_file
+from ..findings import read_or
 from ..metrics import baseline as capturing
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
@@ -25,16 +26,16 @@ from ..sources.stage_commands import Provisioned, StageCommands, provisioned
 from ..strict import parse_instant
 from . import preflight
 from .annotations import happened
-from .baselines import FILE, captured_load, pin, read_catalogue
+from .baselines import FILE, captured_load, names_of, pin, read_catalogue
 from .ci import ci_rows
 from .suites import run_suites
 
 REMOVE = "deprovision"
-DEPLOY = "development.activate.deploy"
+PROVISION, DEPLOY = "development.ready.provision", "development.activate.deploy"
 
 
-def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
-    """Rows of one provisioning; the node is removed also when it came up wrong.
+def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> None:
+    """One provisioning; the node is removed also when it came up wrong.
 
     A further try takes a node of another name where an earlier one began to remove its own.
     """
@@ -48,7 +49,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
     removed = {body["node"] for body in applier.steps() if body["step"] == REMOVE}
     while name in removed:  # of an earlier try: there is nothing left of it to be read back
         if not applier.step(Step(name, REMOVE, remove_it)):
-            return applier.rows
+            return
         number += 1
         name = f"{base}-{number}"
     config = keep_target(context, name, *_config(context, profile))
@@ -59,10 +60,9 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
     )
     remove = Step(name, REMOVE, remove_it)
     if applier.step(make):
-        applier.rows += _read_back(context, applier, make, profile)
+        _read_back(context, applier, make, profile)
     if applier.step(remove):
-        applier.rows += _gone(context, applier, make)
-    return applier.rows
+        _gone(context, applier, make)
 
 
 def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
@@ -88,75 +88,50 @@ def _fleet(context: Context, made: Provisioned) -> Fleet:
     return Fleet(context.scope, context.cluster.model_copy(update={"nodes": [node]}))
 
 
-def _read_back(context: Context, applier: Applier, make: Step, profile: Profile) -> list[Row]:
-    try:
+def _read_back(context: Context, applier: Applier, make: Step, profile: Profile) -> None:
+    with context.reading("provisioned", "its name and URL", make.node):
         made = _made(context, applier, make)
-    except SourceError as error:
-        return [unknown_row(make.node, "provisioned", "its name and URL", error.problem)]
-    fleet = _fleet(context, made)
-    found = until(context, lambda: fleet.rollout()[made.node], answers)
-    if isinstance(found, SourceError):
-        return [unknown_row(made.node, "/status/rollout", "an answer", found.problem)]
-    rows = [
-        check_row(
-            made.node,
-            CHANNEL_AT,
-            profile.release_channel,
-            found.release_channel,
-            found.release_channel == profile.release_channel,
-        )
-    ]
-    for gate, on in profile.feature_gates.items():
-        seen = found.feature_gates.get(gate, "absent")
-        rows.append(check_row(made.node, f"{GATES_AT}.{gate}", on, seen, seen is on))
-    return rows
+        name, fleet = made.node, _fleet(context, made)
+        got = until(context, lambda: fleet.rollout()[name], answers)
+        if found := context.answer(name, "/status/rollout", "an answer", got):
+            context.judge(name, CHANNEL_AT, profile.release_channel, found.release_channel)
+            for gate, on in profile.feature_gates.items():
+                seen = found.feature_gates.get(gate, "absent")
+                context.judge(name, f"{GATES_AT}.{gate}", on, seen)
 
 
-def _gone(context: Context, applier: Applier, make: Step) -> list[Row]:
-    try:
-        made = _made(context, applier, make)
-    except SourceError:
-        return []
-    # Asked once: a refusal is what is hoped for, not a passing fault.
-    left = _fleet(context, made).get("/status/rollout", Rollout, retries=1)[made.node]
-    ok = isinstance(left, SourceError) and "ConnectError" in left.problem
-    return [
-        check_row(
-            made.node, "removed again", "refuses connections", "gone" if ok else "answers", ok
-        )
-    ]
+def _gone(context: Context, applier: Applier, make: Step) -> None:
+    if made := read_or(None, lambda: _made(context, applier, make)):
+        # Asked once: a refusal is what is hoped for, not a passing fault.
+        left = _fleet(context, made).get("/status/rollout", Rollout, retries=1)[made.node]
+        gone = isinstance(left, SourceError) and "ConnectError" in left.problem
+        got = "gone" if gone else "answers"
+        context.judge(made.node, "removed again", "refuses connections", got, gone)
 
 
 __all__ = ["plan"]
 
-DEPLOY = "development.activate.deploy"
-
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold, with its thresholds, before any data is read."""
-    site, params = context.site, context.params
-    required = ", ".join(site.forge.ci.required)
+    site, params, nodes = context.site, context.params, f"{len(context.cluster.nodes)} nodes"
+    required, missing = (
+        ", ".join(site.forge.ci.required),
+        f"at most {params.max_missing:.0%} missing",
+    )
     suites = ", ".join(playbook.DEVELOPMENT_SUITES)
     backends = ", ".join(site.telemetry.backends)
     return [
         *preflight.expectations(context),
         ("development.ready.ci-green", f"green for {params.commit[:12]}", required),
         ("development.ready.telemetry-reachable", "answers inside the VPC", backends),
-        (
-            "development.ready.provision",
-            "a fresh node with the stage's gates, then removed",
-            "1 node",
-        ),
-        (
-            "development.activate.deploy",
-            "the release's binary runs, read back",
-            f"{len(context.cluster.nodes)} nodes",
-        ),
+        (PROVISION, "a fresh node with the stage's gates, then removed", "1 node"),
+        (DEPLOY, "the release's binary runs, read back", nodes),
         ("development.activate.smoke-suites", "0 failed, 0 skipped, more than 0 passed", suites),
         (
-            "development.activate.baseline",
+            baseline.item,
             f"{params.baseline_hours:g} h after the deploy, inside the limits",
-            f"at most {params.max_missing:.0%} missing",
+            missing,
         ),
     ]
 
@@ -174,10 +149,9 @@ def ci_green(context: Context) -> CheckResult:
     commit = context.params.commit
     ci = context.site.forge.ci
     runs, statuses = context.forge.check_runs(commit), context.forge.statuses(commit)
-    rows = ci_rows(ci, runs, statuses)
     reported = {status.context for status in statuses}
     return context.conclude(
-        rows,
+        ci_rows(ci, runs, statuses),
         passed=f"{len(ci.required)} required checks are green for {commit[:12]}",
         empty="the site requires no checks",
         data={"check_runs": len(runs), "statuses": len(reported)},
@@ -187,21 +161,16 @@ def ci_green(context: Context) -> CheckResult:
 @judges("development.ready.telemetry-reachable")
 def telemetry_reachable(context: Context) -> CheckResult:
     """Every telemetry backend answers from inside the VPC. Playbook: readiness, 3."""
-    rows = []
-    for backend in context.site.telemetry.backends:
-        what, expected = "answers inside the VPC", "status 200"
-        try:
+    backends = context.site.telemetry.backends
+    for backend in backends:
+        with context.finding(backend, "answers inside the VPC", "status 200") as judge:
             probe = StageCommands(context.scope, context.site.commands).probe(backend)
-        except SourceError as error:
-            rows.append(unknown_row(backend, what, expected, error.problem))
-            continue
-        latency = f" in {probe.latency_ms:.1f} ms" if probe.latency_ms is not None else ""
-        got = f"status {probe.status}{latency}" if probe.reachable else "unreachable"
-        ok = probe.reachable and probe.status is not None and 200 <= probe.status < 300
-        rows.append(check_row(backend, what, expected, got, ok))
+            latency = f" in {probe.latency_ms:.1f} ms" if probe.latency_ms is not None else ""
+            got = f"status {probe.status}{latency}" if probe.reachable else "unreachable"
+            ok = probe.reachable and probe.status is not None and 200 <= probe.status < 300
+            judge(got, ok)
     return context.conclude(
-        rows,
-        passed=f"{len(rows)} telemetry backends answer from inside the VPC",
+        passed=f"{len(backends)} telemetry backends answer from inside the VPC",
         empty="the site names no telemetry backends",
     )
 
@@ -210,20 +179,18 @@ def _plan_provision(context: Context) -> list[Row]:
     profile = read_bundle(context).profile(context.stage)
     off = [gate for gate, on in profile.feature_gates.items() if not on]
     what = "would be provisioned, read back and removed"
-    return [check_row("a fresh node", what, "", f"off: {', '.join(off)}", Outcome.INCONCLUSIVE)]
+    return [unknown_row("a fresh node", what, "", f"off: {', '.join(off)}")]
 
 
 def _provision(context: Context, applier: Applier) -> CheckResult:
-    profile = read_bundle(context).profile(context.stage)
-    rows = provision_and_remove(context, applier, profile)
+    provision_and_remove(context, applier, read_bundle(context).profile(context.stage))
     return context.conclude(
-        rows,
         passed="a fresh node came up with the development gates and was removed again",
         empty="nothing was provisioned",
     )
 
 
-provision = Change("development.ready.provision", _plan_provision, _provision)
+provision = Change(PROVISION, _plan_provision, _provision)
 
 
 # --- activation ---------------------------------------------------------------------------------
@@ -235,7 +202,6 @@ def _deploy(context: Context, applier: Applier) -> CheckResult:
         roll(context, applier, phase)
     build = context.plan.artifact
     return context.conclude(
-        applier.rows,
         passed=f"{len(context.plan.nodes)} nodes run {build.binary[:19]}, read back",
         empty="the plan has no nodes",
         data={"artifact": build.digest, "plan": context.plan.digest},
@@ -262,8 +228,8 @@ def baseline(context: Context) -> CheckResult:
     end = start + timedelta(hours=context.params.baseline_hours)
     if context.now < end:
         expected = f"over at {end:%Y-%m-%d %H:%M:%S} UTC"
-        row = unknown_row("baseline", "window", expected, "still open", return_at=end)
-        return context.conclude([row], passed="", empty="")
+        context.unknown("baseline", "window", expected, "still open", end)
+        return context.conclude()
     if context.params.as_of and parse_instant(context.params.as_of) < end:
         raise SourceError(
             "as_of", f"expected an instant after {end.isoformat()}, got an earlier one"
@@ -271,15 +237,11 @@ def baseline(context: Context) -> CheckResult:
     catalogue = read_catalogue(context)
     metrics = catalogue.of_topic(*playbook.BASELINE_TOPICS)
     captured, rows = capturing.capture(context.prometheus, metrics, context.matchers, start, end)
-    for one in captured:
-        rows += capturing.judge(one, context.params.max_missing)
-    kept = pin(
-        context, [*captured, *captured_load(context, catalogue, start, end)], rows, start, end
-    )
-    unknown = (
-        "" if "load" in kept or catalogue.load is None else "; its load is unknown, so that it"
-    )
-    unknown += " compares with none" if unknown else ""
+    rows += [row for one in captured for row in capturing.judge(one, context.params.max_missing)]
+    everything = [*captured, *captured_load(context, catalogue, start, end)]
+    kept = pin(context, everything, rows, start, end)
+    told = "load" in kept or catalogue.load is None
+    unknown = "" if told else "; its load is unknown, so that it compares with none"
     count, digest = len(kept["metrics"]), kept["digest"][:19]
     return context.conclude(
         rows,
@@ -296,7 +258,7 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     path = context.folder / FILE
     if not path.exists():
         return None
-    names = {node.validator: node.name for node in context.cluster.nodes}
+    names = names_of(context)
     about, frames = capturing.parse(path.read_bytes(), FILE)
     if not frames:
         return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from ..context import Context
 from ..errors import SourceError
 from ..files import keep_file
+from ..findings import unread
 from ..metrics.catalogue import Metric
 from ..metrics.frames import STEP, fetch
-from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
@@ -26,13 +27,10 @@ SHOWN_BEFORE = timedelta(hours=3)
 ROLES = {"opened": (COMMANDER,), "escalated": (COUNCIL, ENGINEER)}
 
 
-def _listen(context: Context, log: Log) -> str:
-    """Record what commanders said; what was wrong when it could not be read."""
+def _listen(context: Context, log: Log) -> None:
+    """Record what commanders said. Raises SourceError."""
     params, site = context.params, context.site
-    try:
-        heard = read_words(context.scope, site, issue=params.issue, release=params.release)
-    except SourceError as error:
-        return f"answers cannot be read: {error}"
+    heard = read_words(context.scope, site, issue=params.issue, release=params.release)
     ids, listed = {each.id for each in known(log)}, accounts(context, (COMMANDER,))
     for word in sorted(heard.words, key=lambda each: each.at):
         withdrawn = taken_back(word, [w for w in heard.withdrawals if w.account == word.account])
@@ -46,7 +44,6 @@ def _listen(context: Context, log: Log) -> str:
         if word.decision and not log.has("decided", word.anomaly):
             more = {"decision": word.decision, "reason": word.reason}
             log.add("decided", word.anomaly, {**body, **more})
-    return ""
 
 
 def _deliver(context: Context, log: Log) -> dict[str, str]:
@@ -62,14 +59,19 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
                 if log.has("notified", key):
                     continue
                 name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                try:
+                with unread(partial(_note, trouble, [each], f"{way} waits in the outbox")):
                     _send(context, each, event, way, name)
-                except SourceError as error:
-                    trouble.setdefault(each.id, f"{way} waits in the outbox: {error}")
-                    continue
-                log.add("notified", key, {"id": each.id, "at": context.now.isoformat()})
-                (context.folder / "outbox" / name).unlink(missing_ok=True)
+                    log.add("notified", key, {"id": each.id, "at": context.now.isoformat()})
+                    (context.folder / "outbox" / name).unlink(missing_ok=True)
     return trouble
+
+
+def _note(
+    trouble: dict[str, str], anomalies: Sequence[Anomaly], what: str, error: SourceError
+) -> None:
+    """What first failed of each anomaly."""
+    for each in anomalies:
+        trouble.setdefault(each.id, f"{what}: {error}")
 
 
 def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -> None:
@@ -130,42 +132,38 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
 
 def engage(
     context: Context, log: Log, metrics: Sequence[Metric], queries: Mapping[str, str]
-) -> tuple[dict[str, str], list[Row]]:
+) -> dict[str, str]:
     """Open what was found, notify whoever must know, hear what they say.
 
-    By anomaly's id what went wrong with that, and a row for each figure that could not be drawn.
+    By anomaly's id what went wrong with that; a figure that could not be drawn is a finding.
     ``queries`` by subject, for a person to look with.
     """
     opened = open_new(log, context.attempt_name, context.now, queries)
     anomalies = {each.id: each for each in known(log)}
-    rows = [row for name in opened for row in draw(context, metrics, anomalies[name])]
+    for name in opened:
+        draw(context, metrics, anomalies[name])
     trouble = _deliver(context, log)
-    if any(each.decided is None for each in known(log)):
-        problem = _listen(context, log)
-        for each in known(log):
-            if each.decided is None and problem:
-                trouble.setdefault(each.id, problem)
-    return trouble | _deliver(context, log), rows  # what was not acknowledged in time, to others
+    if undecided := [each for each in known(log) if each.decided is None]:
+        with unread(partial(_note, trouble, undecided, "answers cannot be read")):
+            _listen(context, log)
+    return trouble | _deliver(context, log)  # what was not acknowledged in time, to others
 
 
 def figure_name(anomaly: Anomaly) -> str:
     return f"anomaly-{anomaly.id}.png"
 
 
-def draw(context: Context, metrics: Sequence[Metric], anomaly: Anomaly) -> list[Row]:
-    """The figure of an anomaly of a metric: the hours before it, with the limit; a row if none can."""
+def draw(context: Context, metrics: Sequence[Metric], anomaly: Anomaly) -> None:
+    """The figure of an anomaly of a metric: the hours before it, with the limit."""
     from ..metrics import panels
 
     name = anomaly.subject.partition(" ")[0]
     metric = next((each for each in metrics if each.name == name), None)
     if metric is None:
-        return []
+        return
     start = anomaly.at - SHOWN_BEFORE
-    try:
+    with context.reading(f"figure of {anomaly.id}", "data"):
         frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, STEP)
-    except SourceError as error:
-        return [context.unreadable(f"figure of {anomaly.id}", "data", error)]
-    names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = panels.baseline_figure([panels.plotted(metric, frame.values, names, limited=True)])
-    keep_file(context.folder, f"{FIGURES}/{figure_name(anomaly)}", drawn.png)
-    return []
+        names = {node.validator: node.name for node in context.cluster.nodes}
+        drawn = panels.baseline_figure([panels.plotted(metric, frame.values, names, limited=True)])
+        keep_file(context.folder, f"{FIGURES}/{figure_name(anomaly)}", drawn.png)

@@ -127,16 +127,16 @@ def agreement(context: Context, slashed: int) -> None:
         compared |= alike
         if split or compared == set(nodes):
             break
-    for name, (what, usual, own) in split.items():
-        context.judge(name, what, usual, own, ok=False)
     silent = {name for name, answer in answers.items() if isinstance(answer, SourceError)}
     seen = (compared | set(split)) - silent
     alone = {name: answers[name] for name in nodes if name not in seen}
-    for name, answer in context.answers("its block", "the others'", alone, whose=False):
-        context.unknown(name, "its block", "the others'", f"nobody else at height {answer.height}")
-    if not (split or alone):
-        got = f"{len(nodes)} nodes alike"
-        context.judge("nodes", "block at a height", "the same hash", got, ok=True)
+    all_alike = f"{len(nodes)} nodes alike"
+    with context.clean("nodes", "block at a height", "the same hash", all_alike):
+        for name, (what, usual, own) in split.items():
+            context.judge(name, what, usual, own, ok=False)
+        what, others = "its block", "the others'"
+        for name, answer in context.answers(what, others, alone, whose=False):
+            context.unknown(name, what, others, f"nobody else at height {answer.height}")
     _slashing(context, answers, slashed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .. import playbook
 from ..changes.apply import Change
@@ -25,25 +25,18 @@ __all__ = [
     "rollback_assets",
 ]
 
-RUNS: dict[str, Judge | Change] = {
-    "preflight.config-drift": config_drift,
-    "preflight.binary-verification": binary_verification,
-    "preflight.observability": observability,
-    "preflight.rollback-assets": rollback_assets,
-    "preflight.release-issue": release_issue,
-}
-"""The common items that are built, in the playbook's order."""
-
-EXPECTED: dict[str, Callable[[Context], tuple[str, Value]]] = {
-    "preflight.config-drift": drift.expected,
-    "preflight.binary-verification": binary.expected,
-    "preflight.observability": observing.expected,
-    "preflight.rollback-assets": rollback.expected,
-    "preflight.release-issue": issue.expected,
-}
+Expected = Callable[[Context], tuple[str, Value]]
+EXPECTED: Sequence[tuple[Judge | Change, Expected]] = (
+    (config_drift, drift.expected),
+    (binary_verification, binary.expected),
+    (observability, observing.expected),
+    (rollback_assets, rollback.expected),
+    (release_issue, issue.expected),
+)
+"""The common items, in the playbook's order, and what must hold."""
 
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold in the common preflight, before any data is read."""
     declared = playbook.DECLARED[playbook.PREFLIGHT]
-    return [(item, *expected(context)) for item, expected in EXPECTED.items() if item in declared]
+    return [(run.item, *told(context)) for run, told in EXPECTED if run.item in declared]

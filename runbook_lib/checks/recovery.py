@@ -395,39 +395,31 @@ stall = _back(
     then=storage_rows,
 )
 
-_ALL: Sequence[Change] = (
-    revert_build, restore_state, incident, halt, storage, governance_incident,
-    disable_gates, halt_fallback, public_report, stall, restore, council,
-)  # fmt: skip
+_ALL: Sequence[tuple[Change, str, Value]] = (
+    (revert_build, "the previous build runs, read back", "every node"),
+    (restore_state, "snapshot restored, WAL replayed, roots equal", "all"),
+    (incident, "an incident is open and blocks promotion", "1"),
+    (halt, "halt announced, previous release redeployed, read back", "every node"),
+    (storage, "corrupted snapshots restored, roots equal", "all, or none corrupt"),
+    (governance_incident, "incident filed with impact and gates, read back", "1"),
+    (disable_gates, "rewards and witness off, previous bundle", "affected nodes"),
+    (halt_fallback, "prior snapshot, proofs replayed", "all, or no halt"),
+    (public_report, "mitigations and next steps, filed, read back", "none empty"),
+    (stall, "rewards and witness off, canary configuration", "every node"),
+    (restore, "snapshot restored, proofs verified before blocks", "all"),
+    (council, "convened, its decision recorded", "within 24 h"),
+)
+"""Each change, what must hold after it, and its threshold."""
 RUNS: dict[str, tuple[Change, ...]] = {
-    runbook: tuple(change for change in _ALL if change.item in playbook.DECLARED[runbook])
+    runbook: tuple(change for change, *_ in _ALL if change.item in playbook.DECLARED[runbook])
     for runbook in playbook.RECOVERY
 }
 """The changes of each recovery, in the playbook's order."""
-
-EXPECTED: dict[str, tuple[str, Value]] = {
-    "development.recover.revert-build": ("the previous build runs, read back", "every node"),
-    "development.recover.restore-state": ("snapshot restored, WAL replayed, roots equal", "all"),
-    "development.recover.incident": ("an incident is open and blocks promotion", "1"),
-    "testnet.recover.halt": (
-        "halt announced, previous release redeployed, read back",
-        "every node",
-    ),
-    "testnet.recover.storage": (
-        "corrupted snapshots restored, roots equal",
-        "all, or none corrupt",
-    ),
-    "testnet.recover.governance-incident": ("incident filed with impact and gates, read back", "1"),
-    "canary.recover.disable-gates": ("rewards and witness off, previous bundle", "affected nodes"),
-    "canary.recover.halt-fallback": ("prior snapshot, proofs replayed", "all, or no halt"),
-    "canary.recover.public-report": ("mitigations and next steps, filed, read back", "none empty"),
-    "mainnet.recover.stall": ("rewards and witness off, canary configuration", "every node"),
-    "mainnet.recover.restore": ("snapshot restored, proofs verified before blocks", "all"),
-    "mainnet.recover.council": ("convened, its decision recorded", "within 24 h"),
-}
 
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold after this stage's recovery, before any data is read."""
     prefix = f"{context.stage}.recover."
-    return [(item, *said) for item, said in EXPECTED.items() if item.startswith(prefix)]
+    return [
+        (change.item, what, least) for change, what, least in _ALL if change.item.startswith(prefix)
+    ]

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..changes.apply import all_pass
 from ..context import Context
-from ..errors import SourceError
-from ..outcomes import CheckResult, Outcome, Row, check_row
+from ..findings import Findings
+from ..outcomes import CheckResult
 from ..sources.process import Ended
 from ..sources.stage_commands import StageCommands
 from ..wording import count
@@ -21,39 +20,34 @@ def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
 
     Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
     """
-    rows = checkout(context, "before the suites")
-    if not all_pass(rows):
-        return context.conclude(rows, passed="", empty="")
+    context.findings += checkout(context, "before the suites")
+    if not context.holds:
+        return context.conclude()
     ran, commands = [], StageCommands(context.scope, context.site.commands)
     for suite in suites:
-        try:
+        with context.reading("runs", "to its end", suite):
             ran.append(run := read_suite(commands.suite(suite)))
-            rows += suite_rows(suite, run)
-        except SourceError as error:
-            rows.append(check_row(suite, "runs", "to its end", error))
-    rows += checkout(context, "after the suites")
+            judge_suite(context, suite, run)
+    context.findings += checkout(context, "after the suites")
     passed = sum(run.passed for run in ran)
     return context.conclude(
-        rows,
         passed=f"{count(passed, 'test')} of {count(len(ran), 'suite')} passed at {context.params.commit[:12]}",
-        empty="no suite ran",
         data={"commit": context.params.commit, "passed": passed},
     )
 
 
-def suite_rows(suite: str, run: SuiteRun) -> list[Row]:
+def judge_suite(context: Findings, suite: str, run: SuiteRun) -> None:
     """What a suite's run amounts to; one that broke off neither passed nor failed."""
-    rows = [check_row(suite, "exit code", 0, run.code)]
-    if not run.complete:
-        got = f"{run.announced} announced, {run.passed + run.failed + run.ignored} reported"
-        rows.append(check_row(suite, "every test reported", "all", got, Outcome.INCONCLUSIVE))
+    context.judge(suite, "exit code", 0, run.code)
+    if run.complete:
+        context.judge(suite, "tests passed", "more than 0", run.passed, run.passed > 0)
     else:
-        rows.append(check_row(suite, "tests passed", "more than 0", run.passed, run.passed > 0))
-    rows.append(check_row(suite, "tests failed", 0, run.failed))
-    rows.append(check_row(suite, "tests ignored", 0, run.ignored))
-    if run.skipped_lines:
-        rows.append(check_row(suite, "skipped its work", "never", run.skipped_lines[0], ok=False))
-    return rows
+        got = f"{run.announced} announced, {run.passed + run.failed + run.ignored} reported"
+        context.unknown(suite, "every test reported", "all", got)
+    context.judge(suite, "tests failed", 0, run.failed)
+    context.judge(suite, "tests ignored", 0, run.ignored)
+    for line in run.skipped_lines[:1]:
+        context.judge(suite, "skipped its work", "never", line, ok=False)
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

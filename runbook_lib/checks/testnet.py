@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -12,7 +12,6 @@ from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
-from ..evidence.record import Entry
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
 from ..metrics.frames import Watched
@@ -55,7 +54,6 @@ def soak(context: Context) -> CheckResult:
         _window(development, wanted, quiet.window(development, start, context.at))
     return context.conclude(
         passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
-        empty="nothing to judge",
         data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
@@ -98,25 +96,16 @@ def _job(context: Context, anchor: datetime, due: datetime) -> None:
 
 def _others(context: Context, ours: str, anchor: datetime) -> None:
     """Nobody else changed the cluster meanwhile, by every journal of the store."""
-    what, alone = f"changes of {context.cluster_name} by others", True
-    for origin, entries in journals(context.scope, context.store, context.cluster_name, "step"):
-        steps = [] if origin == ours else _steps(entries, anchor)
-        if steps:
-            first = steps[0]
-            got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
-            alone = context.judge(origin, what, "none", got, ok=False)
-    if alone:
-        context.judge(context.cluster_name, what, "none", "none")
-
-
-def _steps(entries: Sequence[Entry], since: datetime) -> list[dict[str, str]]:
-    return [
-        entry.body
-        for entry in entries
-        if entry.kind == "step"
-        and entry.body["phase"] == "intent"
-        and datetime.fromisoformat(entry.body["at"]) >= since
-    ]
+    name = context.cluster_name
+    what = f"changes of {name} by others"
+    with context.clean(name, what, "none"):
+        for origin, entries in journals(context.scope, context.store, name, "step"):
+            steps = [entry.body for entry in entries[1:] if origin != ours]
+            steps = [body for body in steps if body["phase"] == "intent"]
+            if steps := [body for body in steps if datetime.fromisoformat(body["at"]) >= anchor]:
+                first = steps[0]
+                got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
+                context.judge(origin, what, "none", got, ok=False)
 
 
 __all__ = ["plan", "validators_acknowledged"]
@@ -127,28 +116,17 @@ STAY_OFF = ("timetoke_rewards", "witness_network")
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold, with its thresholds, before any data is read."""
-    nodes = f"{len(context.cluster.nodes)} nodes"
+    nodes, suites = f"{len(context.cluster.nodes)} nodes", ", ".join(TESTNET_SUITES)
+    soaked, everybody = f"{context.params.soak_hours:g} h", "all, by stake and count"
     epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
     return [
         *preflight.expectations(context),
-        (
-            soak.item,
-            "development ran this build alone, quiet and covered",
-            f"{context.params.soak_hours:g} h",
-        ),
-        (
-            validators_acknowledged.item,
-            "every validator knows the window",
-            "all, by stake and count",
-        ),
+        (soak.item, "development ran this build alone, quiet and covered", soaked),
+        (validators_acknowledged.item, "every validator knows the window", everybody),
         (gates.item, f"gates that change: {ONLY}, or none", nodes),
         (deploy.item, "the release's binary runs, read back", nodes),
         (gate.item, f"{ONLY} on, then gossip no worse than before", epochs),
-        (
-            regression_suites.item,
-            "0 failed, 0 skipped, more than 0 passed",
-            ", ".join(TESTNET_SUITES),
-        ),
+        (regression_suites.item, "0 failed, 0 skipped, more than 0 passed", suites),
     ]
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..findings import unread
+from ..outcomes import CheckResult, Outcome
 from ..playbook import SPEAKS_FOR_OURS
 from ..site import Site
 from ..sources.node import Membership
@@ -21,6 +23,7 @@ from ..sources.words import Heard, Refused, Said, Window, Word, parse_window, re
 
 SET = "validator set"
 AGREED = "the same to every node"
+Answers = dict[str, Membership | SourceError]
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,19 @@ class Voice:
         return one.who == self.address or one.who in self.accounts
 
 
-def voices(context: Context) -> tuple[list[Voice], Row | None]:
-    """The chain's validators, and what is wrong with what the nodes say of them, if anything."""
-    answers = context.fleet.membership()
-    views = {n: view for n, view in answers.items() if isinstance(view, Membership)}
+def voices(context: Context, answers: Answers) -> list[Voice]:
+    """The chain's validators, by what any node says of them."""
     stakes: dict[str, int] = {}
-    for view in views.values():
-        for validator in view.validators:
+    for view in answers.values():
+        for validator in view.validators if isinstance(view, Membership) else ():
             stakes.setdefault(validator.address, validator.stake)
     total = sum(stakes.values())
     nodes = {node.validator: node for node in context.cluster.nodes if node.validator}
-    found = [
+    return [
         Voice(address, stake, stake / total if total else 0.0, node, _accounts(context.site, node))
         for address, stake in stakes.items()
         for node in [nodes.get(address)]
     ]
-    return found, _disputed(answers, views, stakes)
 
 
 def _accounts(site: Site, node: Node | None) -> tuple[str, ...]:
@@ -71,22 +71,27 @@ def _accounts(site: Site, node: Node | None) -> tuple[str, ...]:
     return tuple(person.account for person in site.people if SPEAKS_FOR_OURS in person.roles)
 
 
-def _disputed(
-    answers: dict[str, Membership | SourceError],
-    views: dict[str, Membership],
-    stakes: dict[str, int],
-) -> Row | None:
-    what, expected = AGREED, "one set, said by more than half of the nodes"
+def _judge_set(context: Context, answers: Answers, speakers: list[Voice], summary: str) -> None:
+    """Whether the nodes say the same of the validators."""
+    expected = "one set, said by more than half of the nodes"
+    views = {n: view for n, view in answers.items() if isinstance(view, Membership)}
     failed = [str(error) for error in answers.values() if isinstance(error, SourceError)]
+    known = sorted((voice.address, voice.stake) for voice in speakers)
+    others = [
+        name
+        for name, view in views.items()
+        if sorted((v.address, v.stake) for v in view.validators) != known
+    ]
     if len(views) * 2 <= len(answers):
         got = f"{len(views)} of {len(answers)} nodes answer ({failed[0]})"
-        return unknown_row(SET, what, expected, got)
-    for name, view in views.items():
-        if sorted((v.address, v.stake) for v in view.validators) != sorted(stakes.items()):
-            return unknown_row(SET, what, expected, f"another one by {name}")
-    if not sum(stakes.values()):
-        return unknown_row(SET, what, "validators with stake", f"{len(stakes)} without any")
-    return None
+        context.unknown(SET, AGREED, expected, got)
+    elif others:
+        context.unknown(SET, AGREED, expected, f"another one by {others[0]}")
+    elif not sum(voice.stake for voice in speakers):
+        got = f"{len(speakers)} without any"
+        context.unknown(SET, AGREED, "validators with stake", got)
+    else:
+        context.judge(SET, AGREED, "one set", summary, ok=True)
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,8 @@ def validators_acknowledged(context: Context) -> CheckResult:
     readiness, 2.
     """
     window = _window(context)
-    if isinstance(window, Row):
-        return context.conclude([window], passed="", empty="")
+    if window is None:
+        return context.conclude()
     deadline = window.start - timedelta(hours=context.params.notice_hours)
     said = Said("acknowledge", False, context.params.release, context.stage, window)
     return _judge(context, _Asked(said, "acknowledged the window", deadline, context.now))
@@ -131,8 +136,8 @@ def validators_signed_off(context: Context) -> CheckResult:
     mainnet readiness, 2.
     """
     window = _window(context)
-    if isinstance(window, Row):
-        return context.conclude([window], passed="", empty="")
+    if window is None:
+        return context.conclude()
     # An apply names the plan it is about, before its cell has found it.
     named = getattr(context.params, "approved_plan", "")
     plan = context.plan.digest if context.plan is not None else named
@@ -140,39 +145,34 @@ def validators_signed_off(context: Context) -> CheckResult:
     asked = _Asked(said, "signed off", window.start, context.now)
     if not plan:
         why = "no plan yet that could be signed off"
-        row = unknown_row("plan", asked.what, "this stage's plan", why, return_at=asked.due)
-        return context.conclude([row], passed="", empty="")
+        context.unknown("plan", asked.what, "this stage's plan", why, asked.due)
+        return context.conclude()
     return _judge(context, asked)
 
 
-def _window(context: Context) -> Window | Row:
+def _window(context: Context) -> Window | None:
     start, end = context.params.window_start, context.params.window_end
-    if not (start and end):
-        missing = "none; set window_start and window_end"
-        return unknown_row("window", "scheduled", "a window of this stage", missing)
-    try:
-        return parse_window(f"{start}/{end}")
-    except ValueError as error:
-        return unknown_row("window", "scheduled", "a window of this stage", str(error))
+    wrong = partial(context.unknown, "window", "scheduled", "a window of this stage")
+    with unread(lambda error: wrong(str(error)), ValueError):
+        if start and end:
+            return parse_window(f"{start}/{end}")
+        wrong("none; set window_start and window_end")
+    return None
 
 
 def _judge(context: Context, asked: _Asked) -> CheckResult:
-    speakers, problem = voices(context)
-    release = asked.said.release
+    answers = context.fleet.membership()
+    speakers, release = voices(context, answers), asked.said.release
     heard = read_words(context.scope, context.site, issue=context.params.issue, release=release)
-    rows = [_row(voice, asked, heard) for voice in speakers]
-    good = [v for v, row in zip(speakers, rows, strict=True) if row.outcome is Outcome.PASS]
+    good = [voice for voice in speakers if _said(context, voice, asked, heard)]
     share = sum(voice.share for voice in good)
     summary = f"{len(good)} of {len(speakers)} validators, {share:.1%} of stake, {asked.what}"
-    if problem is not None:
-        rows.append(problem)
-    elif speakers:
-        rows.append(check_row(SET, AGREED, "one set", summary, ok=True))
-    rows += [_unreadable(one) for one in heard.refused if one.fault == "unreadable"]
+    _judge_set(context, answers, speakers, summary)
+    for one in heard.refused:
+        if one.fault == "unreadable":  # it may be somebody's withdrawal
+            context.unknown(one.who, "signed word", "readable", one.why)
     return context.conclude(
-        rows,
         passed=f"{summary}: {asked.said}",
-        empty="the chain has no validators",
         data={
             "word": str(asked.said),
             "said": len(good),
@@ -184,20 +184,16 @@ def _judge(context: Context, asked: _Asked) -> CheckResult:
     )
 
 
-def _unreadable(one: Refused) -> Row:
-    # It may be somebody's withdrawal.
-    return unknown_row(one.who, "signed word", "readable", one.why)
-
-
 # --- one validator ------------------------------------------------------------------------------
 
 
-def _row(voice: Voice, asked: _Asked, heard: Heard) -> Row:
-    """Where one validator stands; nothing that is not its word, in time, counts."""
+def _said(context: Context, voice: Voice, asked: _Asked, heard: Heard) -> bool:
+    """Whether one validator said it; nothing that is not its word, in time, counts."""
     what = f"{asked.what} ({voice.share:.1%} of stake)"
-    call = f"; call {' or '.join(voice.accounts) or 'its operator'}"
+    judge = partial(context.judge, voice.name, what, asked.expected)
+    call, unknown = f"; call {' or '.join(voice.accounts) or 'its operator'}", Outcome.INCONCLUSIVE
     if voice.node is None:
-        return unknown_row(voice.name, what, asked.expected, "a validator the site does not list")
+        return judge("a validator the site does not list", unknown)
     refused = [one for one in heard.refused if voice.claimed_by(one) and _about(one, asked)]
     words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
     mine = [w for w in words if not _differs(w, asked.said)]
@@ -206,17 +202,16 @@ def _row(voice: Voice, asked: _Asked, heard: Heard) -> Row:
     for word in standing:
         if word.at <= asked.deadline:
             got = f"{word.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(word)}: {word.grounds}"
-            return check_row(voice.name, what, asked.expected, got, ok=True)
+            return judge(got, ok=True)
     if standing:
         late = min(standing, key=lambda word: word.at)
         got = f"late, {late.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(late)}: {late.grounds}{call}"
-        return unknown_row(voice.name, what, asked.expected, got)
+        return judge(got, unknown)
     for word in mine:
         if (taken := taken_back(word, back)) is not None:
             got = f"withdrawn {taken.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(taken)}: {taken.grounds}"
-            return check_row(voice.name, what, asked.expected, got + call, ok=False)
-    got = _instead(asked, words, refused) + call
-    return unknown_row(voice.name, what, asked.expected, got, return_at=asked.due)
+            return judge(got + call, ok=False)
+    return judge(_instead(asked, words, refused) + call, unknown, return_at=asked.due)
 
 
 def _about(one: Refused, asked: _Asked) -> bool:

@@ -7,8 +7,9 @@ restart the watch. A look that was missed is made up from the metrics store and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,12 @@ import numpy as np
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
+from ..findings import Findings, read_or, unread
 from ..metrics import baseline as capturing
 from ..metrics.baseline import Captured
-from ..metrics.catalogue import LOAD, Catalogue, Metric, limit_words, narrow, resolve
+from ..metrics.catalogue import LOAD, Catalogue, Metric, NoData, limit_words, narrow, resolve
 from ..metrics.frames import Frame, Stretch, cut, fetch
-from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..outcomes import CheckResult, Outcome, Row
 from ..params import MainnetParams
 from ..sources.matrix import Matrix
 from ..wording import count, utc
@@ -60,18 +62,16 @@ def watch(context: Context) -> CheckResult:
     Playbook: mainnet, activation, 3.
     """
     watching = Watching(context)
-    rows = watching.look(judge=True)
+    watching.look(judge=True)
     hours = f"{context.params.watch_hours:g} h"
     return context.conclude(
-        rows,
         passed=f"{hours} watched in {len(watching.all)} looks, nothing left undecided",
-        empty="no look",
         data={"anchor": watching.slots.anchor.isoformat(), "end": watching.slots.end.isoformat()},
     )
 
 
 class Watching:
-    """One call of the watch: what it knows, what it looks at, and the rows that follow.
+    """One call of the watch: what it knows, what it looks at, and the findings that follow.
 
     Raises SourceError when the journal does not say that the gate took effect.
     """
@@ -82,27 +82,29 @@ class Watching:
         self.metrics = self.catalogue.of_topic(*TOPICS)
         self.effect = effect(context.journal, GATE)
         self.trouble: dict[str, str] = {}
-        self.problems: list[Row] = []
         self.judged: list[Row] = []
         self._place()
 
     # --- one round ------------------------------------------------------------------------------
 
-    def look(self, *, judge: bool) -> list[Row]:
-        """Make what looks are due; with ``judge``, judge the window when it is over. The rows."""
+    def look(self, *, judge: bool) -> None:
+        """Make what looks are due; with ``judge``, judge the window when it is over."""
         self.log.refresh()
         self._place()
-        self.problems = []
-        try:
-            self._look()
-        except SourceError as error:
-            due = ", ".join(f"{slot.at:%H:%M}" for slot in self.missed()[:3])
-            self.problems = [self.context.unreadable(f"look of {due}", "an answer", error)]
-        self.engage()
-        if judge and self.over and not self.missed():
-            self._judge()
+        with self.context.apart() as problems:
+            with unread(self._unreadable):
+                self._look()
             self.engage()
-        return rows_of(self)
+            if judge and self.over and not self.missed():
+                self._judge()
+                self.engage()
+        reachable(self.context)
+        self.context.findings += problems
+        judge_watch(self)
+
+    def _unreadable(self, error: SourceError) -> None:
+        due = ", ".join(f"{slot.at:%H:%M}" for slot in self.missed()[:3])
+        self.context.judge(error.source, f"look of {due}", "an answer", error)
 
     def engage(self) -> None:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
@@ -111,8 +113,7 @@ class Watching:
         from .notification import engage
 
         queries = {"chain": HEIGHT, **self._queries()}
-        self.trouble, problems = engage(self.context, self.log, self.metrics, queries)
-        self.problems += problems
+        self.trouble = engage(self.context, self.log, self.metrics, queries)
         self._place()
 
     @property
@@ -140,43 +141,42 @@ class Watching:
             return
         seen, queries = take(context, self.metrics, self.slots, due, asked)
         for slot, rows, levels in seen:
-            live, height = context.at - slot.at < self.slots.length, None
+            live, height, more = context.at - slot.at < self.slots.length, None, list[Row]()
             if live and not context.params.as_of:
-                row, height = self._advancing()
-                rows.append(row)
+                with context.apart() as more:
+                    height = self._advancing()
             body: Body = {
                 "slot": slot.number,
                 "at": slot.at.isoformat(),
                 "made": context.now.isoformat(),
                 "seen": LIVE if live else LATE,
-                "rows": _json(rows),
+                "rows": _json([*rows, *more]),
                 "levels": levels,
                 "height": height,
                 "queries": {n: q for n, q in queries.items() if n not in self._queries()},
             }
             self.log.add("look", self._key(slot), body)
 
-    def _advancing(self) -> tuple[Row, int | None]:
+    def _advancing(self) -> int | None:
         """Whether the highest node is past where the last look saw it: nodes have no past."""
-        what = "advances"
         # A look just before may have seen the same block.
         until = self.context.now - 10 * timedelta(milliseconds=self.context.cluster.block_time_ms)
         made = [b for b in self.log.of("look") if datetime.fromisoformat(b["made"]) <= until]
         before = max((body["height"] for body in made if body["height"]), default=0)
         answers = self.context.fleet.status().values()
         heights = [found.height for found in answers if not isinstance(found, SourceError)]
-        expected = f"above {before}"
-        if not heights:
-            return unknown_row("chain height", what, expected, "no node answers"), None
-        height = max(heights)
-        return check_row("chain height", what, expected, height, height > before), height
+        height, got = max(heights, default=None), max(heights, default="no node answers")
+        outcome = Outcome.INCONCLUSIVE if height is None else height > before
+        self.context.judge("chain height", "advances", f"above {before}", got, outcome)
+        return height
 
     def _judge(self) -> None:
         """Judge the window, once; what could not be told then is asked again, a FAIL stays."""
         stored = self.stored()
         if stored and not _open(self.log.rows_of(stored[-1])):
             return
-        self.judged = whole(self.context, self.catalogue, self.slots)
+        with self.context.apart() as self.judged:
+            whole(self.context, self.catalogue, self.slots)
         if _open(self.judged) and not _failing(self.judged):
             return
         body = {
@@ -243,16 +243,18 @@ def _json(rows: list[Row]) -> list[Any]:
 # --- what the watch amounts to --------------------------------------------------------------------
 
 
-def rows_of(watch: Watching) -> list[Row]:
+def judge_watch(watch: Watching) -> None:
     """What the watch amounts to now: looks, what lacked data, anomalies, the window."""
-    found = [reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
+    context = watch.context
+    _made(watch)
+    _unseen(watch)
     for each in watch.anomalies:
-        late = each.escalated(watch.context.now, patience(watch.context))
-        found += each.rows(watch.trouble.get(each.id, ""), escalated=late)
-    return [*found, *_window(watch)]
+        late = each.escalated(context.now, patience(context))
+        each.judge(context, watch.trouble.get(each.id, ""), escalated=late)
+    _window(watch)
 
 
-def _made(watch: Watching) -> Row:
+def _made(watch: Watching) -> None:
     looks = watch.looks().values()
     late = [_clock(body) for body in looks if body["seen"] == LATE]
     expected = f"one every {watch.slots.length / timedelta(minutes=1):g} min"
@@ -260,11 +262,11 @@ def _made(watch: Watching) -> Row:
     if late:
         more = f" and {len(late) - 4} more" if len(late) > 4 else ""
         got += f", {len(late)} seen late ({', '.join(late[:4])}{more})"
-    return check_row("looks", "made", expected, got, ok=True)
+    watch.context.judge("looks", "made", expected, got, ok=True)
 
 
-def _unseen(watch: Watching) -> Iterator[Row]:
-    """One row for each thing of which looks had no data."""
+def _unseen(watch: Watching) -> None:
+    """One finding for each thing of which looks had no data."""
     found: dict[str, list[tuple[str, Row]]] = {}
     for body in watch.looks().values():
         for row in watch.log.rows_of(body):
@@ -274,30 +276,30 @@ def _unseen(watch: Watching) -> Iterator[Row]:
         at, row = lacking[0]
         more = f" and at {count(len(lacking) - 1, 'more look')}" if len(lacking) > 1 else ""
         problem = f"{row.observed} at {at}{more}"
-        yield unknown_row(subject, "data at every look", row.expected, problem)
+        watch.context.unknown(subject, "data at every look", row.expected, problem)
 
 
 def _clock(body: Body) -> str:
     return f"{datetime.fromisoformat(body['at']):%H:%M}"
 
 
-def _window(watch: Watching) -> list[Row]:
-    start, end = watch.slots.anchor, watch.slots.end
-    what, expected = "watched", f"over at {utc(end)}"
+def _window(watch: Watching) -> None:
+    context, start, end = watch.context, watch.slots.anchor, watch.slots.end
+    judge = partial(context.judge, "window", "watched", f"over at {utc(end)}")
+    unknown = partial(context.unknown, "window", "watched", f"over at {utc(end)}")
     begun = f"since {utc(start)}" + (" (restarted)" if start > watch.effect else "")
     if not watch.over:
-        due = watch.due() or end
-        return [unknown_row("window", what, expected, f"still open, {begun}", return_at=due)]
-    if watch.missed():
-        return [unknown_row("window", what, expected, "looks are missing")]
-    judged = _judgement(watch)
-    if not judged:
-        text = "over, not judged yet: runbook run mainnet --continue"
-        return [unknown_row("window", what, expected, text, return_at=watch.context.at)]
-    # What is an anomaly has its own row already.
-    told = {each.subject for each in watch.anomalies}
-    shown = [r for r in judged if r.outcome is not Outcome.FAIL or r.subject not in told]
-    return [*shown, check_row("window", what, expected, begun, ok=True)]
+        unknown(f"still open, {begun}", watch.due() or end)
+    elif watch.missed():
+        unknown("looks are missing")
+    elif judged := _judgement(watch):
+        # What is an anomaly has its own row already.
+        told = {each.subject for each in watch.anomalies}
+        anomalous = [row for row in _failing(judged) if row.subject in told]
+        context.findings += [row for row in judged if row not in anomalous]
+        judge(begun, ok=True)
+    else:
+        unknown("over, not judged yet: runbook run mainnet --continue", context.at)
 
 
 def _judgement(watch: Watching) -> list[Row]:
@@ -312,58 +314,56 @@ def _judgement(watch: Watching) -> list[Row]:
 # --- the whole window -----------------------------------------------------------------------------
 
 
-def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
-    """Rows over the window: every point against the limits with coverage, pages, the comparison.
+def whole(context: Context, catalogue: Catalogue, slots: Slots) -> None:
+    """Judge the window: every point against the limits with coverage, pages, the comparison.
 
-    What cannot be read is a row as well.
+    What cannot be read is a finding as well.
     """
     start, end = slots.anchor, slots.end
-    captured, rows = capturing.capture(
+    captured, missing = capturing.capture(
         context.prometheus, catalogue.of_topic(*TOPICS), context.matchers, start, end
     )
+    context.findings += missing
     for one in captured:
-        rows += _limits(one, slots, context.params.max_missing)
-    rows += _quiet(context, start, end)
-    try:
-        return rows + _compared(context, catalogue, slots)
-    except SourceError as error:
-        expected = "pinned before the activation"
-        return [*rows, context.unreadable("comparison", expected, error)]
-
-
-def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
-    """Covered, without a page, a silence or a halt; alerts under the name that looks give them."""
+        _limits(context, one, slots)
     over = quiet.window(context, start, end)
-    looks = (quiet.coverage, quiet.silences, quiet.halts)
-    rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
-    for row in [row for seen in quiet.look(over, quiet.pages) for row in seen.rows()]:
-        failed = row.outcome is Outcome.FAIL
-        rows.append(row.model_copy(update={"subject": f"alert {row.subject}"}) if failed else row)
-    return rows
+    quiet.judge(over, quiet.coverage, quiet.silences, quiet.halts, _pages)
+    with context.reading("comparison", "pinned before the activation"):
+        _compare(context, catalogue, slots)
 
 
-def _limits(captured: Captured, slots: Slots, max_missing: float) -> list[Row]:
-    metric, frame, what = captured.metric, captured.frame, "over the whole window"
+def _pages(over: quiet.Window) -> Iterator[quiet.Seen]:
+    """Alerts under the name that looks give them."""
+    for seen in quiet.pages(over):
+        yield replace(seen, subject=f"alert {seen.subject}") if seen.breaks else seen
+
+
+def _limits(context: Context, captured: Captured, slots: Slots) -> None:
+    metric, frame, most = captured.metric, captured.frame, context.params.max_missing
+    level = partial(_level, context, metric, "over the whole window")
     if frame.partial or not frame.labels:
-        return [_level(metric, what, frame.warnings[0] if frame.partial else "no series")]
+        level(frame.warnings[0] if frame.partial else "no series")
+        return
     values = cut(frame.values, slots.left_out).to_numpy()
-    rows = []
     lost = float((~np.isfinite(values)).mean(axis=0).max()) if values.size else 1.0
-    if lost > max_missing:
-        got = f"{lost:.1%} of {len(values)} points missing, more than {max_missing:.0%}"
-        rows.append(_level(metric, what, got))
-    if (wrong := beyond(metric, values)) is not None:
-        rows.append(_level(metric, what, wrong, ok=False))
-    return rows or [_level(metric, what, _worst(metric, values[np.isfinite(values)]), ok=True)]
+    wrong = beyond(metric, values)
+    if lost > most:
+        level(f"{lost:.1%} of {len(values)} points missing, more than {most:.0%}")
+    if wrong is not None:
+        level(wrong, ok=False)
+    elif not lost > most:
+        level(_worst(metric, values[np.isfinite(values)]), ok=True)
 
 
-def _level(metric: Metric, what: str, got: float | str, *, ok: bool | None = None) -> Row:
+def _level(
+    context: Findings, metric: Metric, what: str, got: float | str, *, ok: bool | None = None
+) -> None:
     """A level against the metric's limit; a text says why there is none."""
     unit, outcome = ("", Outcome.INCONCLUSIVE) if ok is None else (metric.unit, ok)
-    return check_row(metric.name, what, limit_words(metric), got, outcome, unit=unit)
+    context.judge(metric.name, what, limit_words(metric), got, outcome, unit=unit)
 
 
-def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
+def _compare(context: Context, catalogue: Catalogue, slots: Slots) -> None:
     """Each critical metric of the watch against what the gate's change pinned before its first step.
 
     As in the other comparisons: what is not critical is judged by its limit and coverage alone.
@@ -381,16 +381,13 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
         names=names_of(context),
         restarts=restarts(context.journal),
     )
-    what = "no worse"
-    lacking = [
-        unknown_row(f"{metric.name} {AGAINST}", what, "a baseline", "none of it was pinned")
-        for metric in critical
-        if metric.name not in before.queries
-    ]
-    return lacking + [
-        check_row(f"{each.metric.name} {AGAINST}", what, each.row()[3], each.reason, each.outcome)
-        for each in compared
-    ]
+    for metric in critical:
+        if metric.name not in before.queries:
+            name, got = f"{metric.name} {AGAINST}", "none of it was pinned"
+            context.unknown(name, "no worse", "a baseline", got)
+    for each in compared:
+        name, expected = f"{each.metric.name} {AGAINST}", each.row()[3]
+        context.judge(name, "no worse", expected, each.reason, each.outcome)
 
 
 # --- A look of the watch: what the metrics store says of the minutes since the look before ---
@@ -473,43 +470,40 @@ def take(
         found[metric.name] = fetch(context.prometheus, query, first, last, slots.step), query
     seen = []
     for slot in due:
-        rows, levels = alert_rows(context, alerts, slot.start, slot.at, slots.step), {}
-        for metric in metrics:
-            row, level = limit_of(metric, found[metric.name][0], slot, slots)
-            rows.append(row)
-            if level is not None and metric.name in SHOWN:
-                levels[metric.name] = level
-        seen.append((slot, rows, levels))
+        with context.apart() as rows:
+            judge_alerts(context, alerts, slot.start, slot.at, slots.step)
+            levels = {m.name: level_of(context, m, found[m.name][0], slot, slots) for m in metrics}
+        shown = {n: level for n in SHOWN if (level := levels.get(n)) is not None}
+        seen.append((slot, rows, shown))
     return seen, {name: query for name, (frame, query) in found.items() if frame.labels}
 
 
 def query_of(context: Context, metric: Metric, at: datetime) -> str:
     """The candidate that has data; without any, the first: its emptiness is what is seen then."""
-    try:
-        return resolve(context.prometheus, metric, context.matchers, at)
-    except SourceError as error:
-        if ": no candidate has data: " not in error.problem:
-            raise
-        return narrow(metric, context.matchers)[0]
+    first = narrow(metric, context.matchers)[0]
+    return read_or(first, lambda: resolve(context.prometheus, metric, context.matchers, at), NoData)
 
 
-def limit_of(metric: Metric, frame: Frame, slot: Slot, slots: Slots) -> tuple[Row, float | None]:
-    """A metric's row, and its level: the worst of its series at the look's instant."""
-    what = "level since the look before"
-    if frame.partial:
-        return _level(metric, what, frame.warnings[0]), None
+def level_of(
+    context: Findings, metric: Metric, frame: Frame, slot: Slot, slots: Slots
+) -> float | None:
+    """A metric's level, held to its limit: the worst of its series at the look's instant."""
+    level = partial(_level, context, metric, "level since the look before")
     values = cut(frame.values, slots.left_out)
     part = values[(values.index > slot.start) & (values.index <= slot.at)].to_numpy()
-    if not part.size:
-        return _level(metric, what, "no data"), None
-    if (wrong := beyond(metric, part)) is not None:
-        return _level(metric, what, wrong, ok=False), None
-    last = part[-1]
-    if not np.isfinite(last).all():
-        missing = f"no data of {(~np.isfinite(last)).sum()} of {last.size} series"
-        return _level(metric, what, missing), None
-    level = _worst(metric, last)
-    return _level(metric, what, level, ok=True), level
+    if frame.partial:
+        level(frame.warnings[0])
+    elif not part.size:
+        level("no data")
+    elif (wrong := beyond(metric, part)) is not None:
+        level(wrong, ok=False)
+    elif lost := (~np.isfinite(part[-1])).sum():
+        level(f"no data of {lost} of {part[-1].size} series")
+    else:
+        worst = _worst(metric, part[-1])
+        level(worst, ok=True)
+        return worst
+    return None
 
 
 def beyond(metric: Metric, values: Any) -> float | None:
@@ -533,34 +527,31 @@ def shown(value: Any) -> float:
     return float(f"{float(value):.6g}")
 
 
-def alert_rows(
+def judge_alerts(
     context: Context, matrix: Matrix, start: datetime, end: datetime, step: timedelta
-) -> list[Row]:
-    """A row for every paging alert that fired in (start, end], else one that says there was none.
+) -> None:
+    """A finding for every paging alert that fired in (start, end], else that there was none.
 
     None proves nothing unless the alert that always fires was there, at the end and at all but
     ``max_missing`` of the instants.
     """
     telemetry, expected = context.site.telemetry, "none firing"
     if matrix.warnings:
-        return [unknown_row(NO_PAGE, "firing", expected, matrix.warnings[0])]
+        context.unknown(NO_PAGE, "firing", expected, matrix.warnings[0])
+        return
     pages = {*context.params.paging_severities, *telemetry.paging_severities}
     first, last = (start - EPOCH) // MS, (end - EPOCH) // MS
     control: set[int] = set()
-    rows = []
-    for (name, severity), times in sorted(firing(matrix, context.matchers).items()):
-        inside = {at for at in times if first < at <= last}
-        if name == telemetry.watchdog:
-            control |= inside
-        elif severity in pages and inside:
-            got = f"{severity}, from {EPOCH + MS * min(inside):%Y-%m-%d %H:%M:%S} UTC"
-            rows.append(check_row(f"alert {name}", "firing", expected, got, ok=False))
-    points = (end - start) // step
-    lacking = points - len(control)
-    if last not in control or lacking > max(context.params.max_missing * points, 1):
-        problem = f"{telemetry.watchdog} was missing at {lacking} of {points} instants"
-        rows.append(unknown_row(NO_PAGE, "firing", expected, problem))
-    elif not rows:
-        got = f"none, {telemetry.watchdog} was there"
-        rows.append(check_row(NO_PAGE, "firing", expected, got, Outcome.PASS))
-    return rows
+    with context.clean(NO_PAGE, "firing", expected, f"none, {telemetry.watchdog} was there"):
+        for (name, severity), times in sorted(firing(matrix, context.matchers).items()):
+            inside = {at for at in times if first < at <= last}
+            if name == telemetry.watchdog:
+                control |= inside
+            elif severity in pages and inside:
+                got = f"{severity}, from {EPOCH + MS * min(inside):%Y-%m-%d %H:%M:%S} UTC"
+                context.judge(f"alert {name}", "firing", expected, got, ok=False)
+        points = (end - start) // step
+        lacking = points - len(control)
+        if last not in control or lacking > max(context.params.max_missing * points, 1):
+            problem = f"{telemetry.watchdog} was missing at {lacking} of {points} instants"
+            context.unknown(NO_PAGE, "firing", expected, problem)

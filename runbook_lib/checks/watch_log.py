@@ -14,7 +14,7 @@ from typing import Any
 from ..canonical import canonical
 from ..context import Context
 from ..evidence.record import Entry
-from ..outcomes import Row, check_row, unknown_row
+from ..outcomes import Outcome, Row
 from ..playbook import COMMANDER
 
 Body = dict[str, Any]
@@ -98,9 +98,10 @@ class Log:
         return ours
 
 
-def reachable(context: Context) -> Row:
+def reachable(context: Context) -> None:
     """Whether there is a commander, a way to tell them, and a place for their word."""
     what, expected = "can be told and answer", "a person, a way to tell them, a place to answer"
+    problem = ""
     ways = [name for name, there in ways_of(context).items() if there]
     if not accounts(context, (COMMANDER,)):
         problem = f"nobody has the role {COMMANDER}; list them in the site's people"
@@ -108,9 +109,8 @@ def reachable(context: Context) -> Row:
         problem = "no way to tell them; set commands.notify, telemetry.notify or issue"
     elif not (context.params.issue or context.site.words):
         problem = "no place for their answer; set issue, or the site's words"
-    else:
-        return check_row("release commander", what, expected, ", ".join(ways), ok=True)
-    return unknown_row("release commander", what, expected, problem)
+    outcome = Outcome.INCONCLUSIVE if problem else Outcome.PASS
+    context.judge("release commander", what, expected, problem or ", ".join(ways), outcome)
 
 
 def ways_of(context: Context) -> dict[str, bool]:

@@ -249,6 +249,10 @@ def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
         raise ParameterError(f"metrics: {metric.name}: {error}") from error
 
 
+class NoData(SourceError):
+    """No candidate of a metric has data, of a store that answers."""
+
+
 def resolve(
     prometheus: Prometheus, metric: Metric, matchers: Mapping[str, str], at: datetime
 ) -> str:
@@ -263,7 +267,7 @@ def resolve(
         if not problem:
             return query
         wrong.append(f"{query}: {problem}")
-    raise SourceError("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
+    raise NoData("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
 
 
 def _problem(prometheus: Prometheus, query: str, at: datetime, max_age: timedelta) -> str:

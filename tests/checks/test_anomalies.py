@@ -14,6 +14,7 @@ from runbook_lib.checks.anomalies import known, open_new
 from runbook_lib.checks.watch_log import Log
 from runbook_lib.context import Context
 from runbook_lib.evidence.record import Record
+from runbook_lib.findings import Findings
 from runbook_lib.outcomes import Outcome, Row, check_row
 
 BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -137,7 +138,9 @@ def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, 
     looked(log, False)
     if kind:
         decide(log, kind, 16)
-    finding, decision = known(log)[0].rows("", escalated=False)
+    context = Findings()
+    known(log)[0].judge(context, "", escalated=False)
+    finding, decision = context.findings
 
     assert (finding.outcome, decision.outcome) == outcomes
     assert finding.subject == "vrf_participation"

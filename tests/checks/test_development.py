@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.checks.ci import required_row, status_row
-from runbook_lib.checks.suites import SuiteRun, suite_rows
+from runbook_lib.checks.suites import SuiteRun, judge_suite
+from runbook_lib.findings import Findings
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.github import CheckRun, CommitStatus
 
@@ -97,8 +98,8 @@ def test_only_the_word_success_of_a_completed_run_is_green(end: str, state: str,
 )  # fmt: skip
 def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
     given: Any = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0} | changes
-    rows = suite_rows(
-        "tests/pipeline", SuiteRun(**{"complete": True, "skipped_lines": (), **given})
-    )
+    context, run = Findings(), SuiteRun(**{"complete": True, "skipped_lines": (), **given})
+    judge_suite(context, "tests/pipeline", run)
+    rows = context.findings
 
     assert worst(row.outcome for row in rows) is outcome

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.checks.watch import Slot, Slots, alert_rows, limit_of
-from runbook_lib.context import Context
+from runbook_lib.checks.watch import Slot, Slots, judge_alerts, level_of
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.sources.matrix import Matrix, Series
 
 from ..metrics.samples import METRIC, samples
+from .conftest import Bare
 
 BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
 STEP = timedelta(minutes=1)
-CONTEXT = cast(
-    Context,
-    SimpleNamespace(
+
+
+def bare() -> Any:
+    return Bare(
         matchers={"cluster": "mainnet"},
         params=SimpleNamespace(paging_severities=["page", "critical"], max_missing=0.02),
         site=SimpleNamespace(
             telemetry=SimpleNamespace(watchdog="Watchdog", paging_severities=["sms"])
         ),
-    ),
-)
+    )
 
 
 @given(
@@ -106,9 +106,10 @@ def test_a_page_of_ours_is_found_and_quiet_is_proven(
         tuple(one for one in found if not isinstance(one, str)),
         tuple(one for one in found if isinstance(one, str)),
     )
-    rows = alert_rows(CONTEXT, answer, BEGUN, BEGUN + timedelta(minutes=15), STEP)
+    judge_alerts(context := bare(), answer, BEGUN, BEGUN + timedelta(minutes=15), STEP)
 
-    assert [(row.outcome.value, row.subject, str(row.observed)) for row in rows] == [row]
+    told = [(row.outcome.value, row.subject, str(row.observed)) for row in context.findings]
+    assert told == [row]
 
 
 # --- metrics --------------------------------------------------------------------------------------
@@ -127,7 +128,9 @@ def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
     matrix = Matrix(tuple(found))
     frame = align("prometheus", matrix, BEGUN + STEP, slot.at, STEP)
     metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
-    return limit_of(metric, frame, slot, SLOTS)
+    level = level_of(context := bare(), metric, frame, slot, SLOTS)
+    [row] = context.findings
+    return row, level
 
 
 HIGH = {"direction": "higher", "limit": {"min": 0.66}}
