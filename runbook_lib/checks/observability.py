@@ -651,20 +651,13 @@ class _Look:
 
 def _numbers(samples: Sequence[Sample]) -> tuple[list[Sample], str]:
     """Samples with a number, and how many are without: a series that ended divides zero by zero."""
-    good = [sample for sample in samples if not isnan(sample.value)]
-    ended = [sample for sample in samples if isnan(sample.value)]
+    good, ended = ([s for s in samples if isnan(s.value) is nan] for nan in (False, True))
     if not good:
         got = f": {_shown(ended[0])}" if ended else ""
         raise SourceError("prometheus", f"no number{got}")
-    pairs = {pair for sample in good for pair in sample.labels.items()}
-    by = {
-        name
-        for sample in ended
-        for name, text in sample.labels.items()
-        if (name, text) not in pairs
-    }
-    names = ", ".join(sorted(by))
-    cure = f"short-lived by {names}, take the sum without it"
+    kept = {pair for sample in good for pair in sample.labels.items()}
+    by = {pair[0] for sample in ended for pair in sample.labels.items() if pair not in kept}
+    cure = f"short-lived by {', '.join(sorted(by))}, take the sum without it"
     return good, f"; {len(ended)} more without a number ({cure})" if ended else ""
 
 

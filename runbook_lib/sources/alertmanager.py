@@ -37,7 +37,7 @@ Labels = Mapping[str, Collection[str]]
 """Labels of an alert with the values that each may have."""
 
 
-class Matcher(Wire):
+class Matcher(Wire, extra="forbid"):
     """One comparison of a label; of silences and of the configuration alike."""
 
     name: str
@@ -205,7 +205,7 @@ def read_config(text: str) -> Config:
         raise SourceError(CONFIG, wire.complaint(error)) from error
 
 
-class AlertState(Wire):
+class AlertState(Wire, extra="forbid"):
     """A suppressed alert says by which silences, by which other alerts, or by which interval."""
 
     state: Literal["unprocessed", "active", "suppressed"]

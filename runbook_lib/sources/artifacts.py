@@ -186,14 +186,9 @@ class Examination:
     def provenance(self, path: Path) -> list[Row]:
         """That it names this artifact and is signed; of several attestations, one that does."""
         name, covered = visible(path.name), cache(lambda: self.covered(path))
-        values, found = signatures.attestations(self.trust.files.read(path), name), []
-        for value in values:
-            try:
-                rows, statement = self._attested(name, value, covered)
-            except ParameterError as error:
-                if len(values) == 1:
-                    raise
-                rows, statement = [unknown_row(name, "statement", "readable", str(error))], None
+        found: list[list[Row]] = []
+        for value in signatures.attestations(self.trust.files.read(path), name):
+            rows, statement = self._attested(name, value, covered)
             if statement is not None and not statement.is_provenance:
                 wanted, got = signatures.PROVENANCE[0], statement.predicate
                 rows.append(check_row(name, "predicate type", wanted, got, ok=False))

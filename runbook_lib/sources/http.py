@@ -210,13 +210,10 @@ class Http:
             return Failure("GivenUp", f"no answer in {whole:g} s; not asked again")
         client = self._client(request)
         built = client.build_request(
-            request.method,
-            request.url,
-            params=list(request.params) or None,
-            content=request.body or None,
-            headers=headers,
+            request.method, request.url, params=list(request.params) or None,
+            content=request.body or None, headers=headers,
             timeout=httpx.Timeout(request.timeout_s, pool=None),
-        )
+        )  # fmt: skip
         # httpx limits each read, not the whole: a server that drips bytes must not hold us.
         try:
             async with asyncio.timeout(left):

@@ -55,24 +55,15 @@ def request(
     """A request with the token, headers, TLS files and time-out that the site names."""
     pair: ClientCertificate | None = getattr(reach, "client_certificate", None)
     return Request(
-        method,
-        url,
-        params=params,
-        body=body,
-        headers=headers,
-        bearer=reach.token_env,
+        method, url, params=params, body=body, headers=headers, bearer=reach.token_env,
         secrets=tuple(sorted(reach.headers_env.items())),
         tls=Tls(
-            ca=_path(reach.ca),
-            certificate=_path(pair.certificate) if pair else "",
+            ca=_path(reach.ca), certificate=_path(pair.certificate) if pair else "",
             key=_path(pair.key) if pair else "",
         ),
-        timeout_s=reach.timeout_s,
-        pace=pace,
-        purpose=purpose,
-        max_bytes=max_bytes,
+        timeout_s=reach.timeout_s, pace=pace, purpose=purpose, max_bytes=max_bytes,
         source=pace[0] if pace else getattr(reach, "url", ""),
-    )
+    )  # fmt: skip
 
 
 def _path(path: str) -> str:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
+from runbook_lib.sources import alertmanager as am
 from runbook_lib.sources.alertmanager import (
     LONGEST,
     Alertmanager,
@@ -177,6 +178,9 @@ def test_a_key_we_do_not_know_is_an_error_where_pages_are_led(place: str, key: s
     route = {"routes": [odd if place == "child" else {}], **(odd if place == "route" else {})}
     with pytest.raises(SourceError, match=f"expected a key we know, got {key}"):
         config(route, inhibit_rules=[{"equal": [], **(odd if place == "inhibit" else {})}])
+    for model in (am.Matcher, am.AlertState):
+        with pytest.raises(ValueError, match=key):
+            model.model_validate({"name": "a", "value": "b", "isRegex": False, **odd})
 
 
 @given(st.text(max_size=60))

@@ -127,8 +127,7 @@ def test_attestations_are_read_as_tools_write_them(
         data, signed = text.encode(), None if keyed else authority.sign(text.encode())
         path = write(tmp_path, "p.jsonl", data, signed)
         write(tmp_path, "p.jsonl.sig", key.sign(data, CURVE))
-        found = rows(file, policy, material, provenance=path)
-        return {row.outcome.value for row in found}
+        return {r.outcome.value for r in rows(file, policy, material, provenance=path)}
 
     said = statement(HEX, predicateType=SCAN), statement(OTHER), statement(HEX)
     scan, wrong, right = (bare(each) if keyed else authority.attest(each) for each in said)

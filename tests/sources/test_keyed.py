@@ -25,7 +25,6 @@ def dsse(key: Any, payload: bytes, kind: str = IN_TOTO) -> dict[str, Any]:
 
 
 def test_a_keys_bundle_proves_what_its_signature_does(authority: Authority, file: Path) -> None:
-    """Only where a log is trusted its entry is missed: it cannot be verified."""
     key = new_key()
     with_entry, without = authority.sign_with(key, DATA), authority.sign_with(key, DATA)
     del without["verificationMaterial"]["tlogEntries"]

@@ -88,7 +88,6 @@ CHAIN = sorted(Path(os.environ.get("RPP_CHAIN_DIR", "/nowhere")).glob("ops/alert
 
 @pytest.mark.skipif(not CHAIN, reason="RPP_CHAIN_DIR names no chain")
 def test_the_chains_known_defects_are_named_and_nothing_else() -> None:
-    """A key beside annotations, a grouping where there is none, a window of more than a value."""
     unread, unasked, odd = set(), set(), set()
     docs = Path(os.environ["RPP_CHAIN_DIR"]) / "docs"
     for path in [*CHAIN, *docs.glob("observability/alerts/*.yaml")]:
