@@ -76,7 +76,7 @@ def options(verbs: Verbs) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Verify an attempt from its files and the trusted keys, signature first."""
-    from ..evidence.order import stages_before
+    from ..evidence.status import stages_before
     from ..evidence.verify import verify as procedure
 
     trust = read_trust(args.trust) if args.trust else None

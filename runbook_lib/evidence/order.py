@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from ..canonical import canonical
 from ..errors import RunbookError, SourceError
-from ..outcomes import Model, Outcome, Row, check_row, explain, unknown_row
+from ..outcomes import Model, Outcome, explain
 from ..playbook import RECOVERY, STAGES
 from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .record import Entry, Record, recorded
+from .record import Entry, recorded
 from .standing import verdict
 from .store import Attempt, Store
 
@@ -192,33 +191,3 @@ def _problem(
     if any(row.outcome is not Outcome.PASS for row in rows):
         return f"expected attempt {attempt.number} to verify, got: {explain(rows, '', '')}"
     return ""
-
-
-def stages_before(folder: Path, trust: Trust) -> list[Row]:
-    """A row for each stage back to development, of an apply that lies in its own store.
-
-    The same release and commit, made in the same world, each signed and still in force; and one for
-    each incident that was removed from the store, or replaced.
-    """
-    from .incidents import blocking
-
-    rows = list[Row]()
-    try:
-        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
-        release, stage = str(opened["release"]), str(opened["stage"])
-        home = (release, stage, f"{opened['attempt']:04d}")
-        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
-            return rows
-        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
-        while stage in BEFORE:
-            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
-            stage = found.stage
-            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
-            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
-        for block in blocking(store, release, single_operator=True):
-            if block.lost:
-                expected = "as its recovery opened it"
-                rows.append(check_row(block.name, "incident", expected, block.problem, ok=False))
-    except (RunbookError, LookupError, TypeError, ValueError) as error:
-        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
-    return rows

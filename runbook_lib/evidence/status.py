@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import playbook
-from ..errors import RecordDamaged, SourceError
-from ..outcomes import Outcome
+from ..errors import RecordDamaged, RunbookError, SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..signers import Trust
 from ..site import Site
 from ..sources.local import recorded
 from ..verdicts import ExitCode, Standing, Verdict
 from .incidents import blocking
 from .order import BEFORE, Undoing, effect, find_earlier, plan_of, undoing
-from .record import Entry, parse
+from .record import Entry, Record, parse
 from .standing import standings, verdict
 from .store import Attempt, Store
 
@@ -142,6 +143,34 @@ def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
         for row in item.open_rows
     ]
     return tuple(rows)
+
+
+def stages_before(folder: Path, trust: Trust) -> list[Row]:
+    """A row for each stage back to development, of an apply that lies in its own store.
+
+    The same release and commit, made in the same world, each signed and still in force; and one for
+    each incident that was removed from the store, or replaced.
+    """
+    rows = list[Row]()
+    try:
+        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
+        release, stage = str(opened["release"]), str(opened["stage"])
+        home = (release, stage, f"{opened['attempt']:04d}")
+        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
+            return rows
+        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
+        while stage in BEFORE:
+            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
+            stage = found.stage
+            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
+            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
+        for block in blocking(store, release, single_operator=True):
+            if block.lost:
+                expected = "as its recovery opened it"
+                rows.append(check_row(block.name, "incident", expected, block.problem, ok=False))
+    except (RunbookError, LookupError, TypeError, ValueError) as error:
+        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
+    return rows
 
 
 # --- what two attempts differ in ------------------------------------------------------------------

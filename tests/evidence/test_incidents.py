@@ -27,9 +27,8 @@ from runbook_lib.evidence.incidents import (
     parse_incident,
     path_of,
 )
-from runbook_lib.evidence.order import stages_before
 from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.status import next_opening
+from runbook_lib.evidence.status import next_opening, stages_before
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.site import read_site

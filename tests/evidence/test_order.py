@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import StageRefused, StoreError
-from runbook_lib.evidence.order import find_earlier, stages_before, undone_by
+from runbook_lib.evidence.order import find_earlier, undone_by
 from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.status import stages_before
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import require_order
 from runbook_lib.outcomes import Outcome
