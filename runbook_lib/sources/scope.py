@@ -325,13 +325,6 @@ class Scope:
             return await once()
         return await with_retries(once, retries, live=self.live)
 
-    def lacks(self, request: Request) -> bool:
-        """Whether an older recording holds no answer to that: its result is kept without."""
-        key = self._request_key(request) + self._lane
-        return not (
-            self.live or self.tape.holds((self.item, self.number, key, self._uses[key] + 1))
-        )
-
     def _request_key(self, request: Request) -> str:
         query = "?" + urlencode(sorted(request.params)) if request.params else ""
         body = f" {digest_bytes(request.body)}" if request.body else ""
