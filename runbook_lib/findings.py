@@ -13,6 +13,8 @@ from .outcomes import Outcome, Row, Value, check_row, unknown_row
 
 T = TypeVar("T")
 Observed = Value | SourceError
+Ok = bool | Outcome | None
+Asked = Mapping[str, T | SourceError]
 
 
 @contextmanager
@@ -44,7 +46,7 @@ class Findings:
         what: str,
         expected: Value,
         observed: Observed,
-        ok: bool | Outcome | None = None,
+        ok: Ok = None,
         **more: Any,
     ) -> bool:
         """Add a finding as ``check_row`` judges it. Whether it holds."""
@@ -63,7 +65,7 @@ class Findings:
         place, opened = len(self.findings), unknown_row(subject, what, expected, "not judged")
         self.findings.append(opened)
 
-        def judge(observed: Observed, ok: bool | Outcome | None = None, **more: Any) -> bool:
+        def judge(observed: Observed, ok: Ok = None, **more: Any) -> bool:
             assert self.findings[place] is opened, f"{subject}: {what}: judged twice"
             self.findings[place] = check_row(subject, what, expected, observed, ok, **more)
             return self.findings[place].outcome is Outcome.PASS
@@ -93,12 +95,7 @@ class Findings:
         return None
 
     def answers(
-        self,
-        what: str,
-        expected: Value,
-        asked: Mapping[str, T | SourceError],
-        *,
-        whose: bool = True,
+        self, what: str, expected: Value, asked: Asked[T], *, whose: bool = True
     ) -> Iterator[tuple[str, T]]:
         """(Name, answer) of those that answered; each that did not is a finding, by name or source."""
         for name, answer in asked.items():
@@ -108,14 +105,12 @@ class Findings:
                 self.judge(name if whose else answer.source, what, expected, answer)
 
     @contextmanager
-    def clean(
-        self, subject: str, what: str, expected: Value, observed: Value = ""
-    ) -> Iterator[None]:
+    def clean(self, subject: str, what: str, expected: Value, got: Value = "") -> Iterator[None]:
         """Where nothing is found in here, that is a finding, which holds."""
         start = len(self.findings)
         yield
         if len(self.findings) == start:
-            self.judge(subject, what, expected, observed or expected, ok=True)
+            self.judge(subject, what, expected, got or expected, ok=True)
 
     @property
     def holds(self) -> bool:

@@ -57,9 +57,10 @@ def epochs_clean(context: Context) -> CheckResult:
     """
     before = context.earlier_stage
     anchor = effect(entries_of(context.scope, context.store, before, "state"), GATE)
+    testnet = context.on(STAGE)
     with context.apart() as seen:
-        begun, why = _undisturbed(context.on(STAGE), anchor)
-    _count(context, context.on(STAGE), anchor, begun, why)
+        begun, why = _undisturbed(testnet, anchor)
+    _count(context, testnet, anchor, begun, why)
     context.findings += seen
     return context.conclude(
         passed=f"{context.findings[0].observed} without an intervention",
