@@ -8,11 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from jupyter_client.kernelspec import find_kernel_specs
-
-from .errors import ParameterError, StoreError
+from .errors import ParameterError, RunbookError, StoreError
 from .evidence.store import Store
-from .notebook import KERNEL
+from .notebook import KERNEL, require_kernel
 from .opening import find_operator
 from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint
@@ -49,12 +47,14 @@ def _machine() -> Iterator[Row]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield check_row("python", "version", "3.11 or newer", version, sys.version_info >= (3, 11))
     engines = importlib.metadata.entry_points(group="papermill.engine", name="runbook")
-    for where, what, there in (
-        ("papermill", "engine runbook", bool(engines)),
-        ("jupyter", f"kernel {KERNEL}", KERNEL in find_kernel_specs()),
-    ):
-        got = "registered" if there else "missing: pip install --no-deps -e ."
-        yield check_row(where, what, "registered", got, there)
+    got = "registered" if engines else "missing: pip install --no-deps -e ."
+    yield check_row("papermill", "engine runbook", "registered", got, bool(engines))
+    got = "registered"
+    try:
+        require_kernel()
+    except RunbookError as error:
+        got = str(error)
+    yield check_row("jupyter", f"kernel {KERNEL}", "registered", got, got == "registered")
     for program in ("prometheus", "promtool", "alertmanager", "amtool"):
         found = shutil.which(program) or shutil.which(f"prometheus-{program}")
         got = "found" if found else "not found; a rehearsal uses its embedded one"
