@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +16,10 @@ from runbook_rehearsal.layout import ISSUE
 
 from ..conftest import signed_file
 from ..stages.conftest import entries
+from ..stages.recovering import steps
 from ..stages.test_rollout import ALICE, BOB, DEPLOY, Team, network, team  # noqa: F401 - fixtures
 
 FIRST = "test-1"
-
-
-def steps(folder: Path) -> list[tuple[str, str]]:
-    """(node, step) of what was done on nodes, in order."""
-    bodies = [entry["body"] for entry in entries(folder) if entry["kind"] == "step"]
-    return [(body["node"], body["step"]) for body in bodies if body["phase"] == "done"]
 
 
 def said(verdict: Verdict) -> str:
