@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -52,6 +53,7 @@ LAYERS = (
 REHEARSAL = PACKAGE.with_name("runbook_rehearsal")
 
 
+@cache
 def modules(package: Path) -> list[str]:
     """Dotted names of a package's modules, without the package's own."""
     paths = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py"))
@@ -71,9 +73,14 @@ def layer(module: str) -> int:
     raise AssertionError(f"{module}: expected it in LAYERS; say where it belongs")
 
 
+@cache
+def parsed(module: str, package: Path) -> ast.Module:
+    return ast.parse((package / f"{module.replace('.', '/')}.py").read_text())
+
+
 def imports(module: str, package: Path = PACKAGE, *, at_run_time: bool = False) -> Iterator[str]:
     """Dotted names that ``module`` imports, those of its own package as ``.name``."""
-    tree = ast.parse((package / f"{module.replace('.', '/')}.py").read_text())
+    tree = parsed(module, package)
     known = modules(package)
     typing_only = {
         id(inner)

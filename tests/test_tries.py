@@ -193,16 +193,6 @@ def test_what_follows_an_open_item_is_not_reached(
     assert caught.value.exit_code == (1 if outcome is FAIL else 2)
 
 
-def test_what_blocks_is_named(practice: Any) -> None:
-    stage = practice.open()
-    cards = practice.walk(stage, ci_green=INCONCLUSIVE)
-
-    assert text(cards[3]).splitlines()[:2] == [
-        f"– NOT REACHED {PROVISION} (change)",
-        f"not reached: blocked by {CI}",
-    ]
-
-
 def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
     stage = practice.open()
     practice.item(stage, DRIFT)

@@ -185,6 +185,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
 
     assert work.applier(2).step(work.step())
     assert len(work.runs) == 1
+    assert work.stage._session.record.entries()[-1].body["found"] is True
 
 
 # --- known state and the plan ---------------------------------------------------------------------

@@ -139,14 +139,6 @@ def test_two_processes_create_different_attempts(store: Store) -> None:
     assert [p.name for p in (store.root / RELEASE / STAGE).glob(".*")] == []
 
 
-def test_adoptions_are_numbered_apart(store: Store) -> None:
-    """A state taken over is a record of its cluster, not an attempt of a release."""
-    made = [store.adopt("development", {"cluster": "development"}) for _ in range(2)]
-
-    assert [attempt.name for attempt in made] == [f".adopted/development/000{n}" for n in (1, 2)]
-    assert store.attempts(RELEASE) == []
-
-
 def test_a_held_lock_names_owner_and_age(store: Store) -> None:
     with (
         store.cluster_lock("development", "alice (v1.4.0/development/0001)") as descriptor,
