@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from runbook_lib.errors import SourceError, StageRefused
+from runbook_lib.errors import SourceError
 from runbook_lib.sources.tape import read_entries
-from runbook_lib.verdicts import ExitCode
 
 from .conftest import (
     DEPLOY,
-    FAIL,
     INCONCLUSIVE,
     PROVISION,
     SMALL,
@@ -47,16 +43,6 @@ def test_a_plan_changes_nothing(practice: Any) -> None:
     assert len(practice.entries("plan")) == 1
     planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
     assert planned == {PROVISION: 1, DEPLOY: 1}
-
-
-def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
-    stage = practice.open(mode="plan")
-    practice.walk(stage, ci_green=FAIL)
-    with pytest.raises(StageRefused):
-        stage.enforce()
-
-    assert states(stage)[PROVISION] == "not-reached"
-    assert stage.verdict().exit_code is ExitCode.REFUSED
 
 
 def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:

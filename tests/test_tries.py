@@ -9,12 +9,12 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.errors import RunbookError, SourceError, StageRefused
-from runbook_lib.outcomes import CheckResult, Outcome, Row
+from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.tries import blocker, stale, waiver_ended
-from runbook_lib.verdicts import ExitCode, Standing
+from runbook_lib.verdicts import ExitCode
 
-from .cards import waived
+from .cards import BAD, judged, waived
 from .conftest import (
     BASELINE,
     CI,
@@ -193,16 +193,6 @@ def test_what_follows_an_open_item_is_not_reached(
     assert caught.value.exit_code == (1 if outcome is FAIL else 2)
 
 
-def test_what_blocks_is_named(practice: Any) -> None:
-    stage = practice.open()
-    cards = practice.walk(stage, ci_green=INCONCLUSIVE)
-
-    assert text(cards[3]).splitlines()[:2] == [
-        f"– NOT REACHED {PROVISION} (change)",
-        f"not reached: blocked by {CI}",
-    ]
-
-
 def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
     stage = practice.open()
     practice.item(stage, DRIFT)
@@ -330,12 +320,7 @@ def test_a_pass_is_stale_only_beyond_its_validity_and_the_clocks_lag(practice: A
 def test_a_waiver_ends_at_its_expiry(practice: Any) -> None:
     """Not a moment after it."""
     at = datetime(2026, 11, 1, tzinfo=UTC)
-    row = Row(subject="x", what="y", expected=1, observed=2, outcome=Outcome.FAIL)
-    result = CheckResult(
-        item=DRIFT, outcome=Outcome.FAIL, reason="", rows=(row,), started=at, ended=at
-    )
-    by = waived("x", expires=at)
-    standing = Standing(item=DRIFT, kind="check", state="judged", result=result, waived=(by,))
+    standing = judged(BAD, item=DRIFT, waived=(waived(BAD.subject, expires=at),))
 
     assert waiver_ended(standing, at - timedelta(seconds=1)) == ""
     assert waiver_ended(standing, at) == (

@@ -30,6 +30,7 @@ from runbook_lib.signers import Signing, Trust
 from runbook_lib.verdicts import ExitCode
 
 from ..conftest import ALICES, ALICES_KEY, as_pem, named
+from ..sources.verifying import pae
 from .conftest import (
     ATTESTATION,
     BOBS_KEY,
@@ -228,12 +229,6 @@ def test_seals_are_numbered_and_chained(practice: Any, kind: str) -> None:
 
 
 # --- the envelope, and other people's tools ---------------------------------------------------------
-
-
-def pae(payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding, by the letter of the protocol."""
-    kind = b"application/vnd.in-toto+json"
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

@@ -96,11 +96,11 @@ def test_none_stands_in_any_byte_of_a_tape(named: Redactor, tmp_path: Path) -> N
     parts = ["\n".join(map(code, SECRETS)) for code in CODINGS.values()]
     asked = [Request("GET", "http://node/", params=(("q", part),)) for part in parts]
     answered = [each.body for each in scope.http(asked) if isinstance(each, Answer)]
-    scope.http([Request("GET", "http://node/fails")], retries=1)
+    failed = str(scope.http([Request("GET", "http://node/fails")], retries=1)).encode()
     (tmp_path / "said").write_text(everything)
     code = "import sys; text = open(sys.argv[1]).read(); print(text); sys.exit(text)"
     command = Command(argv=[sys.executable, "-c", code, str(tmp_path / "said")])
-    said = b"".join([scope.run(command).stdout, *answered])
+    said = b"".join([scope.run(command).stdout, failed, *answered])
     with (tmp_path / "lock").open("w") as lock:
         outputs = tmp_path / "tape" / "step"
         scope.run(command, purpose="change", lock=lock.fileno(), outputs=outputs)

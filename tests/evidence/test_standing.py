@@ -261,13 +261,6 @@ def test_a_stage_that_nobody_declares_has_no_items() -> None:
     assert incomplete(other.entries, standings(other.entries)) == [OTHER.format(0, 7)]
 
 
-def test_what_the_runner_knows_breaks_the_run() -> None:
-    story = Story().session().all_pass().enforced()
-    made = verdict(story.entries, ["run: the kernel died"])
-
-    assert (made.exit_code, made.broken) == (ExitCode.BROKEN, ("run: the kernel died",))
-
-
 def test_what_a_change_would_do_is_kept() -> None:
     """The rows of a planned item; anything else in their place is damage."""
     row = found(Outcome.INCONCLUSIVE)

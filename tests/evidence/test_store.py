@@ -7,8 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ import pytest
 from runbook_lib.errors import LockHeld, RecordDamaged, StoreError
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
-from runbook_lib.sources import process
 
 RELEASE, STAGE = "v1.4.0", "development"
 CREATE = """
@@ -139,14 +136,6 @@ def test_two_processes_create_different_attempts(store: Store) -> None:
     assert [p.name for p in (store.root / RELEASE / STAGE).glob(".*")] == []
 
 
-def test_adoptions_are_numbered_apart(store: Store) -> None:
-    """A state taken over is a record of its cluster, not an attempt of a release."""
-    made = [store.adopt("development", {"cluster": "development"}) for _ in range(2)]
-
-    assert [attempt.name for attempt in made] == [f".adopted/development/000{n}" for n in (1, 2)]
-    assert store.attempts(RELEASE) == []
-
-
 def test_a_held_lock_names_owner_and_age(store: Store) -> None:
     with (
         store.cluster_lock("development", "alice (v1.4.0/development/0001)") as descriptor,
@@ -189,37 +178,6 @@ def test_other_operators_of_the_group_can_take_a_lock(store: Store) -> None:
     with store.cluster_lock("development", "alice"):
         os.umask(umask)
         assert (store.root / ".locks" / "development.lock").stat().st_mode & 0o777 == 0o660
-
-
-@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_a_command_that_outlives_its_run_keeps_the_lock(store: Store, tmp_path: Path) -> None:
-    """A changing command inherits the lock: it is free only when the command is gone."""
-    go_on = tmp_path / "fifo"
-    script = f"mkfifo {go_on}; read line <{go_on}"
-    with store.cluster_lock("development", "alice") as lock:
-        ended = process.run(
-            ["/bin/sh", "-c", script],
-            timeout_s=0.2,
-            lock=lock.descriptor,
-            outputs=tmp_path / "step",
-        )
-    with pytest.raises(LockHeld), store.cluster_lock("development", "bob"):
-        pass
-
-    go_on.write_text("go on\n")
-    _until_free(store)
-
-    assert ended.code is None
-    assert ended.problem.startswith("still at work after 0.2 s")
-    assert (tmp_path / "step.code").read_text() == "0\n"
-
-
-def _until_free(store: Store) -> None:
-    deadline = datetime.now(UTC) + timedelta(seconds=20)
-    while datetime.now(UTC) < deadline:
-        with suppress(LockHeld), store.cluster_lock("development", "bob"):
-            return
-    raise AssertionError("the lock was never released")
 
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:

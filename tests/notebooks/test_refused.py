@@ -59,10 +59,6 @@ def untag(book: Any) -> None:
     cell(book, "site: str").metadata["tags"] = []
 
 
-def enforce_first(book: Any) -> None:
-    book.cells.insert(find(book, "stage.check"), book.cells.pop(find(book, "stage.enforce")))
-
-
 def refused(bench: Any, path: Any, capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
     """The problems of a run that must be refused: said once on stderr, no output, no attempt."""
     report = bench.run(path, **options)
@@ -79,16 +75,11 @@ ONE_TAGGED = "notebook: expected one cell tagged"
 LITERAL = "parameters cell: expected `name: type = literal`, got"
 EDITS: dict[str, tuple[Edit, str]] = {
     "shell line": (insert("stage.plan", "!exit 4"), ALTERED),
-    "shell cell": (insert("stage.plan", "%%bash\nexit 4"), ALTERED),
     "magic": (
         insert("from runbook_lib", "%matplotlib inline"),
         "notebook: expected Python in every code cell, got: invalid syntax",
     ),
-    "cell added": (insert("stage.plan", "import sys; sys.exit(0)"), ALTERED),
-    "cell removed": (remove("stage.check"), ALTERED),
     "enforce removed": (remove("stage.enforce"), ALTERED),
-    "enforce not last": (enforce_first, ALTERED),
-    "altered": (replace("stage.check(preflight", "config_drift", "config_drift;"), ALTERED),
     "parameter fixed": (
         replace("from runbook_lib", "globals()", "{**globals(), 'issue': 1}"),
         ALTERED,

@@ -12,9 +12,6 @@ from runbook_lib.verdicts import ExitCode
 from runbook_rehearsal import rehearse
 from runbook_rehearsal.promote import Carried, Promotion, compare, turn
 
-PASSED, WAITING = ExitCode.PASSED, ExitCode.WAITING
-MODES = ("plan", "apply", "apply")
-
 
 @pytest.mark.parametrize(
     ("fault", "when"),
@@ -88,23 +85,6 @@ def test_a_stage_that_a_fault_takes_back_is_the_last(
     assert ([run.stage for run in runs], network.faults) == (stages, [faults[0]])
 
 
-def test_the_runs_before_the_last_are_told_by_how_they_ended(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A plan that was made has passed, though nothing of it is proven yet."""
-    monkeypatch.setattr(rehearse, "tell", lambda report, as_json: int(report.exit_code))
-    reports = [
-        SimpleNamespace(exit_code=code, folder=f"store/{int(code)}")
-        for code in (PASSED, WAITING, PASSED)
-    ]
-    runs = [Carried("mainnet", mode, one) for mode, one in zip(MODES, reports, strict=True)]
-
-    assert rehearse._tell(runs, [], as_json=False) == 0
-    assert capsys.readouterr().out == (
-        "mainnet (plan): exit 0, passed store/0\nmainnet (apply): exit 4, waiting store/4\n"
-    )
-
-
 def _run(stage: str, **outcomes: str) -> Carried:
     """A run whose items came to these outcomes: ``gate`` is testnet's, ``late`` waits for time."""
     items = [
@@ -172,12 +152,19 @@ def test_a_fault_is_compared_with_what_the_table_declares(
 def test_a_fault_that_did_not_come_out_as_declared_breaks_the_rehearsal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, so: bool
 ) -> None:
-    """Otherwise the last run's own exit code stands."""
+    """Otherwise the last run's own exit code stands; those before it are told by how they ended."""
     monkeypatch.setattr(rehearse, "tell", lambda report, as_json: int(report.exit_code))
+    codes = {"plan": ExitCode.PASSED, "apply": ExitCode.WAITING}
+    before = [
+        Carried("testnet", mode, SimpleNamespace(exit_code=code, folder=f"store/{int(code)}"))
+        for mode, code in codes.items()
+    ]
     runs = [_run("testnet", gate="FAIL" if so else "PASS")]
+    compared = [compare(GATE_FAULT, runs)]
 
-    assert rehearse._tell(runs, [compare(GATE_FAULT, runs)], as_json=False) == (1 if so else 3)
+    assert rehearse._tell([*before, *runs], compared, as_json=False) == (1 if so else 3)
     assert capsys.readouterr().out == (
+        "testnet (plan): exit 0, passed store/0\ntestnet (apply): exit 4, waiting store/4\n"
         f"fault {GATE_FAULT} {'came' if so else 'did not come'} out as declared:"
         f" expected FAIL at {ITEMS['gate']}, got {'FAIL' if so else 'PASS'} at {ITEMS['gate']}\n"
     )

@@ -103,6 +103,7 @@ def test_no_answer(world: World, source: str, error: httpx.TransportError) -> No
 
     said = problem(world, source, fail)
     assert said == f"expected an answer, got {type(error).__name__}: {error}"
+    assert len(world.asked) == 3
 
 
 HINTS = {

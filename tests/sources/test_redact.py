@@ -71,12 +71,6 @@ def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://host/x?a@b", "https://host/x?a@b"),
         ("Authorization: Bearer abcdefgh.ijkl==", "Authorization: Bearer [redacted]"),
         ("the bearer of bad news", "the bearer of bad news"),
-        (
-            "a -----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY----- b",
-            "a [redacted] b",
-        ),
-        ('auth_token = "abc" # x', 'auth_token = "[redacted]" # x'),
-        ('{"password": "abc"}', '{"password": "[redacted]"}'),
         ("a -----BEGIN EC PRIVATE KEY-----\ncut", "a [redacted]"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import RecordDamaged, TapeMiss
 from runbook_lib.reach import Command
-from runbook_lib.sources.http import Answer, Failure, Request
+from runbook_lib.sources.http import Answer, Request
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import read_entries
 
@@ -60,15 +60,6 @@ def test_what_was_never_recorded_is_a_miss_and_not_retried(world: World) -> None
         " got none; it was recorded by another version, or this run asks something else",
     ):
         world.replay().http([Request("GET", "http://node/other", params=(("b", "2"), ("a", "1")))])
-
-
-def test_replay_answers_from_the_judged_try(world: World) -> None:
-    world.scope(lambda _: httpx.Response(200, text="first"), number=1).http([PING])
-    world.scope(lambda _: httpx.Response(200, text="second"), number=2).http([PING])
-    for judged, text in ((1, b"first"), (2, b"second")):
-        [answer] = world.replay(judged=judged).http([PING])
-        assert isinstance(answer, Answer)
-        assert answer.body == text
 
 
 def test_tampering_with_a_body_is_noticed(world: World) -> None:
@@ -146,13 +137,3 @@ def test_a_change_is_never_asked_twice(world: World) -> None:
     assert [entry.key for entry in mutations(read_entries(world.folder))] == [
         "POST http://node/change"
     ]
-
-
-@pytest.mark.usefixtures("no_waiting")
-def test_a_failure_is_recorded_by_its_kind(world: World) -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    assert world.scope(refuse).http([PING]) == [Failure("ConnectError", "refused")]
-    assert world.replay().http([PING]) == [Failure("ConnectError", "refused")]
-    assert len(world.asked) == 3

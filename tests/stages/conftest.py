@@ -18,13 +18,16 @@ from typing import Any
 
 import pytest
 import stamina
+import yaml
 
 from runbook_lib import opening, playbook
 from runbook_lib.changes import apply, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
+from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
 from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage, open_stage
@@ -277,6 +280,29 @@ def ended(stage: Stage) -> tuple[Verdict, Path]:
     with contextlib.suppress(StageRefused):
         stage.enforce()
     return stage.verdict(), stage.folder
+
+
+def alone(runbook: str, check: Judge, params: dict[str, Any]) -> tuple[Verdict, CheckResult, Path]:
+    """A check that is the stage's one item: verdict, result, and the attempt's folder."""
+    with opened(runbook, params) as stage:
+        stage.check(check)
+        verdict, folder = ended(stage)
+    result = verdict.items[0].result
+    assert result is not None
+    return verdict, result, folder
+
+
+@contextlib.contextmanager
+def edited(network: RehearsalNetwork, change: Callable[[dict[str, Any]], Any]) -> Iterator[None]:
+    """The network's site file changed, for as long."""
+    before = network.site.read_text()
+    document = yaml.safe_load(before)
+    change(document)
+    network.site.write_text(yaml.safe_dump(document))
+    try:
+        yield
+    finally:
+        network.site.write_text(before)
 
 
 def clear(network: RehearsalNetwork) -> None:

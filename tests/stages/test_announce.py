@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
@@ -21,7 +20,7 @@ from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, ended, enter, entries, given, held, mutations, opened
+from .conftest import clear, edited, ended, enter, entries, given, held, mutations, opened
 
 made = held(RehearsalNetwork, telemetry=False)
 
@@ -73,15 +72,8 @@ def test_too_little_notice_announces_nothing(network: RehearsalNetwork) -> None:
 
 
 def test_a_freeze_nobody_must_lift_is_not_begun(network: RehearsalNetwork) -> None:
-    before = network.site.read_text()
-    site = yaml.safe_load(before)
-    for person in site["people"]:
-        person["roles"] = ["release-engineer"]
-    network.site.write_text(yaml.safe_dump(site))
-    try:
+    with edited(network, lambda site: [p.update(roles=["sre-lead"]) for p in site["people"]]):
         verdict, folder = run(network)
-    finally:
-        network.site.write_text(before)
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert "somebody with the role governance-council" in verdict.items[0].reason

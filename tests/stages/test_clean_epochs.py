@@ -18,7 +18,7 @@ from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import ended, fault, finish, given, opened, practising
+from .conftest import alone, fault, finish, given, practising
 
 EPOCHS = canary.epochs_clean.item
 
@@ -48,12 +48,7 @@ def counted(network: RehearsalNetwork) -> None:
 
 
 def epochs(network: RehearsalNetwork) -> tuple[Verdict, CheckResult]:
-    with opened("canary", given(network, "canary")) as stage:
-        stage.check(canary.epochs_clean)
-        verdict, _ = ended(stage)
-    result = verdict.items[0].result
-    assert result is not None
-    return verdict, result
+    return alone("canary", canary.epochs_clean, given(network, "canary"))[:2]
 
 
 def test_too_few_epochs_are_not_yet_due(network: RehearsalNetwork) -> None:

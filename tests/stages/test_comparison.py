@@ -28,7 +28,8 @@ def test_the_table_says_what_moved_and_the_figure_shows_it(
     comparison = stage.compare(windows)
 
     [row] = comparison.card.data["rows"]
-    assert (row[0], row[4]) == ("Duration of a consensus round", outcome)
+    assert (row[0], row[3], row[4]) == ("Duration of a consensus round", "+10 %", outcome)
+    assert " to " in row[2] and row[5].endswith(" than 10.0% higher")
     overview = comparison.overview()
     bundle, _ = overview._repr_mimebundle_()
     assert [kind for kind in bundle if kind.startswith("image/")] == ["image/png"]

@@ -21,6 +21,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import Operator, clear, ended, practising
 from .recovering import SIZES, Recovering, back, declare, fresh, steps
+from .telling import TEXTS
 from .test_kit import Applied
 
 RUNBOOK = "canary_recovery"
@@ -32,13 +33,7 @@ DARK = (
     "node-cut-off@canary/main-1",
     "node-down@canary/main-3",
 )
-TOLD = {
-    "issue": 42,
-    "summary": "Rewards stopped on both canaries.",
-    "impact": "No validator lost stake.",
-    "mitigations": ["the gates are off again"],
-    "next_steps": ["mend the replay worker"],
-}
+TOLD = {"issue": 42, **TEXTS}
 
 
 @pytest.fixture(scope="module")

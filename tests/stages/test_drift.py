@@ -22,7 +22,7 @@ from runbook_rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import ended, fault, opened, practising
+from .conftest import alone, fault, practising
 
 DRIFT = "preflight.config-drift"
 MALACHITE, REWARDS, WITNESS = (
@@ -48,11 +48,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
 def drift(network: RehearsalNetwork, stage: str, **changes: str) -> CheckResult:
     file = network.params["preflight"]
     given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    with opened("preflight", {**given, "stage": stage, **changes}) as made:
-        made.check(preflight.config_drift)
-        result = ended(made)[0].items[0].result
-    assert result is not None
-    return result
+    return alone("preflight", preflight.config_drift, {**given, "stage": stage, **changes})[1]
 
 
 def site_with(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,17 +19,12 @@ from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS
 from .conftest import entries, in_the_way_of_kits, mutations
-from .recovering import Recovering, back, fresh, recovering, walk
+from .recovering import Recovering, back, fresh, network, walk
+
+__all__ = ["network"]
 
 CANARIES = ("main-1", "main-2")
 NUMBERS = count(1)
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("kit") / "network"
-    with pytest.MonkeyPatch.context() as patch, recovering(root, patch) as made:
-        yield made
 
 
 @dataclass

@@ -265,17 +265,6 @@ def test_the_summary_of_a_later_attempt_stays(network: RehearsalNetwork, forge: 
     assert len(assets(forge)) == 4
 
 
-def test_a_comment_of_somebody_else_is_left_alone(network: RehearsalNetwork, forge: Any) -> None:
-    folder = sealed(network)
-    (comment,) = forge.comments.values()
-    comment.update(user={"login": "mallory"}, body=f"{marker(RELEASE)}\nAll is well.")
-    rows = publish(folder)
-
-    assert comment["body"] == f"{marker(RELEASE)}\nAll is well."
-    assert len(forge.comments) == 3
-    assert "by mallory, not rehearsal: ignored" in [row.observed for row in rows]
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [("{}", "expected it as sealed, sha256:"), ("", "expected no secret in it, got one")],

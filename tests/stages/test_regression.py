@@ -18,7 +18,7 @@ from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import ended, given, opened, plan_digest, practising
+from .conftest import alone, ended, given, opened, plan_digest, practising
 
 ITEM, REWARDS = "mainnet.ready.no-regression", "canary.activate.rewards-gate"
 DECLARED = (
@@ -37,13 +37,8 @@ def walk(network: RehearsalNetwork, **params: Any) -> tuple[Verdict, Path]:
         return ended(stage)
 
 
-def judged(**params: Any) -> tuple[CheckResult, Verdict, Path]:
-    with opened("mainnet", params) as stage:
-        stage.check(mainnet.no_regression)
-        verdict, folder = ended(stage)
-    result = verdict.items[0].result
-    assert result is not None
-    return result, verdict, folder
+def judged(**params: Any) -> tuple[Verdict, CheckResult, Path]:
+    return alone("mainnet", mainnet.no_regression, params)
 
 
 def come_back(network: RehearsalNetwork, verdict: Verdict) -> None:
@@ -77,18 +72,18 @@ def test_quiet_metrics_need_more_epochs_and_then_pass(tmp_path: Path) -> None:
         earlier = order.Earlier(stage="canary", attempt=carried.attempt, name=name, policy=policy)
         patch.setattr(order, "permitted", lambda *given, **more: earlier)
 
-        early, due, _ = judged(**given(network, "mainnet", **params))
+        due, early, _ = judged(**given(network, "mainnet", **params))
         come_back(network, due)
-        first, verdict, folder = judged(**given(network, "mainnet", **params))
+        verdict, first, folder = judged(**given(network, "mainnet", **params))
         come_back(network, verdict)
         mine = given(network, "mainnet", **params, attempt=verdict.attempt)
         with pytest.MonkeyPatch.context() as without:
             without.setattr("runbook_lib.checks.regression._critical", lambda context: [])
-            nothing, _, _ = judged(**mine)
-        found, _, _ = judged(**mine)
+            _, nothing, _ = judged(**mine)
+        _, found, _ = judged(**mine)
         patch.setenv("RUNBOOK_REPLAY", str(folder))
         patch.setenv("RUNBOOK_REPLAY_OK", "1")
-        again, _, _ = judged(**STAGE_PARAMS["mainnet"]().model_dump())
+        _, again, _ = judged(**STAGE_PARAMS["mainnet"]().model_dump())
 
     assert (due.exit_code, early.outcome) == (ExitCode.WAITING, Outcome.INCONCLUSIVE)
     assert early.reason == (

@@ -12,7 +12,6 @@ import pytest
 
 from runbook_lib.checks import recovery
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_rehearsal.faults.table import FAULTS
 from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import clear, enter, entries, given, held, opened
@@ -118,34 +117,6 @@ def test_development_goes_back_and_replays_what_was_finalized(site: Site) -> Non
     assert [one["step"] for one in done if one["node"] == "dev-1"] == STEPS
     last_replay = max(i for i, one in enumerate(done) if one["step"] == "replay-proofs")
     assert all(i > last_replay for i, one in enumerate(done) if one["step"] == "start")
-
-
-@pytest.mark.parametrize(
-    ("name", "node", "what", "words"),
-    [
-        ("stopped-unreadable", "dev-2", "prove-stopped", "connection reset by peer"),
-        ("wrong-state-root", "main-2", "restored state root", "0000000000000000"),
-    ],
-)
-def test_what_breaks_is_the_nodes_alone(
-    site: Site, name: str, node: str, what: str, words: str
-) -> None:
-    """The others are restored all the same, and it is not started."""
-    fault = FAULTS[name]
-    stage = fault.item.split(".")[0]
-    if stage == "mainnet":
-        site.network.fault("chain-halt@mainnet")
-    site.network.fault(f"{name}@{stage}/{node}")
-
-    result, _ = site.recover(stage)
-
-    assert result.outcome is Outcome(fault.outcome), wrong(result)
-    [(subject, found, observed)] = wrong(result)
-    assert (subject, found) == (node, what)
-    assert words in observed
-    others = [one for one in site.ours(stage) if one != node]
-    assert site.up(stage) == others
-    assert sorted(site.restores()) == sorted([*others, *([node] if stage == "mainnet" else [])])
 
 
 # --- not needed, undecided, together ----------------------------------------------------------------

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
@@ -22,7 +19,7 @@ from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import ended, given, mutations, opened, practising
+from .conftest import alone, edited, given, mutations, opened, practising
 
 SOAK = soak.item
 
@@ -68,20 +65,16 @@ def soaking(network: RehearsalNetwork) -> RehearsalNetwork:
     return passed(network, 4)
 
 
-def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult, Path]:
+def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult]:
     """The soak alone, in plan mode."""
-    with opened("testnet", given(network, "testnet", **changes)) as stage:
-        stage.check(soak)
-        verdict, folder = ended(stage)
-    result = verdict.items[0].result
-    assert result is not None
+    verdict, result, folder = alone("testnet", soak, given(network, "testnet", **changes))
     assert mutations(folder) == []
-    return verdict, result, folder
+    return verdict, result
 
 
 def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> None:
     """Nothing is wrong, and it says when to return: the exit code is 4."""
-    verdict, result, _ = judged(soaking)
+    verdict, result = judged(soaking)
 
     anchor = datetime.fromisoformat(str(result.data["anchor"]))
     assert verdict.exit_code is ExitCode.WAITING, result.reason
@@ -89,25 +82,13 @@ def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> No
     assert result.reason.startswith("soak: window: expected over at ")
 
 
-@contextmanager
-def site(network: RehearsalNetwork, change: Any) -> Iterator[None]:
-    before = network.site.read_text()
-    document = yaml.safe_load(before)
-    change(document)
-    network.site.write_text(yaml.safe_dump(document))
-    try:
-        yield
-    finally:
-        network.site.write_text(before)
-
-
 def test_a_site_without_a_soak_job_is_told_which_key_to_set(
     soaked: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot be known whether the job passed, once the site of before was accepted to be this."""
     monkeypatch.setattr(Earlier, "refused", lambda earlier, policies: earlier.problem)
-    with site(soaked, lambda document: document["commands"].pop("soak")):
-        verdict, result, _ = judged(soaked)
+    with edited(soaked, lambda document: document["commands"].pop("soak")):
+        verdict, result = judged(soaked)
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert result.reason == "soak: soak job: expected commands.soak in the site file, got none"
@@ -123,7 +104,7 @@ def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
     step = {"item": development.DEPLOY, "node": "dev-1", "step": "deliver", "phase": "intent"}
     other.record.append("step", {**step, "stem": "x", "at": at})
     try:
-        verdict, result, _ = judged(soaked)
+        verdict, result = judged(soaked)
     finally:
         other.folder.rename(soaked.root / "v9.9.9")
 
@@ -140,7 +121,7 @@ def test_without_a_development_attempt_nothing_is_known(
     """A soak is anchored at a deploy of this release, or at nothing."""
     (soaked.root / "artifacts" / "v1.5.0").symlink_to(soaked.root / "artifacts" / "v1.4.0")
 
-    verdict, result, _ = judged(soaked, release="v1.5.0")
+    verdict, result = judged(soaked, release="v1.5.0")
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert result.reason == (

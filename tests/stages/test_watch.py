@@ -177,9 +177,14 @@ def test_a_day_without_an_anomaly_passes_and_replays(
 ) -> None:
     """Every look made, the whole window judged against what was pinned before; offline the same.
 
-    Without a baseline it is INCONCLUSIVE, and says which is missing.
+    Without a baseline it is INCONCLUSIVE, and says which is missing. To the command over is not
+    passed: 4, and the command that judges; then the item's own outcome, unchanged.
     """
     with mainnet.opened(timedelta(hours=24, minutes=1)) as stage:
+        site = str(mainnet.network.site)
+        over = look(site, mainnet.release)
+        assert over.exit_code == 4
+        assert "not judged yet: runbook run mainnet --continue" in over.standing.reason
         found = judged(stage)
         assert [(row.subject, row.what, row.observed) for row in found.open_rows] == [
             (GATE, "comparison", "expected a baseline pinned before it, got none")
@@ -194,25 +199,12 @@ def test_a_day_without_an_anomaly_passes_and_replays(
         # limits; the watchdog, 4 nodes, silences, halts, pages; against the baseline
         assert len(whole["rows"]) == 8 + 8 + 7
         assert mutations(stage.folder) == []
-        folder = stage.folder
-
-    assert replayed(folder, monkeypatch).result == live.result
-
-
-def test_the_command_says_that_the_end_is_judged_elsewhere(mainnet: Watch) -> None:
-    """Over is not passed: 4, and the command that judges; then the item's own outcome, unchanged."""
-    with mainnet.opened(timedelta(hours=24, minutes=1)) as stage:
-        site = str(mainnet.network.site)
-        over = look(site, mainnet.release)
-        pin(mainnet, stage)
-        judged(stage)
-        entries = len(stage._session.record.entries())
+        folder, entries = stage.folder, len(stage._session.record.entries())
         passed = look(site, mainnet.release)
+        assert (passed.exit_code, passed.line) == (0, "the watch is over, and passed")
         assert len(stage._session.record.entries()) == entries
 
-    assert over.exit_code == 4
-    assert "not judged yet: runbook run mainnet --continue" in over.standing.reason
-    assert (passed.exit_code, passed.line) == (0, "the watch is over, and passed")
+    assert replayed(folder, monkeypatch).result == live.result
 
 
 def test_a_look_without_the_store_is_made_up_later(mainnet: Watch) -> None:

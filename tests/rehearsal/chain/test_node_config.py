@@ -14,8 +14,6 @@ from runbook_rehearsal.chain import templates
 from runbook_rehearsal.chain.node_config import ConfigurationError, parse
 from runbook_rehearsal.chain.world import make_cluster, profile
 
-from ...messages import saying
-
 CLUSTER = make_cluster("mainnet", [("127.1.3.1", 7070), ("127.1.3.2", 7070)], 1, 0.0)
 
 
@@ -107,18 +105,6 @@ def test_any_text_is_a_configuration_error_or_a_configuration(anything: str) -> 
         parse(anything)
     except ConfigurationError as error:
         assert str(error).startswith("configuration error: ")
-
-
-@given(st.from_regex(r"[a-z]{3,9}_zz", fullmatch=True), st.sampled_from(["", "network.p2p"]))
-def test_any_unknown_key_is_reported_by_its_path(key: str, table: str) -> None:
-    """The dotted path names the table in which the key stands."""
-    header = f"[{table}]\n" if table else "config_version"
-    line = f"{key} = 1\n"
-    broken = text().replace(header, header + line if table else line + header, 1)
-    path = f"{table}.{key}" if table else key
-
-    with saying(ConfigurationError, f"configuration error: unknown configuration key(s): {path}"):
-        parse(broken)
 
 
 def test_bundle_has_the_tables_of_the_chains_own() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_rehearsal.chain.world import Event, World, profile
+from runbook_rehearsal.chain.world import Event, World
 from runbook_rehearsal.telemetry.promql import evaluate
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.tsdb import Series, Store
@@ -81,16 +81,3 @@ def test_a_stretch_laid_alone_carries_on_with_the_same_counters(world: World) ->
         same = other.between(int(one.times[0]), int(one.times[-1])).samples()
         if one.labels["__name__"] != "up":
             assert np.allclose(one.samples().values, same.values, rtol=1e-12), one.labels
-
-
-def test_gated_series_exist_only_where_the_gate_is_on(world: World) -> None:
-    """Rewards and witness messages of one node, none of the others."""
-    gates = profile("mainnet")
-    happen(world, 3600, "config", "dev-1", gates=gates, channel="mainnet")
-    store = laid(world)
-
-    rewards = store.select("pipeline_stage_latency_ms_count", {})
-    assert [each.labels["instance"] for each in rewards] == ["dev-1"]
-    assert rewards[0].times[0] == (ORIGIN + 3600) * 1000
-    query = 'sum by (topic) (increase(rpp_runtime_consensus_witness_events_total{topic="WitnessMeta"}[1h]))'
-    assert last(store, query) == pytest.approx(720, abs=5)
