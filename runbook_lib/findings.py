@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from .errors import SourceError
+from .errors import ParameterError, SourceError
 from .outcomes import Outcome, Row, Value, check_row, unknown_row
 
 T = TypeVar("T")
-Observed = Value | SourceError
+Observed = Value | SourceError | ParameterError
+Problem = type[Exception] | tuple[type[Exception], ...]
 Ok = bool | Outcome | None
 Asked = Mapping[str, T | SourceError]
 
 
 @contextmanager
-def unread(tell: Callable[[Any], object], problem: type[Exception] = SourceError) -> Iterator[None]:
+def unread(tell: Callable[[Any], object], problem: Problem = SourceError) -> Iterator[None]:
     """What cannot be read in here goes to ``tell``, and the check goes on behind it."""
     try:
         yield
@@ -26,7 +27,7 @@ def unread(tell: Callable[[Any], object], problem: type[Exception] = SourceError
         tell(error)
 
 
-def read_or(instead: T, read: Callable[[], T], problem: type[Exception] = SourceError) -> T:
+def read_or(instead: T, read: Callable[[], T], problem: Problem = SourceError) -> T:
     """What ``read`` gives, else ``instead``: only where a finding follows from that one, too."""
     try:
         return read()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +11,8 @@ from ..changes.roll import VERIFICATION
 from ..changes.targets import of_release
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
+from ..findings import unread
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, worst
 from ..sources.artifacts import Examination, Trust, parse_checksums, read_artifact
 from ..sources.files import Taped
 from ..sources.running import fill
@@ -19,6 +21,7 @@ from ..wording import count
 from .ci import checkout
 
 Checksums = Mapping[str, frozenset[str]]
+UNREAD = SourceError, ParameterError
 
 
 def expected(context: Context) -> tuple[str, Value]:
@@ -35,27 +38,22 @@ def binary_verification(context: Context) -> CheckResult:
     are signed by the same signer. ``data`` holds the digests of artifacts of which all of this
     holds: what later read-backs must name. Playbook: common preflight, 2.
     """
-    rows = checkout(context, "under test")
-    digests: dict[str, str] = {}
-    try:
+    checkout(context, "under test")
+    digests, manifests = dict[str, str](), dict[Path, Checksums]()
+    with unread(partial(context.judge, "site", "signing", "a signer to trust"), UNREAD):
         trust = _trust(context)
-    except (SourceError, ParameterError) as error:
-        rows.append(check_row("site", "signing", "a signer to trust", error))
-    else:
-        manifests: dict[Path, Checksums] = {}
         for name in context.site.artifacts:
-            found, digest = _artifact(context, trust, name, manifests)
-            rows += found
+            with context.apart() as found:
+                digest = _artifact(context, trust, name, manifests)
+            context.findings += found
             if digest and worst(row.outcome for row in found) is Outcome.PASS:
                 digests[name] = digest
         if not context.site.artifacts:
             problem = "expected artifacts in the site file, got none"
-            rows.append(unknown_row("site", "artifacts", "at least one", problem))
+            context.unknown("site", "artifacts", "at least one", problem)
     signer = context.site.artifact_signing.identity or context.site.artifact_signing.key
     return context.conclude(
-        rows,
         passed=f"signed by {signer}, of the commit under test: {count(len(digests), 'artifact')}",
-        empty="nothing was verified",
         data={"digests": digests, "commit": context.params.commit},
     )
 
@@ -81,10 +79,8 @@ def _trust(context: Context) -> Trust:
     return Trust(policy, files, find, signing.bundle, signing.signature, signing.certificate)
 
 
-def _artifact(
-    context: Context, trust: Trust, name: str, manifests: dict[Path, Checksums]
-) -> tuple[list[Row], str]:
-    """Every row about the artifact of that name, and its digest if the file could be read.
+def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, Checksums]) -> str:
+    """Judge all about the artifact of that name. Its digest if the file could be read.
 
     ``manifests`` are those read so far: one of several artifacts is read and verified once.
     """
@@ -94,33 +90,36 @@ def _artifact(
     repository = f"{host}/{forge.repository}".lower()
     (filled,) = fill(f"artifacts.{name}", [context.site.artifacts[name]], **release)
     path = project_path(filled)
-    try:
-        made = read_artifact(str(path), trust.files)
-        found = Examination(made, trust, context.params.release, repository)
-    except (SourceError, ParameterError) as error:
-        return [check_row(name, "artifact", "readable", error)], ""
+    made = list[Examination]()
+    with unread(partial(context.judge, name, "artifact", "readable"), UNREAD):
+        read = read_artifact(str(path), trust.files)
+        made.append(Examination(read, trust, context.params.release, repository))
+    if not made:
+        return ""
+    (found,) = made
+    about = found.artifact.name
 
-    def asked(what: str, ask: Callable[[], list[Row]]) -> list[Row]:
+    def asked(what: str, ask: Callable[[], Iterable[Row]]) -> None:
         """What a question answers; what cannot be read or understood is INCONCLUSIVE."""
-        try:
-            return ask()
-        except (SourceError, ParameterError) as error:
-            return [unknown_row(found.artifact.name, what, "readable", str(error))]
+        tell = partial(context.unknown, about, what, "readable")
+        with unread(lambda error: tell(str(error)), UNREAD):
+            context.findings += ask()
 
-    def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
+    def beside(what: str, template: str, ask: Callable[[Path], Iterable[Row]]) -> None:
         if not template:
             problem = f"expected artifact_signing.{what} in the site file, got none"
-            return [unknown_row(found.artifact.name, what, "in the site file", problem)]
+            context.unknown(about, what, "in the site file", problem)
+            return
         values = {"name": name, "path": str(path), **release}
         (filled,) = fill(f"artifact_signing.{what}", [template], **values)
-        return asked(what, lambda: ask(project_path(filled)))
+        asked(what, lambda: ask(project_path(filled)))
 
     def listed(at: Path) -> list[Row]:
         """Whether the manifest lists the artifact; its own signature when it is first read."""
-        rows = []
-        if at not in manifests:
-            manifests[at] = parse_checksums(trust.files.read(at), at.name)
-            rows += asked("manifest", lambda: [found.covered(at)])
+        with context.apart() as rows:
+            if at not in manifests:
+                manifests[at] = parse_checksums(trust.files.read(at), at.name)
+                asked("manifest", lambda: [found.covered(at)])
         return [found.listed(manifests[at], at.name), *rows]
 
     def binary() -> list[Row]:
@@ -129,11 +128,11 @@ def _artifact(
         return [check_row(path.name, "binary", f"{member} in it", digest, ok=True)]
 
     member = context.site.binary_member if name == "node" else ""
-    return [
-        *beside("manifest", signing.manifest, listed),
-        *asked("signature", lambda: [found.signature()]),
-        *beside("provenance", signing.provenance, found.provenance),
-        found.commit(context.params.commit),
-        *beside("sbom", signing.sbom, found.sbom),
-        *(asked("binary", binary) if member else ()),
-    ], found.artifact.digest
+    beside("manifest", signing.manifest, listed)
+    asked("signature", lambda: [found.signature()])
+    beside("provenance", signing.provenance, found.provenance)
+    context.findings.append(found.commit(context.params.commit))
+    beside("sbom", signing.sbom, found.sbom)
+    if member:
+        asked("binary", binary)
+    return found.artifact.digest

@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..context import Context
-from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..site import Ci
 from ..sources.github import CheckRun, CommitStatus
 
 
-def checkout(context: Context, when: str) -> list[Row]:
-    """Whether the commit is checked out and its tree is clean."""
-    try:
+def checkout(context: Context, when: str) -> None:
+    """Judge whether the commit is checked out and its tree is clean."""
+    what, commit = f"commit {when}", context.params.commit
+    with context.reading(what, commit, "checkout"):
         revision, status = context.commands.revision(), context.commands.tree_status()
-    except SourceError as error:
-        return [check_row("checkout", f"commit {when}", context.params.commit, error)]
-    commit = context.params.commit
-    dirty = f"{len(status.splitlines())} changed files"
-    return [
-        check_row("checkout", f"commit {when}", commit, revision),
-        check_row("checkout", f"tree {when}", "clean", dirty if status else "clean", not status),
-    ]
+        context.judge("checkout", what, commit, revision)
+        tree = f"{len(status.splitlines())} changed files" if status else "clean"
+        context.judge("checkout", f"tree {when}", "clean", tree, not status)
 
 
 RED = frozenset({"failure", "timed_out", "action_required", "startup_failure"})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 from math import inf, isnan
 from pathlib import Path
@@ -16,9 +17,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from .. import playbook
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
+from ..findings import read_or, unread
 from ..metrics.catalogue import Catalogue, Metric, check, inject, parse_catalogue, resolve
 from ..metrics.catalogue import selectors as selectors_of
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, value_text
+from ..outcomes import CheckResult, Outcome, Value, value_text
 from ..params import RolloutParams
 from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, host_labels, matched
@@ -48,28 +50,22 @@ def observability(context: Context) -> CheckResult:
     have no past.
     """
     catalogue = parse_catalogue(context.scope.read(project_path(CATALOGUE)), CATALOGUE)
-    rows = judge(context, catalogue)
-    panels = len({row.subject for row in rows}) - len(context.site.dashboards.topics)
+    judge_dashboards(context, catalogue)
+    panels = len({row.subject for row in context.findings}) - len(context.site.dashboards.topics)
     rules: list[Rule] = []
     own = {*context.params.paging_severities, *context.site.telemetry.paging_severities}
     severities = sorted(own | playbook.PAGING_SEVERITIES)  # each may only widen it
-    try:
+    with context.reading("rules and alerts", "an answer"):
         context.require_now("rules and alerts")
         rules = context.prometheus.rules()
-        rows += list(_shipped(context, rules))
-        rows += _firing(context, rules, severities)
-        rows += _mute(context, catalogue, [rule for rule in rules if _pages(rule, severities)])
-        rows.append(_linked(context))
-    except SourceError as error:
-        rows.append(context.unreadable("rules and alerts", "an answer", error))
-    try:
-        rows += _delivery(context, rules, severities)
-    except SourceError as error:
-        rows.append(context.unreadable("alert routing", "an answer", error))
+        _shipped(context, rules)
+        _firing(context, rules, severities)
+        _mute(context, catalogue, [rule for rule in rules if _pages(rule, severities)])
+        _linked(context)
+    with context.reading("alert routing", "an answer"):
+        _delivery(context, rules, severities)
     return context.conclude(
-        rows,
         passed=f"{panels} panels green, {len(rules)} rules loaded, a page would arrive",
-        empty="no dashboards, rules or routes",
         data={"rules": len(rules), "severities": list(severities)},
     )
 
@@ -82,20 +78,20 @@ def _pages(rule: Rule, severities: Sequence[str]) -> bool:
 # --- rules that the site ships ------------------------------------------------------------------
 
 
-def _shipped(context: Context, loaded: Sequence[Rule]) -> Iterator[Row]:
-    """A row per rule that is not loaded, healthy and evaluated, and one per file that is well.
+def _shipped(context: Context, loaded: Sequence[Rule]) -> None:
+    """A finding per rule that is not loaded, healthy and evaluated, and one per file that is well.
 
     Prometheus is the judge of a file: a rule counts when the server reports it as it is shipped.
     """
     what, paths = "shipped by the site", context.site.telemetry.rules
     if not paths:
-        yield unknown_row("rules", what, "named", "none; set telemetry.rules")
+        context.unknown("rules", what, "named", "none; set telemetry.rules")
     for name in paths:
         files = _files(context, project_path(name))
         if not files:
-            yield unknown_row("rules", what, "at least one file", f"none in {name}")
+            context.unknown("rules", what, "at least one file", f"none in {name}")
         for path in files:
-            yield from _file(context, path, loaded)
+            _file(context, path, loaded)
 
 
 def _files(context: Context, path: Path) -> list[Path]:
@@ -107,19 +103,21 @@ def _files(context: Context, path: Path) -> list[Path]:
     return [file for files in found for file in files]
 
 
-def _file(context: Context, path: Path, loaded: Sequence[Rule]) -> list[Row]:
+def _file(context: Context, path: Path, loaded: Sequence[Rule]) -> None:
     shown = path.name
-    try:
-        shipped = read_rules(context.scope.read(path), shown)
-    except ParameterError as error:
+
+    def tell(error: ParameterError) -> None:
         problem = f"{error.problems[0]}; mend it as `promtool check rules` says"
-        return [unknown_row(shown, "rule file", "rules that load", problem)]
-    bad = [row for rule in shipped for row in _rule(context, shown, rule, loaded)]
-    text = f"{len(shipped)} rules loaded, healthy, evaluated"
-    return bad or [check_row(shown, "rules", text, text)]
+        context.unknown(shown, "rule file", "rules that load", problem)
+
+    with unread(tell, ParameterError):
+        shipped = read_rules(context.scope.read(path), shown)
+        with context.clean(shown, "rules", f"{len(shipped)} rules loaded, healthy, evaluated"):
+            for rule in shipped:
+                _rule(context, shown, rule, loaded)
 
 
-def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) -> list[Row]:
+def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) -> None:
     """What is wrong with a shipped rule, if anything is."""
     subject, what = f"{file}: {rule.name}", "rule"
     kind = "alerting" if rule.alert else "recording"
@@ -129,13 +127,12 @@ def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) ->
         got = "not loaded"
         if named:
             got = f"another expression, wait, label or annotation: {named[0].query[:120]}"
-        return [check_row(subject, what, "loaded as shipped", got, ok=False)]
-    return [
-        check_row(subject, what, "evaluated lately, without error", problem, outcome)
-        for each in same
-        if (problem := _unsure(context, each))
-        for outcome in [Outcome.FAIL if each.health == "err" else Outcome.INCONCLUSIVE]
-    ][:1]
+        context.judge(subject, what, "loaded as shipped", got, ok=False)
+    for each in same:
+        if problem := _unsure(context, each):
+            outcome = Outcome.FAIL if each.health == "err" else Outcome.INCONCLUSIVE
+            context.judge(subject, what, "evaluated lately, without error", problem, outcome)
+            break
 
 
 def _unsure(context: Context, rule: Rule) -> str:
@@ -161,10 +158,10 @@ def _plain(expr: str) -> str:
     """An expression without what printing changes."""
     import promql_parser
 
-    try:
-        return str(promql_parser.parse(expr).prettify())
-    except (ValueError, RecursionError):
-        return " ".join(expr.split())
+    words = " ".join(expr.split())
+    return read_or(
+        words, lambda: str(promql_parser.parse(expr).prettify()), (ValueError, RecursionError)
+    )
 
 
 # --- rule files as they are shipped: plain, or PrometheusRule resources with the groups below spec ---
@@ -248,36 +245,37 @@ def read_rules(text: bytes, file: str) -> list[Shipped]:
 # --- alerts -------------------------------------------------------------------------------------
 
 
-def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) -> list[Row]:
+def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) -> None:
     """The watchdog fires, and nothing that pages does."""
     name = context.site.telemetry.watchdog
     fires = [r for r in rules if r.name == name and any(a.state == "firing" for a in r.alerts)]
     if all(_unsure(context, rule) for rule in fires):
         problem = "not firing; no silence is a proof without"
-        return [unknown_row(name, "watchdog", "firing", problem)]
+        return context.unknown(name, "watchdog", "firing", problem)
     paging = [rule for rule in rules if _pages(rule, severities)]
     if not paging:
         listed = ", ".join(severities)
-        return [unknown_row("rules", f"alerts of severity {listed}", "at least 1", "none loaded")]
-    rows = [
-        unknown_row(rule.name, "paging rule", "evaluated", problem)
-        for rule in paging
-        if (problem := _unsure(context, rule))
-    ]
-    for rule in rules:
-        for alert in rule.alerts:  # its own severity counts: a rule's may be a template
+        what = f"alerts of severity {listed}"
+        return context.unknown("rules", what, "at least 1", "none loaded")
+    with context.clean(
+        "rules", "paging alerts", f"{len(paging)} paging rules quiet, {name} firing"
+    ):
+        for rule in paging:
+            if problem := _unsure(context, rule):
+                context.unknown(rule.name, "paging rule", "evaluated", problem)
+        for rule, alert in ((one, alert) for one in rules for alert in one.alerts):
+            # Its own severity counts: a rule's may be a template.
             pages = alert.state == "firing" and alert.labels.get("severity") in severities
             if pages and _ours(context, alert.labels):
                 own = {k: v for k, v in sorted(alert.labels.items()) if k != "alertname"}
                 labels = ", ".join(f"{k}={v}" for k, v in own.items())
                 since = f"since {alert.active_at:%Y-%m-%d %H:%M} UTC ({labels})"
-                rows.append(check_row(rule.name, "paging alert", "not firing", since, ok=False))
-    text = f"{len(paging)} paging rules quiet, {name} firing"
-    return rows or [check_row("rules", "paging alerts", text, text)]
+                context.judge(rule.name, "paging alert", "not firing", since, ok=False)
+    return None
 
 
-def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> Iterator[Row]:
-    """A row per paging rule that asks for what no target had in a week: it can never fire.
+def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> None:
+    """A finding per paging rule that asks for what no target had in a week: it can never fire.
 
     What a gate turns on has no series before; those topics are proven once it is on.
     """
@@ -285,38 +283,39 @@ def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> Ite
     later = {base for query in gated for base in _bases(query)}
     asked: dict[str, list[str]] = {}
     for rule in paging:
-        try:
+        with unread(partial(_unaskable, context, rule), ValueError):
             asked[rule.query] = [s for s in selectors_of(rule.query) if not later & _bases(s)]
-        except ValueError as error:
-            yield unknown_row(rule.name, "can fire", "a query we can ask", str(error))
     every = dict.fromkeys(each for found in asked.values() for each in found)
     unmatched = context.prometheus.unmatched(every, context.now)
     for rule in paging:
         if silent := [each for each in asked.get(rule.query, ()) if each in unmatched]:
             problem = f"none of {silent[0]}; mend the rule, or waive it"
-            yield unknown_row(rule.name, "can fire", "series in the last 7 days", problem)
+            context.unknown(rule.name, "can fire", "series in the last 7 days", problem)
 
 
-def _linked(context: Context) -> Row:
+def _unaskable(context: Context, rule: Rule, error: ValueError) -> None:
+    context.unknown(rule.name, "can fire", "a query we can ask", str(error))
+
+
+def _linked(context: Context) -> None:
     """Prometheus sends its alerts to the Alertmanager we look at."""
     telemetry, what = context.site.telemetry, "sends alerts to"
     own = telemetry.alertmanager_as or telemetry.alertmanager.url
-    try:
-        found = context.prometheus.alertmanagers()
-    except SourceError as error:
-        if "got 404" not in error.problem:
-            raise
-        # Thanos and Mimir keep no list: that its watchdog arrives is proof as well.
-        row = _watchdog(context, context.alertmanager.alerts())
-        way = f"no list of Alertmanagers (404); its watchdog at {own}: {row.observed}"
-        return check_row("prometheus", what, own, way, row.outcome)
+    found = context.prometheus.alertmanagers()
+    if found is None:  # Thanos and Mimir keep no list: that its watchdog arrives is proof as well
+        with context.apart() as told:
+            _watchdog(context, context.alertmanager.alerts())
+        way = f"no list of Alertmanagers (404); its watchdog at {own}: {told[0].observed}"
+        context.judge("prometheus", what, own, way, told[0].outcome)
+        return
     if not found:  # so it is for some seconds after a start
-        return unknown_row("prometheus", what, own, "nobody it knows of")
+        context.unknown("prometheus", what, own, "nobody it knows of")
+        return
     urls = [urlsplit(url) for url in (f"{own}/api/v2/alerts", *found)]
     wanted, *known = ((url.netloc, url.path.rstrip("/")) for url in urls)
     hint = "; set telemetry.alertmanager_as where Prometheus knows it by another address"
     shown = ", ".join(found) + ("" if wanted in known else hint)
-    return check_row("prometheus", what, own, shown, wanted in known)
+    context.judge("prometheus", what, own, shown, wanted in known)
 
 
 # --- whether a page would reach somebody --------------------------------------------------------
@@ -324,13 +323,13 @@ def _linked(context: Context) -> Row:
 Pages = list[tuple[str, Labels]]
 
 
-def _delivery(context: Context, rules: Sequence[Rule], severities: Sequence[str]) -> Iterator[Row]:
+def _delivery(context: Context, rules: Sequence[Rule], severities: Sequence[str]) -> None:
     """Watchdog, routes, what is held back now, silences and inhibitions. Raises SourceError."""
     alertmanager = context.alertmanager
     config = alertmanager.config()
     common = {**context.matchers, **context.site.telemetry.paging_labels}
     if context.stage != "development" and context.params.mode == "apply":
-        yield _test_alert(context, config, common, severities)
+        _test_alert(context, config, common, severities)
     known = _each(common)
     pages: Pages = [(f"severity {s}", {**known, "severity": [s]}) for s in severities]
     named: Pages = []
@@ -339,18 +338,18 @@ def _delivery(context: Context, rules: Sequence[Rule], severities: Sequence[str]
             own = {k: v for k, v in rule.labels.items() if "{{" not in v}
             named.append((rule.name, {**known, **_each(own), "alertname": [rule.name]}))
     alerts = alertmanager.alerts()
-    yield _watchdog(context, alerts)
-    yield from _routes(config, pages + named)
+    _watchdog(context, alerts)
+    _routes(context, config, pages + named)
     for alert in alerts:
         state = alert.status
         by = [*state.silenced_by, *state.inhibited_by, *state.muted_by]
         kept = state.state == "suppressed" or bool(by)
         if kept and alert.labels.get("severity") in severities and _ours(context, alert.labels):
             got = f"held back by {', '.join(by) or 'Alertmanager'}"
-            yield check_row(alert.labels.get("alertname", ""), "page", "delivered", got, ok=False)
+            context.judge(alert.labels.get("alertname", ""), "page", "delivered", got, ok=False)
     # Without a name, whatever names one alert might be about ours.
-    yield from _silenced(context, alertmanager.silences(), named or pages)
-    yield from _inhibited(config, alerts, named or pages)
+    _silenced(context, alertmanager.silences(), named or pages)
+    _inhibited(context, config, alerts, named or pages)
 
 
 def _each(labels: Mapping[str, str]) -> dict[str, Collection[str]]:
@@ -362,23 +361,26 @@ def _ours(context: Context, labels: Mapping[str, str]) -> bool:
     return all(labels.get(name, value) == value for name, value in context.matchers.items())
 
 
-def _watchdog(context: Context, alerts: Sequence[Alert]) -> Row:
+def _watchdog(context: Context, alerts: Sequence[Alert]) -> None:
     name = context.site.telemetry.watchdog
-    what, expected = "watchdog", f"active, told of in the last {FRESH}"
+    told = partial(
+        context.judge, "alertmanager", "watchdog", f"active, told of in the last {FRESH}"
+    )
     # One of another cluster's Prometheus proves nothing about ours.
     held = [a for a in alerts if a.labels.get("alertname") == name and _ours(context, a.labels)]
     if not held:
-        problem = f"no alert {name}; nothing proves delivery"
-        return unknown_row("alertmanager", what, expected, problem)
+        told(f"no alert {name}; nothing proves delivery", Outcome.INCONCLUSIVE)
+        return
     newest = max(held, key=lambda each: each.updated_at)
     age = context.now - newest.updated_at
     if age <= FRESH and newest.ends_at > context.now:
-        return check_row("alertmanager", what, expected, "active", ok=True)
-    return unknown_row("alertmanager", what, expected, f"told of {age.total_seconds():.0f} s ago")
+        told("active", ok=True)
+    else:
+        told(f"told of {age.total_seconds():.0f} s ago", Outcome.INCONCLUSIVE)
 
 
-def _routes(config: Config, pages: Pages) -> Iterator[Row]:
-    """A row per page that reaches nobody or may reach nobody; one for all others."""
+def _routes(context: Context, config: Config, pages: Pages) -> None:
+    """A finding per page that reaches nobody or may reach nobody; one for all others."""
     what, expected = "route", "a receiver that notifies, at all times"
     good: dict[str, int] = {}
     for name, labels in pages:
@@ -392,21 +394,21 @@ def _routes(config: Config, pages: Pages) -> Iterator[Row]:
             good[text] = good.get(text, 0) + 1
         elif not loud:
             names = ", ".join(leaf.receiver for leaf in leaves)
-            yield check_row(name, what, expected, f"{names}, which notifies nobody", ok=False)
+            context.judge(name, what, expected, f"{names}, which notifies nobody", ok=False)
         elif muted := next((leaf for leaf in loud if leaf.intervals), None):
             problem = f"{muted.receiver}, muted at times by {', '.join(muted.intervals)}"
             cure = "; take the interval off this route, or add one that always notifies"
-            yield unknown_row(name, what, expected, problem + cure)
+            context.unknown(name, what, expected, problem + cure)
         else:
             quiet = next(leaf.receiver for leaf in leaves if leaf not in loud)
             cure = "; say in telemetry.paging_labels which labels a page carries"
-            yield unknown_row(name, what, expected, f"perhaps {quiet}, which notifies nobody{cure}")
+            context.unknown(name, what, expected, f"perhaps {quiet}, which notifies nobody{cure}")
     for text, count in good.items():
-        yield check_row(f"{count} pages", what, expected, text, ok=True)
+        context.judge(f"{count} pages", what, expected, text, ok=True)
 
 
-def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> Iterator[Row]:
-    """A row per silence that matches, or may match, a page of this cluster in the window ahead."""
+def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> None:
+    """A finding per silence that matches, or may match, a page of this cluster in the window ahead."""
     start = context.now
     end = start + timedelta(hours=context.site.telemetry.armed_hours)
     if isinstance(context.params, RolloutParams):
@@ -429,14 +431,14 @@ def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> It
         shown = f"{what} ({'perhaps ' if perhaps else ''}{name})"
         outcome = Outcome.INCONCLUSIVE if perhaps else Outcome.FAIL
         expected = "matches no page of this cluster"
-        yield check_row(f"silence {each.id[:8]}", "silence", expected, shown, outcome)
+        context.judge(f"silence {each.id[:8]}", "silence", expected, shown, outcome)
     if not hits:
         text = f"none of {len(ahead)} ahead"
-        yield check_row("alertmanager", "silences", "none that match a page", text, ok=True)
+        context.judge("alertmanager", "silences", "none that match a page", text, ok=True)
 
 
-def _inhibited(config: Config, alerts: Sequence[Alert], pages: Pages) -> Iterator[Row]:
-    """A row per inhibition whose source is active and which may keep a page back."""
+def _inhibited(context: Context, config: Config, alerts: Sequence[Alert], pages: Pages) -> None:
+    """A finding per inhibition whose source is active and which may keep a page back."""
     for rule, alert in product(config.inhibit_rules, alerts):
         source, own = _each(alert.labels), alert.labels.get("alertname", "an alert")
         if matched(rule.source_matchers, source, complete=True) is False:
@@ -446,18 +448,19 @@ def _inhibited(config: Config, alerts: Sequence[Alert], pages: Pages) -> Iterato
             equal = all(value in labels.get(label, [value]) for label, value in same.items())
             if own != name and equal and matched(rule.target_matchers, labels) is not False:
                 got = f"{own} may keep back {name}; end it, or narrow what the rule inhibits"
-                yield unknown_row(str(rule), "inhibition", "no source of it active", got)
+                context.unknown(str(rule), "inhibition", "no source of it active", got)
                 break
 
 
 def _test_alert(
     context: Context, config: Config, common: Mapping[str, str], severities: Sequence[str]
-) -> Row:
+) -> None:
     """Post an alert that no inhibition touches, and read back whom Alertmanager sends it to.
 
     A notification, not a change: it is over in a minute.
     """
-    what, expected = "test alert", "active, at the receivers the routes lead to"
+    expected = "active, at the receivers the routes lead to"
+    told = partial(context.judge, TEST_ALERT, "test alert", expected)
     mark = f"{context.params.release}/{context.attempt_name}/{context.scope.number}"
     unique = {"alertname": TEST_ALERT, "runbook": mark}  # no other alert has these labels
 
@@ -469,12 +472,14 @@ def _test_alert(
             break
     else:
         problem = "an inhibition matches it whatever its severity; it was not posted"
-        return unknown_row(TEST_ALERT, what, expected, problem)
+        told(problem, Outcome.INCONCLUSIVE)
+        return
     about = {"summary": "Test of the way to the pager by a release runbook; nothing is wrong"}
     context.alertmanager.post(labels, about, context.now + TEST_LASTS)
     held = [each for each in context.alertmanager.alerts() if each.labels == labels]
     if not held:
-        return unknown_row(TEST_ALERT, what, expected, "Alertmanager does not hold it")
+        told("Alertmanager does not hold it", Outcome.INCONCLUSIVE)
+        return
     got = [receiver.name for receiver in held[0].receivers]
     leaves = list(config.route.leaves(_each(labels), complete=True))
     sure = {leaf.receiver for leaf in leaves if leaf.sure}
@@ -482,7 +487,7 @@ def _test_alert(
     shown = f"{held[0].status.state}, at {', '.join(got) or 'nobody'}"
     loud = any(config.notifiers(name) for name in got)
     ok = as_led and loud and held[0].status.state != "suppressed"
-    return check_row(TEST_ALERT, what, expected, shown, ok)
+    told(shown, ok)
 
 
 # --- The dashboards of the four topics: every panel asked, fresh, and not red ---
@@ -491,42 +496,36 @@ SHADES = ("red", "orange")
 _SUFFIX = re.compile(r"_(?:bucket|sum|count|total)$")
 
 
-def judge(context: Context, catalogue: Catalogue) -> list[Row]:
-    """A row per query, per limit, and per panel that cannot be judged; one per topic."""
+def judge_dashboards(context: Context, catalogue: Catalogue) -> None:
+    """A finding per query, per limit, and per panel that cannot be judged; one per topic."""
     settings = context.site.dashboards
-    rows = [
-        unknown_row(topic, "dashboards", "named", f"none; set dashboards.topics.{topic}")
-        for topic in get_args(Topic)
-        if topic not in settings.topics
-    ]
+    for topic in (topic for topic in get_args(Topic) if topic not in settings.topics):
+        context.unknown(topic, "dashboards", "named", f"none; set dashboards.topics.{topic}")
     wanted = dict.fromkeys(ref for refs in settings.topics.values() for ref in refs)
     found: dict[str, Dashboard] = {}
-    for ref, dashboard in _read(context, list(wanted)).items():
-        if isinstance(dashboard, SourceError):
-            rows.append(check_row(ref, "dashboard", "readable", dashboard))
-        elif not dashboard.panels:
-            rows.append(unknown_row(ref, "dashboard", "at least one panel", "none"))
-        else:
+    read = _read(context, list(wanted))
+    for ref, dashboard in context.answers("dashboard", "readable", read):
+        if dashboard.panels:
             found[ref] = dashboard
+        else:
+            context.unknown(ref, "dashboard", "at least one panel", "none")
     look = _Look(context, catalogue, [panel for each in found.values() for panel in each.panels])
-    judged = {
-        ref: [look.panel(f"{each.title}: {panel.title}", panel) for panel in each.panels]
-        for ref, each in found.items()
-    }
+    judged = dict[str, list[bool]]()
+    with context.apart() as panels:
+        for ref, each in found.items():
+            judged[ref] = [look.panel(f"{each.title}: {one.title}", one) for one in each.panels]
     what = "panels that can be red"
     for topic, refs in settings.topics.items():
-        panels = [each for ref in refs for each in judged.get(ref, [])]
-        armed = sum(can for can, _ in panels)
-        observed = f"{armed} of {len(panels)}" + ("" if armed else "; give one thresholds")
-        outcome = Outcome.PASS if armed else Outcome.INCONCLUSIVE
-        rows.append(check_row(topic, what, "at least 1", observed, outcome))
+        can = [can for ref in refs for can in judged.get(ref, [])]
+        observed = f"{sum(can)} of {len(can)}" + ("" if any(can) else "; give one thresholds")
+        outcome = Outcome.PASS if any(can) else Outcome.INCONCLUSIVE
+        context.judge(topic, what, "at least 1", observed, outcome)
     titles = {f"{each.title}: {panel.title}" for each in found.values() for panel in each.panels}
-    rows += [
-        unknown_row(name, "limit of the site", "of a panel", "no such panel; see dashboards.limits")
-        for name in settings.limits
-        if name not in titles and len(found) == len(wanted)
-    ]
-    return rows + [row for ref in found for _, panel in judged[ref] for row in panel]
+    for name in settings.limits if len(found) == len(wanted) else ():
+        if name not in titles:
+            problem = "no such panel; see dashboards.limits"
+            context.unknown(name, "limit of the site", "of a panel", problem)
+    context.findings += panels
 
 
 def _read(context: Context, refs: list[str]) -> dict[str, Dashboard | SourceError]:
@@ -534,19 +533,15 @@ def _read(context: Context, refs: list[str]) -> dict[str, Dashboard | SourceErro
     found: dict[str, Dashboard | SourceError] = {}
     uids = [ref for ref in refs if not ref.endswith(".json")]
     for ref in (ref for ref in refs if ref.endswith(".json")):
-        try:
+        with unread(partial(found.__setitem__, ref)):
             text = context.scope.read(project_path(ref))
             found[ref] = read_dashboard(text, ref, settings.variables)
-        except SourceError as error:
-            found[ref] = error
-    if uids:
-        try:
-            if settings.grafana is None:
-                raise SourceError("site", "expected dashboards.grafana for a uid, got none; set it")
+    with unread(lambda error: found.update(dict.fromkeys(uids, error))):
+        if uids and settings.grafana is None:
+            raise SourceError("site", "expected dashboards.grafana for a uid, got none; set it")
+        if uids and settings.grafana is not None:
             grafana = Grafana(context.scope, settings.grafana)
             found |= grafana.dashboards(uids, settings.variables)
-        except SourceError as error:
-            found |= dict.fromkeys(uids, error)
     return found
 
 
@@ -559,27 +554,27 @@ class _Look:
         self.limits = [(m, m.limit) for m in catalogue.metrics if m.limit is not None]
         self.held: dict[str, tuple[str | SourceError | ParameterError, bool]] = {}
         self.exprs: dict[str, str] = {}
-        self.problems: dict[str, str] = {}
+        self.problems: dict[str, ValueError] = {}
         for query in (query for panel in panels for query in panel.queries if not query.problem):
-            try:
+            with unread(partial(self.problems.__setitem__, query.expr), ValueError):
                 self.exprs[query.expr] = inject(check(query.expr), context.matchers, beside=True)
-            except ValueError as error:
-                self.problems[query.expr] = str(error)
         self.values = context.prometheus.instants(list(self.exprs.values()), self.at)
         selectors = dict.fromkeys(s for expr in self.exprs.values() for s in selectors_of(expr))
         self.newest = context.prometheus.newest(selectors, self.at)
 
-    def panel(self, subject: str, panel: Panel) -> tuple[bool, list[Row]]:
-        """Whether a panel can be red, and its rows."""
+    def panel(self, subject: str, panel: Panel) -> bool:
+        """Judge a panel. Whether it can be red."""
         limit = self.context.site.dashboards.limits.get(subject)
         problem = "" if panel.queries else "expected a query, got none"
         if panel.problem and limit is None:
             problem = f"{panel.problem}; state a limit for this panel: dashboards.limits"
         if problem:
-            return False, [unknown_row(subject, "panel", "one we can judge", problem)]
-        rows = [self._query(subject, panel, query, limit) for query in panel.queries]
+            self.context.unknown(subject, "panel", "one we can judge", problem)
+            return False
+        for query in panel.queries:
+            self._query(subject, panel, query, limit)
         if limit is not None or panel.can_be_red:
-            return True, rows
+            return True
         asked = [
             self.exprs[q.expr] for q in panel.queries if not q.problem and q.expr in self.exprs
         ]
@@ -589,17 +584,19 @@ class _Look:
             for metric, limit in self.limits
             if any(own & _bases(query) for query in metric.queries)
         ]
-        return bool(fits), rows + fits
+        return bool(fits)
 
-    def _query(self, subject: str, panel: Panel, query: Query, limit: Range | None) -> Row:
+    def _query(self, subject: str, panel: Panel, query: Query, limit: Range | None) -> None:
         what = f"query {query.ref}" + (f" ({query.filled})" if query.filled else "")
         if query.problem or query.expr in self.problems:
-            problem = query.problem or self.problems[query.expr]
-            return unknown_row(subject, what, "a query we can ask", problem)
-        try:
-            samples, left, age = self._fresh(self.exprs[query.expr])
-        except SourceError as error:
-            return check_row(subject, what, "fresh data", error)
+            problem = query.problem or str(self.problems[query.expr])
+            self.context.unknown(subject, what, "a query we can ask", problem)
+            return
+        expr = self.exprs[query.expr]
+        fresh = self.context.read(what, "fresh data", lambda: self._fresh(expr), subject)
+        if fresh is None:
+            return
+        samples, left, age = fresh
         if limit is None:
             allowed = _allowed(panel)
             red, orange = ([s for s in samples if panel.shade(s.value) == c] for c in SHADES)
@@ -609,7 +606,7 @@ class _Look:
         outcome = Outcome.FAIL if red else Outcome.INCONCLUSIVE if orange else Outcome.PASS
         shown = "; ".join(map(_shown, red or orange))
         text = f"{len(samples)} series, {age.total_seconds():.0f} s old"
-        return check_row(subject, what, f"fresh data, {allowed}", (shown or text) + left, outcome)
+        self.context.judge(subject, what, f"fresh data, {allowed}", (shown or text) + left, outcome)
 
     def _fresh(self, expr: str) -> tuple[list[Sample], str, timedelta]:
         """A query's values, what was left out, its oldest source's age. Raises SourceError without.
@@ -631,15 +628,16 @@ class _Look:
             raise SourceError("prometheus", problem)
         return *_numbers(samples), age
 
-    def _limit(self, subject: str, metric: Metric, limit: Range) -> Row:
-        """The row of a catalogue's limit for a panel that reads the metric's series."""
+    def _limit(self, subject: str, metric: Metric, limit: Range) -> bool:
+        """The finding of a catalogue's limit for a panel that reads the metric's series."""
         if metric.name not in self.held:
-            try:
+            with unread(partial(self._unheld, metric.name), (SourceError, ParameterError)):
                 self.held[metric.name] = self._held(metric, limit)
-            except (SourceError, ParameterError) as error:
-                self.held[metric.name] = error, False
-        what = f"{metric.title} (the catalogue's limit)"
-        return check_row(subject, what, _limit_text(limit, metric.unit), *self.held[metric.name])
+        what, expected = f"{metric.title} (the catalogue's limit)", _limit_text(limit, metric.unit)
+        return self.context.judge(subject, what, expected, *self.held[metric.name])
+
+    def _unheld(self, name: str, error: SourceError | ParameterError) -> None:
+        self.held[name] = error, False
 
     def _held(self, metric: Metric, limit: Range) -> tuple[str, bool]:
         """The sample that breaks a limit, else one that holds it, and which it is."""

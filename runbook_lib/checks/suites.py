@@ -20,7 +20,7 @@ def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
 
     Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
     """
-    context.findings += checkout(context, "before the suites")
+    checkout(context, "before the suites")
     if not context.holds:
         return context.conclude()
     ran, commands = [], StageCommands(context.scope, context.site.commands)
@@ -28,7 +28,7 @@ def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
         with context.reading("runs", "to its end", suite):
             ran.append(run := read_suite(commands.suite(suite)))
             judge_suite(context, suite, run)
-    context.findings += checkout(context, "after the suites")
+    checkout(context, "after the suites")
     passed = sum(run.passed for run in ran)
     return context.conclude(
         passed=f"{count(passed, 'test')} of {count(len(ran), 'suite')} passed at {context.params.commit[:12]}",

@@ -239,9 +239,14 @@ class Prometheus:
             for rule in group.rules
         ]
 
-    def alertmanagers(self) -> list[str]:
-        """URLs of the Alertmanagers that alerts are sent to."""
-        body = self._ask([self._get("alertmanagers")], "alertmanagers")[0]
+    def alertmanagers(self) -> list[str] | None:
+        """URLs of the Alertmanagers that alerts are sent to; None of a server that keeps no list."""
+        try:
+            body = self._ask([self._get("alertmanagers")], "alertmanagers")[0]
+        except SourceError as error:
+            if "got 404" in error.problem:
+                return None
+            raise
         found = wire.decode("prometheus: alertmanagers", body, _Answer[_Alertmanagers])
         return [alertmanager.url for alertmanager in found.data.active]
 
