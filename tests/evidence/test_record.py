@@ -51,11 +51,6 @@ def test_each_entry_names_the_hash_of_the_one_before(record: Record) -> None:
     assert record.entries() == Record(record.path).entries() == [first, second]
 
 
-def test_no_file_is_no_entry(record: Record) -> None:
-    assert record.entries() == []
-    assert record.head == GENESIS
-
-
 def test_a_torn_last_line_is_kept_as_an_entry_of_its_own(record: Record) -> None:
     """What a crash left of an entry is no entry; the next append keeps its bytes readable."""
     first = record.append("opened", {})

@@ -60,11 +60,6 @@ def soaked(network: RehearsalNetwork) -> RehearsalNetwork:
     return passed(network, 48.2)
 
 
-@pytest.fixture
-def soaking(network: RehearsalNetwork) -> RehearsalNetwork:
-    return passed(network, 4)
-
-
 def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult]:
     """The soak alone, in plan mode."""
     verdict, result, folder = alone("testnet", soak, given(network, "testnet", **changes))
@@ -72,9 +67,9 @@ def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckRes
     return verdict, result
 
 
-def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> None:
+def test_before_its_end_the_soak_is_not_yet_due(network: RehearsalNetwork) -> None:
     """Nothing is wrong, and it says when to return: the exit code is 4."""
-    verdict, result = judged(soaking)
+    verdict, result = judged(passed(network, 4))
 
     anchor = datetime.fromisoformat(str(result.data["anchor"]))
     assert verdict.exit_code is ExitCode.WAITING, result.reason
