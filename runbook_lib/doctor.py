@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from .errors import ParameterError, RunbookError, StoreError
 from .evidence.store import Store
-from .notebook import KERNEL, require_kernel
+from .machine import require_kernel
+from .notebook import KERNEL
 from .opening import find_operator
 from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint

@@ -30,6 +30,7 @@ from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError, guarded
 from .evidence import publish, sealing, standing
 from .evidence.record import Record
+from .machine import require_kernel
 from .next_steps import verdict_card
 from .params import stage_params
 from .playbook import NOTEBOOKS
@@ -99,7 +100,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         assert output_path is not None
 
         def execute() -> Any:
-            notebook.require_kernel()
+            require_kernel()
             partial = output_path if keep_partial else None
             return super(RunbookEngine, cls).execute_notebook(
                 nb, notebook.KERNEL, output_path=partial, **_limits(kwargs)

@@ -14,7 +14,8 @@ from .errors import NotebookError, ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .files import replace_file
-from .notebook import KERNEL, environment, filled_in, read, require_kernel
+from .machine import require_kernel
+from .notebook import KERNEL, environment, filled_in, read
 from .notebook import NOTEBOOKS as FOLDER
 from .playbook import NOTEBOOKS
 from .verdicts import ExitCode, Standing

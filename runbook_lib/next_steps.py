@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 from . import display, playbook
-from .changes.kit import FOLDER, laid_ready
 from .evidence.comment import plan_digest
 from .evidence.record import Record
+from .evidence.store import WAY_BACK
 from .outcomes import Outcome
 from .params import STAGE_PARAMS
 from .session import PARAMETERS
@@ -23,8 +23,8 @@ def verdict_card(
 
     ``signing``: with whose key it is about to be sealed.
     """
-    ready = folder is not None and laid_ready(folder) is not None
-    link = f"{FOLDER}/{playbook.NOTEBOOKS[f'{verdict.stage}_recovery']}" if ready else ""
+    ready = folder is not None and _laid_ready(folder) is not None
+    link = f"{WAY_BACK}/{playbook.NOTEBOOKS[f'{verdict.stage}_recovery']}" if ready else ""
     steps = next_steps(verdict, folder)
     signed = signed_text(signing) if folder is not None and signing is not None else ""
     return display.verdict_card(verdict, next_steps=steps, recovery_link=link, signed=signed)
@@ -75,7 +75,7 @@ def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
     if stage != verdict.stage:
         undoes = Record(folder / "record.jsonl").entries()[0].body.get("undoes") or {"name": ""}
         folder = folder.parents[2] / undoes["name"]
-    path = laid_ready(folder)
+    path = _laid_ready(folder)
     if path is None:
         return []
     command = f"runbook recover {stage} -f {shlex.quote(str(path))}"
@@ -85,6 +85,12 @@ def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
             return [f"Say in {path} what people are told ({lines}), then: `{command}`"]
         return [f"Once what is named can be reached: `{command}`"]
     return [f"Or take all of it back: `{command}`", f"Or some nodes only: `{command} --nodes NODE`"]
+
+
+def _laid_ready(folder: Path) -> Path | None:
+    """The parameter file of an attempt's way back; None where there is none."""
+    path = folder / WAY_BACK / "params.yaml"
+    return path if path.is_file() else None
 
 
 def _unsaid(verdict: Verdict) -> list[str]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import ast
 import json
 import os
-import resource
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .canonical import digest
-from .errors import MachineError, NotebookError
+from .errors import NotebookError
 from .sources.local import recorded
 from .strict import PROJECT
 
@@ -28,7 +27,7 @@ KERNEL = "runbook"
 PARAMETERS, INJECTED, ENFORCE, VERDICT = "parameters", "injected-parameters", "enforce", "verdict"
 VERDICT_SOURCE = "# The verdict, written by the engine after the run."
 FORBIDDEN_TAGS = frozenset({"raises-exception", "skip-execution", "nbval-skip"})
-MAX_BOOK, OPEN_FILES = 256 * 1024 * 1024, 256
+MAX_BOOK = 256 * 1024 * 1024
 Cell = Mapping[str, Any]
 Notebook = Mapping[str, Any]
 
@@ -162,24 +161,6 @@ def require_ours(notebook: Notebook, stage: str, expected: str) -> None:
             f"{expected}: expected the {stage} notebook as shipped, got altered code ({found});"
             " undo the change, or run `make notebooks` if it is meant to ship"
         )
-
-
-def require_kernel() -> None:
-    """Jupyter finds our kernel by its name, and it may open files. Raises NotebookError, MachineError.
-
-    A folder of ``JUPYTER_PATH`` or of the user may hold another by that name, which would judge.
-    """
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    ours, found = PROJECT / "kernels" / KERNEL, None
-    folder = KernelSpecManager().find_kernel_specs().get(KERNEL, "none")
-    with suppress(OSError, ValueError):
-        found = json.loads(Path(folder, "kernel.json").read_bytes())
-    if found != json.loads((ours / "kernel.json").read_bytes()):
-        do = "install this package anew, or take that folder out of JUPYTER_PATH"
-        raise NotebookError(f"kernel {KERNEL}: expected a copy of {ours}, got {folder}; {do}")
-    if (limit := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < OPEN_FILES:
-        raise MachineError(f"ulimit -n: expected at least {OPEN_FILES} open files, got {limit}")
 
 
 def filled_in(path: Path, values: Mapping[str, Any]) -> bytes:

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
-from .changes.kit import prepare, write_kit
 from .changes.plan import Plan
 from .context import Context, Judge
 from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded
 from .evidence import standing as standings
 from .evidence.order import undone_by
-from .evidence.store import Lock
+from .evidence.store import WAY_BACK, Lock
 from .files import keep_file
 from .next_steps import refusal, verdict_card
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
@@ -316,5 +315,13 @@ def _prepare_way_back(session: Session, change: Change, context: Context) -> lis
     stage, item = session.stage, change.item
     if stage not in playbook.STAGES or item == playbook.DOCUMENT or not needs_plan(stage, item):
         return []
-    prepare(context)
-    return write_kit(context)
+    known = any(entry.kind == "kit" for entry in context.journal)
+    if context.scope.live and not (context.folder / WAY_BACK).exists():
+        from .changes.kit import prepare
+
+        prepare(context)
+    if context.plan is None or known:
+        return []
+    from .changes.kit import write_kit
+
+    return write_kit(context, context.plan)

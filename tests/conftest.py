@@ -429,7 +429,7 @@ def practising(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Practice]:
     patch.setenv("RUNBOOK_OPERATOR", ALICE)
     patch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
     # Its plan's nodes are names: there is nothing to keep for a way back.
-    patch.setattr("runbook_lib.stage.write_kit", lambda context: [])
+    patch.setattr("runbook_lib.changes.kit.write_kit", lambda context, plan: [])
     root.mkdir()
     made = Practice(root)
     patch.setenv("RUNBOOK_SIGNING_KEY", str(made.pem))

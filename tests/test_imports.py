@@ -31,6 +31,7 @@ LAYERS = (
     ("sources.scope",),
     ("sources",),
     ("metrics", "notebook"),
+    ("machine",),
     ("evidence.outbox", "evidence.record", "evidence.store", "evidence.standing", "evidence.seal"),
     ("evidence.verify", "evidence.incidents"),
     ("evidence.order",),

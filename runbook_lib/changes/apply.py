@@ -7,14 +7,13 @@ is assumed. Every changing command inherits the cluster's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..context import AT_ONCE, Context
+from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
 from ..files import place
@@ -316,26 +315,7 @@ def _same(
     return check_row(node.node, what, planned, found, found == planned)
 
 
-# --- Several nodes at once; a build and a configuration put on one of ours ---
-
-
-def lanes(
-    context: Context,
-    applier: Applier,
-    names: Sequence[str],
-    about: str,
-    do: Callable[[Context, Applier, str], list[Row]],
-) -> dict[str, list[Row]]:
-    """``do`` of several nodes at a time, each in a lane of its own, so that a replay tells them
-    apart: named by the node and what it is ``about``.
-    """
-
-    def one(name: str) -> list[Row]:
-        mine = replace(context, scope=context.scope.lane(f"{name}{about}"))
-        return do(mine, replace(applier, context=mine, rows=[]), name)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+# --- A build and a configuration put on one of our nodes ---
 
 
 def put(

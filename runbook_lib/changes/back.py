@@ -25,10 +25,11 @@ from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT
 from ..sources.node import Rollout
 from ..strict import load_toml
-from .apply import Applier, all_pass, lanes, put, read_back, runs_as_planned
+from .apply import Applier, all_pass, put, read_back, runs_as_planned
 from .approvals import Ruling
 from .kit import folder_of
 from .kit_script import FOLDERS, Variant, target_file
+from .lanes import lanes
 from .operators import look, tell_wave
 from .plan import Artifact, NodePlan, Phase, Plan, load_plan
 from .power import cut, powers

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.store import WAY_BACK
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import way_back
@@ -28,14 +29,9 @@ from .plan import NodePlan, Plan
 from .state import known_map
 from .targets import artifact_of, changed, kept_as, missing, rendered, stalled
 
-FOLDER = "recovery"
-
 
 def prepare(context: Context) -> None:
-    """Lay the way back ready, once an attempt; nothing in a replay."""
-    folder = context.folder / FOLDER
-    if folder.exists() or not context.scope.live:
-        return
+    """Lay the way back ready."""
     import yaml
 
     from .. import notebook
@@ -43,26 +39,18 @@ def prepare(context: Context) -> None:
     values = way_back(context.record.entries()[0].body)
     name = NOTEBOOKS[f"{context.stage}_recovery"]
     book = notebook.filled_in(notebook.NOTEBOOKS / name, values)
-    keep_file(context.folder, f"{FOLDER}/{name}", book)
+    keep_file(context.folder, f"{WAY_BACK}/{name}", book)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    keep_file(context.folder, f"{FOLDER}/params.yaml", text)
-
-
-def laid_ready(folder: Path) -> Path | None:
-    """The parameter file of an attempt's way back; None where there is none."""
-    path = folder / FOLDER / "params.yaml"
-    return path if path.is_file() else None
+    keep_file(context.folder, f"{WAY_BACK}/params.yaml", text)
 
 
 Before = tuple[NodePlan, NodeConfig, NodeConfig]
 """A node, its TOML as it lies there, and what the stall variant makes of it."""
 
 
-def write_kit(context: Context) -> list[Row]:
-    """Write the kit of this attempt, once. Rows say what stands in its way; none when it is there."""
-    if context.plan is None or any(entry.kind == "kit" for entry in context.journal):
-        return []
-    before, rows = _before(context, context.plan)
+def write_kit(context: Context, plan: Plan) -> list[Row]:
+    """Write the kit of this attempt. Rows say what stands in its way; none when it is there."""
+    before, rows = _before(context, plan)
     builds = {node.before.binary: node.before for node, _, _ in before}
     artifacts = {build: artifact_of(context, state) for build, state in sorted(builds.items())}
     for node in (node for node, _, _ in before if node.control == "ours"):

@@ -24,8 +24,9 @@ from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
-from .apply import POLL_S, Applier, Step, all_pass, lanes
+from .apply import POLL_S, Applier, Step, all_pass
 from .halting import follow
+from .lanes import lanes
 from .operators import FOLDER, LOOK_AGAIN, Instruction, tell
 from .snapshot import Chosen, choose
 

@@ -34,8 +34,6 @@ from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import captured, rollout
 from .validators import validators_signed_off
-from .watch import expected as watched_for
-from .watch import watch
 
 ANNOUNCE_ITEM = "mainnet.activate.announce"
 
@@ -287,13 +285,26 @@ witness_gate = rollout(
 )
 
 
+@judges("mainnet.activate.watch")
+def watch(context: Context) -> CheckResult:
+    """Make the looks that are due, engage who must know, and at the end judge the whole window.
+
+    Playbook: mainnet, activation, 3.
+    """
+    from .watch import watched
+
+    return watched(context)
+
+
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold, with its thresholds, before any data is read."""
+    hours = context.params.watch_hours
+    looks = f"looks at most {context.params.look_minutes:g} min apart"
     return [
         *preflight.expectations(context),
         (validators_signed_off.item, "every validator signed off on window and plan", "all"),
         (hotfix_branches.item, "every open issue low-risk, its branch queued and green", "all"),
-        (watch.item, *watched_for(context)),
+        (watch.item, "the cluster is watched and nothing is undecided", f"{hours:g} h, {looks}"),
     ]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..context import Context, judges
+from ..context import Context
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..findings import Findings, read_or, unread
@@ -48,19 +48,8 @@ LIVE, LATE = "live", "late"
 AGAINST = "against the baseline"
 
 
-def expected(context: Context) -> tuple[str, str]:
-    """What must hold, and its threshold."""
-    params: MainnetParams = context.params
-    looks = f"looks at most {params.look_minutes:g} min apart"
-    return "the cluster is watched and nothing is undecided", f"{params.watch_hours:g} h, {looks}"
-
-
-@judges(ITEM)
-def watch(context: Context) -> CheckResult:
-    """Make the looks that are due, engage who must know, and at the end judge the whole window.
-
-    Playbook: mainnet, activation, 3.
-    """
+def watched(context: Context) -> CheckResult:
+    """What ``mainnet.activate.watch`` amounts to now."""
     watching = Watching(context)
     watching.look(judge=True)
     hours = f"{context.params.watch_hours:g} h"

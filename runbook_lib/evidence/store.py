@@ -28,6 +28,8 @@ from ..wording import utc
 from .record import Record
 
 ADOPTED = ".adopted"
+WAY_BACK = "recovery"
+"""The folder of an attempt in which its way back lies ready."""
 RUNBOOKS = (
     PREFLIGHT,
     *(name for pair in zip(STAGES, RECOVERY, strict=True) for name in pair),

@@ -140,6 +140,14 @@ def fork(given: dict[str, Any]) -> tuple[int, Any]:
         os._exit(code)
 
 
+def compile_templates(display: Any) -> None:
+    """Those of cards, once: each fork would do it anew."""
+    for form in (display._HTML, display._TEXT):
+        for name in form._environment.list_templates(extensions=["j2"]):
+            if "/" not in name and not name.endswith((".md.j2", ".sh.j2")):
+                form._environment.get_template(name)
+
+
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stamina.set_testing(True, attempts=9, cap=True)  # who does not answer is asked again at once
@@ -148,6 +156,8 @@ def main() -> None:
         for name in asked.get("warm", ()):
             with suppress(ImportError):
                 importlib.import_module(name)
+        if display := sys.modules.get("runbook_lib.display"):
+            compile_templates(display)
         begun = [fork(each) for each in asked.get("runs", ())]
         ends = []
         for pid, said in begun:

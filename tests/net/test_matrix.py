@@ -45,6 +45,7 @@ def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """Whoever runs a notebook here has the network's tokens, and asks again without a pause."""
     for name, value in practice.network.env.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
     with stamina.set_testing(True, attempts=9, cap=True):
         yield
 

@@ -55,6 +55,7 @@ def impatient() -> Iterator[None]:
     ):
         for module in (apply, storage):
             patch.setattr(module, "POLL_S", 0.1)
+        patch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
         yield
 
 

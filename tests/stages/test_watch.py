@@ -16,7 +16,8 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.checks.baselines import read_catalogue
-from runbook_lib.checks.watch import GATE, ITEM, TOPICS, watch
+from runbook_lib.checks.mainnet import watch
+from runbook_lib.checks.watch import GATE, ITEM, TOPICS
 from runbook_lib.cli import main
 from runbook_lib.evidence.sealing import seal
 from runbook_lib.evidence.verify import verify
