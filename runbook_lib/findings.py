@@ -80,12 +80,20 @@ class Findings:
         with unread(lambda error: self.judge(subject or error.source, what, expected, error)):
             yield
 
-    def read(self, what: str, expected: Value, ask: Callable[[], T], subject: str = "") -> T | None:
+    def read(
+        self,
+        what: str,
+        expected: Value,
+        ask: Callable[[], T],
+        subject: str = "",
+        problem: tuple[type[SourceError | ParameterError], ...] = (SourceError,),
+    ) -> T | None:
         """What ``ask`` gives; None for what cannot be read, which is a finding."""
         try:
             return ask()
-        except SourceError as error:
-            self.judge(subject or error.source, what, expected, error)
+        except problem as error:
+            source = error.source if isinstance(error, SourceError) else what
+            self.judge(subject or source, what, expected, error)
             return None
 
     def answer(self, subject: str, what: str, expected: Value, answer: T | SourceError) -> T | None:

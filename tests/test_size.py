@@ -22,11 +22,11 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (32_003, 20_323, 148),
+    "runbook_lib": (32_015, 20_327, 148),
     "runbook_rehearsal": (8_457, 5_138, 45),
-    "tests": (34_315, 18_822, 195),
+    "tests": (34_327, 18_829, 195),
 }
-LOADED = {"development": 18_373, "testnet": 19_405, "canary": 20_392, "mainnet": 20_601}
+LOADED = {"development": 18_385, "testnet": 19_417, "canary": 20_404, "mainnet": 20_613}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
 LIVE, ONLY_REPLAYED = (
     ("opening", "notebook", "evidence.heads", "evidence.seal", "evidence.verify"),

@@ -40,8 +40,9 @@ def binary_verification(context: Context) -> CheckResult:
     """
     checkout(context, "under test")
     digests, manifests = dict[str, str](), dict[Path, Checksums]()
-    with unread(partial(context.judge, "site", "signing", "a signer to trust"), UNREAD):
-        trust = _trust(context)
+    trusted = partial(_trust, context)
+    trust = context.read("signing", "a signer to trust", trusted, "site", UNREAD)
+    if trust is not None:
         for name in context.site.artifacts:
             with context.apart() as found:
                 digest = _artifact(context, trust, name, manifests)
@@ -90,13 +91,11 @@ def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, C
     repository = f"{host}/{forge.repository}".lower()
     (filled,) = fill(f"artifacts.{name}", [context.site.artifacts[name]], **release)
     path = project_path(filled)
-    made = list[Examination]()
-    with unread(partial(context.judge, name, "artifact", "readable"), UNREAD):
-        read = read_artifact(str(path), trust.files)
-        made.append(Examination(read, trust, context.params.release, repository))
-    if not made:
+    read = partial(read_artifact, str(path), trust.files)
+    artifact = context.read("artifact", "readable", read, name, UNREAD)
+    if artifact is None:
         return ""
-    (found,) = made
+    found = Examination(artifact, trust, context.params.release, repository)
     about = found.artifact.name
 
     def asked(what: str, ask: Callable[[], Iterable[Row]]) -> None:

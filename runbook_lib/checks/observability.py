@@ -251,12 +251,14 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     fires = [r for r in rules if r.name == name and any(a.state == "firing" for a in r.alerts)]
     if all(_unsure(context, rule) for rule in fires):
         problem = "not firing; no silence is a proof without"
-        return context.unknown(name, "watchdog", "firing", problem)
+        context.unknown(name, "watchdog", "firing", problem)
+        return
     paging = [rule for rule in rules if _pages(rule, severities)]
     if not paging:
         listed = ", ".join(severities)
         what = f"alerts of severity {listed}"
-        return context.unknown("rules", what, "at least 1", "none loaded")
+        context.unknown("rules", what, "at least 1", "none loaded")
+        return
     with context.clean(
         "rules", "paging alerts", f"{len(paging)} paging rules quiet, {name} firing"
     ):
@@ -271,7 +273,6 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
                 labels = ", ".join(f"{k}={v}" for k, v in own.items())
                 since = f"since {alert.active_at:%Y-%m-%d %H:%M} UTC ({labels})"
                 context.judge(rule.name, "paging alert", "not firing", since, ok=False)
-    return None
 
 
 def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> None:

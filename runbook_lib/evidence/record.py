@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, digest_bytes
-from ..errors import RecordDamaged, StoreError
+from ..errors import RecordDamaged, SourceError, StoreError
 from ..files import naming, open_own
 from ..sources import local
 
@@ -85,7 +85,11 @@ def recorded(scope: Scope, store: Store, attempt: str, *kinds: str) -> list[Entr
 
     def taken() -> bytes:
         record = store.record(attempt)
-        both = zip(record.entries(), local.recorded(record.path).split(b"\n"), strict=False)
+        try:
+            lines = local.recorded(record.path).split(b"\n")
+        except OSError as error:
+            raise SourceError(attempt, f"expected a record, got: {error.strerror}") from error
+        both = zip(record.entries(), lines, strict=False)
         return b"\n".join(x for e, x in both if not kinds or e.seq == 0 or e.kind in kinds)
 
     asked = " ".join(["LOG", *kinds, "OF"])

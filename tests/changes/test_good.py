@@ -123,3 +123,15 @@ def test_a_playbook_that_grew_does_not_undo_a_pass(
         " 'development.activate.renamed'",
     ):
         journals.good()
+
+
+def test_an_attempt_without_its_log_is_named_and_not_taken_for_an_empty_one(
+    journals: Journals,
+) -> None:
+    journals.attempt(NEW, hour=1)
+    gone = journals.store.attempt(RELEASE, "development", 1).folder / "record.jsonl"
+    gone.unlink()
+
+    where = "{store}/v1.3.0/development/0001/record.jsonl"
+    with saying(SourceError, f"{where}: expected a record, got: No such file or directory"):
+        journals.known()
