@@ -22,11 +22,11 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (32_015, 20_327, 148),
-    "runbook_rehearsal": (8_457, 5_138, 45),
-    "tests": (34_327, 18_829, 195),
+    "runbook_lib": (32_022, 20_332, 148),
+    "runbook_rehearsal": (8_500, 5_168, 44),
+    "tests": (34_338, 18_837, 195),
 }
-LOADED = {"development": 18_385, "testnet": 19_417, "canary": 20_404, "mainnet": 20_613}
+LOADED = {"development": 18_392, "testnet": 19_424, "canary": 20_411, "mainnet": 20_620}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
 LIVE, ONLY_REPLAYED = (
     ("opening", "notebook", "evidence.heads", "evidence.seal", "evidence.verify"),

@@ -90,7 +90,8 @@ class Redactor:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = sorted(names)
         self._known: dict[str, list[tuple[bytes, bool]]] = {}
-        self._harmless = set[bytes]()  # what was looked at: the same logs are read again and again
+        # What the names stood for; documents and texts that were harmless beside that.
+        self._held, self._harmless = list[str | None](), (set[bytes](), set[bytes]())
 
     def secret(self, name: str) -> str:
         """The value now in the environment. Raises ParameterError unless it can be used and hidden."""
@@ -111,14 +112,21 @@ class Redactor:
 
         TOML stays TOML, with its comments. What is nested too deeply to be read is taken out whole.
         """
-        known = [len(self._known), *(os.environ.get(name) for name in self._names)]
-        values = repr(known).encode("utf-8", "replace")
-        digest = hashlib.sha256(hashlib.sha256(values).digest() + data).digest()
-        if digest in self._harmless:
+        harmless, digest = self._look()[0], hashlib.sha256(data).digest()
+        if digest in harmless:
             return data
         if (made := self._cleaned(data)) is data:
-            self._harmless.add(digest)
+            harmless.add(digest)
         return made
+
+    def _look(self) -> tuple[set[bytes], set[bytes]]:
+        """Learn what the named variables hold now; what is harmless beside all that was learnt."""
+        values = [os.environ.get(name) for name in self._names]
+        if values != self._held:
+            for value in (text for text in values if text and len(text) >= SHORTEST):
+                self._learn(value)
+            self._held = values  # last: who finds it may rely on what was learnt
+        return self._harmless
 
     def _cleaned(self, data: bytes) -> bytes:
         made, letters = self._text(data), data.translate(_LOWER, _OTHER)
@@ -151,7 +159,9 @@ class Redactor:
                     value[key] = new
             return value
         text = str(value).encode("utf-8", "surrogatepass")
-        clean = self._text(text)
+        plain = self._look()[1]
+        if (clean := text if text in plain else self._text(text)) == text:
+            plain.add(text)
         if hidden and clean not in (b"Bearer [redacted]", b"Basic [redacted]"):
             return MARK
         return value if clean == text else clean.decode("utf-8", "surrogatepass")
@@ -214,10 +224,6 @@ class Redactor:
     # --- text -----------------------------------------------------------------------------------
 
     def _text(self, data: bytes) -> bytes:
-        for name in self._names:
-            value = os.environ.get(name, "")
-            if len(value) >= SHORTEST:
-                self._learn(value)
         pieces, at = list[bytes](), 0
         for start, end in sorted(self._spans(data)):
             if start >= at:
@@ -234,6 +240,7 @@ class Redactor:
         if value not in self._known:
             parts = (value, *_secret_parts(value))
             self._known[value] = [each for part in parts for each in _codings(os.fsencode(part))]
+            self._harmless = set(), set()
 
     def _spans(self, data: bytes, level: int = LEVELS) -> Iterator[tuple[int, int]]:
         """Where our secrets stand in ``data``, and in what it reads once its escapes are undone."""
