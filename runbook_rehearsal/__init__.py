@@ -4,7 +4,7 @@
 * ``nodes``: the validators and their RPC; ``signing``: what they are to run
 * ``telemetry``: metrics under the chain's names, and Prometheus, Alertmanager and Grafana
 * ``forge``, ``people``: issues, checks and reviews, and who writes there
-* ``control``: the site's commands, started by ``commands/run.py``
+* ``control``: the site's commands, started by ``run.sh``, which ``calls`` answers
 * ``faults``: what can be broken, and what must notice
 * ``layout``, ``loopback``, ``network``: files, listeners, and the whole of it
 """

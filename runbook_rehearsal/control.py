@@ -6,7 +6,6 @@ stderr with an exit code other than 0.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import shutil
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
@@ -21,16 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
-
 from .chain import node_config
 from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError
 from .files import digest_of, unpack, write_atomically
 from .layout import PROJECT, git, shown
-from .loopback import App
 from .nodes import storage
 from .nodes.fleet import StartupError
 from .people import notified
@@ -133,25 +127,18 @@ class Call:
             time.sleep(0.05)
 
 
-def control_app(network: RehearsalNetwork) -> App:
-    """POST folder and words of a command for exit code, stdout and stderr, all separated by NUL."""
-
-    async def endpoint(request: Request) -> Response:
-        cwd, *words = (await request.body()).decode().split("\0")
-        try:
-            # In a thread: some wait for the loop that runs this very coroutine.
-            code, printed, said = 0, await asyncio.to_thread(run, network, words, "", Path(cwd)), ""
-        except Failed as failed:
-            code, printed, said = failed.code, _shown(failed.printed), f"{failed}\n"
-        return PlainTextResponse(f"{code}\0{printed}\0{said}")
-
-    return Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+def called(network: RehearsalNetwork, words: list[str], cwd: Path) -> tuple[int, str, str]:
+    """Exit code of a command, what it prints and what it complains of."""
+    try:
+        return 0, run(network, words, "", cwd), ""
+    except Failed as failed:
+        return failed.code, _shown(failed.printed), f"{failed}\n"
 
 
 def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = PROJECT) -> str:
     verb, *operands = words or [""]
     if verb not in VERBS:
-        message = f"usage: run.py ROOT VERB ...; VERB one of {', '.join(VERBS)}"
+        message = f"usage: run.sh ROOT VERB ...; VERB one of {', '.join(VERBS)}"
         raise Failed(message, EXIT_USAGE)
     wanted = _operands(VERBS[verb])
     least = len(wanted) - len(VERBS[verb].__defaults__ or ())
@@ -176,8 +163,7 @@ def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = P
 
 def commands(root: Path) -> dict[str, Any]:
     """The site's commands, as they act on the network in ``root``."""
-    script = ["python3", "-S", "-E", shown(Path(__file__).parent / "commands" / "run.py")]
-    script.append(shown(root))
+    script = ["sh", shown(Path(__file__).with_name("run.sh")), shown(root)]
     made: dict[str, Any] = {}
     for name, verb in VERBS.items():
         words = [f"{{{operand}}}" for operand in _operands(verb)]
@@ -448,18 +434,16 @@ def probe(call: Call, backend: str) -> Json | str:
     url = urlsplit(call.network.backends[backend])
     answer: Json = {"backend": backend, "reachable": False, "status": None, "latency_ms": None}
     began = time.perf_counter()
-    connection = HTTPConnection(url.netloc, timeout=3)
     try:
         if call.is_on("backend-unreachable"):
             raise ConnectionRefusedError(111, "Connection refused")
-        connection.request("GET", f"{url.path}/-/ready")
-        status = connection.getresponse().status
+        with closing(HTTPConnection(url.netloc, timeout=3)) as connection:
+            connection.request("GET", f"{url.path}/-/ready")
+            status = connection.getresponse().status
         latency = round((time.perf_counter() - began) * 1000, 3)
         answer |= {"reachable": status == 200, "status": status, "latency_ms": latency}
     except (OSError, HTTPException) as error:
         answer["error"] = str(error)
-    finally:
-        connection.close()
     return answer
 
 

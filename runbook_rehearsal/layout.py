@@ -16,7 +16,7 @@ import yaml
 
 from .chain.templates import node_config
 from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, profile
-from .files import MEMBER, pack, unpack
+from .files import MEMBER, pack, unpack, write_atomically
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
 
@@ -105,11 +105,7 @@ def _commit(path: Path, seed: int, version: str) -> str:
 
 def git(path: Path, *args: str) -> str:
     """git in that repository, free of the user's configuration. Raises CalledProcessError."""
-    about = {
-        "DATE": "2026-01-01T00:00:00Z",
-        "NAME": "Rehearsal",
-        "EMAIL": "rehearsal@example.invalid",
-    }
+    about = {"DATE": "2026-01-01T00:00:00Z", "NAME": "Rehearsal", "EMAIL": "nobody@example.invalid"}
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -125,14 +121,12 @@ def git(path: Path, *args: str) -> str:
 def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
     binary = unpack(release.previous_artifact)
-    spec = world.clusters[cluster]
-    gates = profile("development")
+    spec, gates = world.clusters[cluster], profile("development")
     for node in spec.nodes:
         folder = world.node_dir(cluster, node.name)
         (folder / "bin").mkdir(parents=True, exist_ok=True)
         (folder / "config.toml").write_text(node_config(node, spec, cluster, gates))
-        (folder / "bin" / "rpp-node").write_bytes(binary)
-        (folder / "bin" / "rpp-node").chmod(0o755)
+        write_atomically(folder / "bin" / "rpp-node", binary, 0o755)
         write_data(world, cluster, folder)
 
 

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from . import layout, people
+from .calls import Calls
 from .chain import templates
 from .chain.timeline import HALTS, LEAD_S, quorum_of, state_at, voting_power
 from .chain.world import (
@@ -29,7 +30,7 @@ from .chain.world import (
     make_cluster,
     profile,
 )
-from .control import commands, control_app, run
+from .control import called, commands, run
 from .faults.asset_effects import Undo
 from .faults.effects import EFFECTS
 from .faults.table import FAULTS, FaultBoard, parse
@@ -113,8 +114,7 @@ class RehearsalNetwork:
         return self
 
     def stop(self) -> None:
-        for name in ("network.json", "control"):
-            (self.root / name).unlink(missing_ok=True)
+        (self.root / "network.json").unlink(missing_ok=True)
         self._cleanup.close()
 
     def _start(self) -> None:
@@ -141,7 +141,7 @@ class RehearsalNetwork:
             self.listeners[name] = Listener(self._loopback, app)
         self.signed = SignedRelease(self.release, self.faults, self._loopback)
         self.signed.publish(layout.trusted_root(self.root))
-        self.control = Listener(self._loopback, control_app(self)).url
+        self._cleanup.callback(Calls(self.root, partial(called, self)).stop)
         self.backends = self._start_telemetry()
         self._write_files()
 
@@ -207,9 +207,7 @@ class RehearsalNetwork:
         self._write_release_files()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)
-        write_atomically(self.root / "control", self.control + "\n", 0o600)
-        description = {"control": self.control, "pid": os.getpid()}
-        write_atomically(self.root / "network.json", json.dumps(description) + "\n")
+        write_atomically(self.root / "network.json", json.dumps({"pid": os.getpid()}) + "\n")
 
     def _write_release_files(self) -> None:
         (self.root / "words" / self.release.version).mkdir(parents=True)
@@ -230,7 +228,10 @@ class RehearsalNetwork:
             self.fleet.restored.clear()
         if (effect := EFFECTS.get(active.name)) is not None:
             self._undo[active.name] = effect(self, active)
-        self._show(active.name)
+        # What is measured has been wrong for a while already: the history is laid again.
+        if active.name in LEAD_S:
+            self.relay()
+        self.settle()
 
     def fault_in_time(self, text: str) -> bool:
         """As ``fault``, or with its stage's change, if it comes with that; whether it has begun."""
@@ -267,16 +268,21 @@ class RehearsalNetwork:
 
     def clear(self, name: str) -> None:
         name = name.partition("@")[0]
-        if self.faults.switch_off(name) is None:
-            return
-        self._undo.pop(name, lambda: None)()
-        self._show(name)
-
-    def _show(self, fault: str) -> None:
-        # What is measured has been wrong for a while already: the history is laid again.
-        if fault in LEAD_S:
+        if self._end(name):
             self.relay()
         self.settle()
+
+    def heal(self) -> None:
+        """End every fault; what is measured is for the caller to lay again."""
+        for active in tuple(self.faults):
+            self._end(active.name)
+
+    def _end(self, name: str) -> bool:
+        if self.faults.switch_off(name) is None:
+            return False
+        events = len(self.world.events)
+        self._undo.pop(name, lambda: None)()
+        return name in LEAD_S or len(self.world.events) < events
 
     def relay(self, seconds: float = 0.0) -> None:
         """Let the clock run ahead; with 0, lay the history of what is measured again."""

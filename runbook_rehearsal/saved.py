@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import os
 import shutil
@@ -15,33 +14,23 @@ from .files import write_atomically
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
 
-KEPT = (
-    "prometheus", "alertmanager", "checkout", "network.json", "control", "keys",
-    "clock.json",
-)  # fmt: skip
+KEPT = ("prometheus", "alertmanager", "checkout", "network.json", "calls", "keys", "clock.json")
 """What of the network's folder no run changes, or its servers hold open."""
-SAME_S = 900.0
-"""Of a clock that has moved by less nobody takes notice: the history is not laid again."""
 
 
 def mirror(source: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
-    """Make ``target`` what ``source`` is; files of the same size and time are taken as equal."""
+    """Make ``target`` what ``source`` is, but for what is to be skipped of both."""
     target.mkdir(exist_ok=True)
-    names = {entry.name: entry for entry in os.scandir(source) if entry.name not in skip}
     for entry in os.scandir(target):
-        if entry.name not in names and entry.name not in skip:
-            path = Path(entry.path)
-            shutil.rmtree(path) if entry.is_dir(follow_symlinks=False) else path.unlink()
-    for name, entry in names.items():
-        there = target / name
-        if entry.is_symlink():
-            there.unlink(missing_ok=True)
-            there.symlink_to(Path(entry.path).readlink())
-        elif entry.is_dir():
-            mirror(Path(entry.path), there)
-        elif not there.exists() or not filecmp.cmp(entry.path, there):
-            shutil.copy2(entry.path, there)
-    shutil.copystat(source, target)
+        if entry.is_dir(follow_symlinks=False) and entry.name not in skip:
+            shutil.rmtree(entry)
+        elif entry.name not in skip:
+            Path(entry).unlink()
+
+    def skipped(folder: str, names: list[str]) -> set[str]:
+        return set(skip) & set(names) if Path(folder) == source else set()
+
+    shutil.copytree(source, target, symlinks=True, ignore=skipped, dirs_exist_ok=True)
 
 
 class Saved:
@@ -57,14 +46,9 @@ class Saved:
         self._backed_up = dict(network.assets.backed_up)
 
     def restore(self) -> None:
-        """The clock and the history are put back only when they were moved."""
         network, world = self._network, self._network.world
-        for name in [active.name for active in network.faults]:
-            network.clear(name)
+        network.heal()
         network.operators.forget()
-        moved = abs(world.clock.now() - self._now) > SAME_S
-        then, new = world.events[: len(self._events)], world.events[len(self._events) :]
-        changed = then != [*self._events] or any(e.kind[:6] != "fault-" for e in new)
         others = self._others()
         for name in others:
             network.fleet.stop(name)
@@ -77,16 +61,15 @@ class Saved:
         self._forge()
         network.operators.done = set(self._done)
         network.rpc.refill()
+        world.events[:] = self._events
+        # Samples lie on a grid of wall time: whole minutes keep them where they were.
+        late = world.clock.now() - world.clock.offset + self._offset - self._now
+        offset = {"offset_s": self._offset - late // 60.0 * 60.0}
+        write_atomically(world.clock.path, json.dumps(offset))
         if network.telemetry is not None:
             network.telemetry.forget_silences()
-        if moved or changed:
-            world.events[:] = self._events
-            # Samples lie on a grid of wall time: whole minutes keep them where they were.
-            late = world.clock.now() - world.clock.offset + self._offset - self._now
-            offset = {"offset_s": self._offset - late // 60.0 * 60.0}
-            write_atomically(world.clock.path, json.dumps(offset))
-            network.relay()
-            network.settle()
+            network.telemetry.back_to(self)
+        network.settle()
 
     def _others(self) -> list[str]:
         found = []

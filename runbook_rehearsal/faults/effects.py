@@ -174,7 +174,6 @@ def _past(events: Callable[[RehearsalNetwork, str], list[Event]]) -> Effect:
         def undo() -> None:
             for event in found:
                 network.world.events.remove(event)
-            network.relay()
 
         network.world.events.extend(found)
         network.relay()

@@ -75,7 +75,8 @@ class EmbeddedAlertmanager:
         silenced = [
             key
             for key, silence in self.silences.items()
-            if _state(silence) == "active" and _all_match(silence["matchers"], labels)
+            if _state(silence) == "active"
+            and all(_silences(m, labels) for m in silence["matchers"])
         ]
         receivers = _routed(yaml.safe_load(self._config.read_text())["route"], labels)
         state = "suppressed" if silenced else "active"
@@ -155,26 +156,22 @@ def _state(silence: Mapping[str, Any]) -> str:
     return "pending" if _parsed(silence["startsAt"]) > _now() else "active"
 
 
-def _all_match(matchers: list[Json], labels: Mapping[str, str]) -> bool:
-    return all(
-        matcher(m["value"], regex=m["isRegex"], equal=m.get("isEqual", True))(
-            labels.get(m["name"], "")
-        )
-        for m in matchers
-    )
+def _silences(m: Json, labels: Mapping[str, str]) -> bool:
+    test = matcher(m["value"], regex=m["isRegex"], equal=m.get("isEqual", True))
+    return test(labels.get(m["name"], ""))
+
+
+def _matches(text: re.Match[str], labels: Mapping[str, str]) -> bool:
+    name, how, value = text.groups()
+    return matcher(value, regex="~" in how, equal="!" not in how)(labels.get(name, ""))
 
 
 def _routed(route: Mapping[str, Any], labels: Mapping[str, str], above: str = "") -> Iterator[str]:
     """Receivers of an alert: the first child that matches, and on while it says continue."""
     receiver, taken = route.get("receiver", above), False
     for child in route.get("routes", ()):
-        found = [_MATCHER.fullmatch(text) for text in child.get("matchers", ())]
-        matchers = [
-            {"name": m[1], "value": m[3], "isRegex": "~" in m[2], "isEqual": "!" not in m[2]}
-            for m in found
-            if m is not None
-        ]
-        if len(matchers) == len(found) and _all_match(matchers, labels):
+        found = map(_MATCHER.fullmatch, child.get("matchers", ()))
+        if all(m is not None and _matches(m, labels) for m in found):
             yield from _routed(child, labels, receiver)
             taken = True
             if not child.get("continue"):

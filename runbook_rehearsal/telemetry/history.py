@@ -6,6 +6,8 @@ moves back by as much, and only the time skipped is added.
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from threading import RLock
 
 import numpy as np
@@ -31,7 +33,7 @@ class History:
         self.recorder = recorder
         self.store, self.engine, self.lock = Store(), RuleEngine(rules), RLock()
         self.last = 0
-        self._events = len(recorder.world.events)
+        self._events, self._offset = len(recorder.world.events), recorder.world.clock.offset
         now = recorder.world.clock.now()
         steps = np.arange(recorder.origin, now - 1.0, STEP_S)
         self._lay(np.append(steps[steps > now - KEPT_MS / 1000.0], now))
@@ -41,14 +43,29 @@ class History:
         new = self.recorder.world.events[self._events :]
         return rules == self.engine.rules and not any(e.data.get("name") in LEAD_S for e in new)
 
+    def copy(self) -> History:
+        """The same samples, on the wall as the clock is now; what is laid later is in one alone."""
+        made = copy(self)
+        with self.lock:
+            made.lock, made.store = RLock(), self.store.copy()
+            made.recorder, made.engine = copy(self.recorder), copy(self.engine)
+        made._move(round(self.recorder.world.clock.offset - self._offset))
+        return made
+
+    def _move(self, seconds: int) -> None:
+        self._offset, self.last = self._offset + seconds, self.last - 1000 * seconds
+        self.store.move(-1000 * seconds, TOLD_INSTANTS)
+        self.engine.active = {
+            key: replace(alert, since=alert.since - 1000 * seconds)
+            for key, alert in self.engine.active.items()
+        }
+
     def skip(self, seconds: int) -> None:
         world = self.recorder.world
         with self.lock:
             begun = self.last / 1000.0 + world.clock.offset
             world.clock.advance(seconds)
-            self.store.move(-1000 * seconds, TOLD_INSTANTS)
-            for alert in self.engine.active.values():
-                alert.since -= 1000 * seconds
+            self._move(seconds)
             origin, now = self.recorder.origin, world.clock.now()
             first = (begun - origin) // STEP_S + 1
             grid: Floats = np.arange(origin + first * STEP_S, now - 1.0, STEP_S)

@@ -315,7 +315,7 @@ class Recorder:
                 timeline, end = Timeline(self.world, cluster), until + AHEAD_S
                 numbers = range(len(timeline.names))
                 nodes = [NodeTelemetry(timeline, number, self.origin, end) for number in numbers]
-                self._known[cluster] = own, nodes
+                self._known = {**self._known, cluster: (own, nodes)}
             yield from nodes
 
     def lay(self, store: Store, instants: Floats) -> None:

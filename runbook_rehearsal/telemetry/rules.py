@@ -41,7 +41,7 @@ class Rule:
     annotations: Mapping[str, str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Alert:
     """An active alert; ``since`` in ms of wall time."""
 
@@ -161,12 +161,8 @@ def _record(
 # --- unit tests without promtool ----------------------------------------------------------------
 
 
-class Refused(ValueError):
-    """A file that this stand-in does not read."""
-
-
 def failures(path: Path) -> list[str]:
-    """What each query gave in place of what it must. Raises Refused and what reading raises."""
+    """What each query gave in place of what it must. Raises what reading raises."""
     document = _known(yaml.safe_load(path.read_text()), _TEST_FILE)
     rules = [rule for name in document["rule_files"] for rule in read(path.parent / name)]
     interval = _ms(document.get("evaluation_interval", "1m"))
@@ -211,7 +207,7 @@ def _values(text: str) -> Iterator[float]:
             start, step = int(found["start"]), int(found["step"] or 0)
             yield from (float(start + step * n) for n in range(int(found["times"] or 0) + 1))
         else:
-            raise Refused(f"expected a value such as 0+1x5, got {word!r}")
+            raise ValueError(f"expected a value such as 0+1x5, got {word!r}")
 
 
 def _series_labels(text: str) -> dict[str, str]:
@@ -224,7 +220,7 @@ def _series_labels(text: str) -> dict[str, str]:
 
 def _known(table: dict[str, Any], keys: set[str]) -> dict[str, Any]:
     if unknown := sorted(set(table) - keys):
-        raise Refused(f"expected {', '.join(sorted(keys))}, got {unknown[0]}")
+        raise ValueError(f"expected {', '.join(sorted(keys))}, got {unknown[0]}")
     return table
 
 

@@ -148,6 +148,7 @@ class TelemetryServers:
         self._read: tuple[dict[str, bytes], list[rules.Rule]] = {}, []
         self._backend: Real | Embedded
         self._history: History
+        self._kept: tuple[object, History | None] = None, None
 
     @property
     def urls(self) -> dict[str, str]:
@@ -203,6 +204,18 @@ class TelemetryServers:
                 self._lay()
             if "alertmanager" not in self._down:
                 self._settle(seconds)
+
+    def back_to(self, point: object) -> None:
+        """Lay the history again as it is at ``point``, once for as long as nobody asks for another."""
+        with self._lock:
+            before, kept = self._kept
+            if kept is not None and before is point and kept.holds(self._rules()):
+                self._history = kept.copy()
+                self._backend.publish(self._history)
+            else:
+                self._lay()
+                self._kept = point, self._history.copy()
+            self._settle(0)
 
     def settle(self) -> None:
         """Wait until a real Prometheus has found its Alertmanager and evaluated its rules: for some

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +15,7 @@ Key = tuple[tuple[str, str], ...]
 STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
 """The value that ends a series (Prometheus' staleness marker): a NaN of its own."""
 ROUNDING = 1e-9
+_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 KEPT_MS = 3 * 86_400_000  # by default no runbook looks back longer
 Matches = Callable[[str], bool]
 
@@ -88,6 +88,13 @@ class Store:
         kept = there | ends
         self.append(labels, times[kept], np.where(ends, STALE, values)[kept])
 
+    def copy(self) -> Store:
+        """The same samples; arrays are replaced, never changed, so they are shared."""
+        made = Store()
+        for name, family in self._by_name.items():
+            made._by_name[name] = {key: replace(series) for key, series in family.items()}
+        return made
+
     def move(self, ms: int, told: Collection[str]) -> None:
         """Every sample by ``ms``; in series named ``told`` the values as well, in seconds."""
         for series in self:
@@ -115,10 +122,9 @@ class Store:
 
 
 def format_value(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
+    text = repr(float(value))
+    if "e" not in text:
+        return _NAMES.get(text, text.removesuffix(".0"))
     if value and not 1e-6 <= abs(value) < 1e21:
-        return re.sub(r"e([+-])0?(\d)$", r"e\g<1>0\2", repr(value))
+        return re.sub(r"e([+-])0?(\d)$", r"e\g<1>0\2", text)
     return np.format_float_positional(value, trim="-")

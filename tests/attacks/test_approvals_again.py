@@ -118,7 +118,7 @@ def test_a_site_file_that_moves_stops_before_the_next_node(team: Team) -> None: 
     def change(site: dict[str, Any]) -> None:
         site["commands"]["suites"]["tests/pipeline"].update(argv=["printf"])
 
-    moved, told = "commands.suites.\"tests/pipeline\".argv: expected ['python3', ", given(team)
+    moved, told = "commands.suites.\"tests/pipeline\".argv: expected ['sh', ", given(team)
     before = team.network.site.read_text()
     meanwhile(team, lambda: edit(team, change))
     verdict, folder = team.walk(**told)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +41,7 @@ class Visitor:
         return self._run(self.site["clock"]["wait"], {"seconds": seconds})
 
     def _run(self, command: Any, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-        argv = measured([word.format(**values) for word in command["argv"]])
+        argv = [word.format(**values) for word in command["argv"]]
         return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -53,13 +51,6 @@ def begun(root: Path, genesis: float, *clusters: str, nodes: int = 4) -> World:
     world = World(root, 1, {name: make_cluster(name, hosts, 1, genesis) for name in clusters})
     world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
     return world
-
-
-def measured(argv: list[str]) -> list[str]:
-    """A command as it is; where lines are counted, by a Python that starts slower and counts them."""
-    if "COVERAGE_PROCESS_CONFIG" not in os.environ or "-S" not in argv:
-        return argv
-    return [sys.executable, *(word for word in argv[1:] if word not in ("-S", "-E"))]
 
 
 def visit(network: RehearsalNetwork, http: httpx.Client) -> Visitor:

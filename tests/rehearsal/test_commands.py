@@ -12,7 +12,7 @@ import pytest
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.files import digest_of
 
-from .conftest import Visitor, measured
+from .conftest import Visitor
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
     programs.mkdir()
     (programs / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python3").chmod(0o755)
-    for name in ("sh", "ls"):
+    for name in ("sh", "ls", "mkfifo", "cat", "rm"):
         (programs / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
@@ -106,8 +106,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
 
 def called(root: Path, words: str) -> subprocess.CompletedProcess[str]:
     """The one command behind the site's, by hand."""
-    script = PROJECT / "runbook_rehearsal" / "commands" / "run.py"
-    argv = measured([sys.executable, "-S", "-E", str(script), str(root), *words.split()])
+    argv = ["sh", str(PROJECT / "runbook_rehearsal" / "run.sh"), str(root), *words.split()]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -118,7 +117,7 @@ def called(root: Path, words: str) -> subprocess.CompletedProcess[str]:
         ("restart dev-1 dev-2", "usage: restart NODE\n"),
         ("dry-run", "usage: dry-run CONFIG STRICT\n"),
         ("suite tests/other", "suite: expected one of tests/pipeline, tests/observability,"),
-        ("halt", "usage: run.py ROOT VERB ...; VERB one of version, "),
+        ("halt", "usage: run.sh ROOT VERB ...; VERB one of version, "),
     ],
 )
 def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:
@@ -137,4 +136,4 @@ def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> No
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "could not convert string to float: 'soon'\n"
     assert alone.returncode == 1
-    assert alone.stderr.startswith("rehearsal network: expected an answer, got ")
+    assert alone.stderr.startswith("rehearsal network: expected one at work in ")

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runbook_rehearsal.control import called
 from runbook_rehearsal.layout import PROJECT
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -30,7 +31,7 @@ def test_nothing_runs_or_listens_after_stop(tmp_path: Path, http: httpx.Client) 
     with RehearsalNetwork(tmp_path / "net", telemetry=False) as network:
         visitor = visit(network, http)
         urls = [node.url for cluster in network.world.clusters.values() for node in cluster.nodes]
-        urls += [network.control, visitor.site["forge"]["url"]]
+        urls += [visitor.site["forge"]["url"]]
         assert {http.get(url).status_code for url in urls} <= {401, 404, 405}
 
     for url in urls:
@@ -70,7 +71,7 @@ def test_same_seed_makes_the_same_release(tmp_path: Path, visitor: Visitor) -> N
     [
         ("restart\0dev-99", 1, "unknown or missing: 'dev-99'\n"),
         ("restart", 2, "usage: restart NODE\n"),
-        ("", 2, "usage: run.py ROOT VERB ...; VERB one of version, "),
+        ("", 2, "usage: run.sh ROOT VERB ...; VERB one of version, "),
         ("fast-forward\0-1", 1, "clock: the offset only grows: expected >= 0 s, got -1"),
         (
             "provision\0development\0dev-1\0pyproject.toml",
@@ -80,12 +81,11 @@ def test_same_seed_makes_the_same_release(tmp_path: Path, visitor: Visitor) -> N
         ("probe\0loki", 1, "unknown or missing: 'loki'\n"),
     ],
 )
-def test_control_api_refuses_nonsense(visitor: Visitor, words: str, code: int, said: str) -> None:
+def test_a_command_refuses_nonsense(visitor: Visitor, words: str, code: int, said: str) -> None:
     """An answer with the reason, never a traceback."""
-    answer = visitor.http.post(visitor.network.control, content=f"{PROJECT}\0{words}")
+    ended, printed, complaint = called(visitor.network, words.split("\0"), PROJECT)
 
-    ended, printed, complaint = answer.text.split("\0")
-    assert (int(ended), printed) == (code, "")
+    assert (ended, printed) == (code, "")
     assert complaint.startswith(said)
 
 
@@ -93,7 +93,7 @@ def test_foreground_process_ends_cleanly(tmp_path: Path, http: httpx.Client) -> 
     """By SIGTERM: exit 0, nothing listens, nothing on stderr."""
     code = (
         "import sys; from pathlib import Path; from runbook_rehearsal.network import serve; "
-        "serve(Path(sys.argv[1]), lambda n: print(n.control, flush=True), telemetry=False)"
+        "serve(Path(sys.argv[1]), lambda n: print(n.listeners['forge'].url, flush=True), telemetry=False)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "net"],
@@ -103,7 +103,7 @@ def test_foreground_process_ends_cleanly(tmp_path: Path, http: httpx.Client) -> 
     ) as process:
         try:
             assert process.stdout is not None
-            control = process.stdout.readline().strip()
+            forge = process.stdout.readline().strip()
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=20)
         finally:
@@ -111,7 +111,7 @@ def test_foreground_process_ends_cleanly(tmp_path: Path, http: httpx.Client) -> 
 
     assert (process.returncode, out, err) == (0, "", "")
     with pytest.raises(httpx.ConnectError):
-        http.get(control)
+        http.get(forge)
 
 
 def test_env_file_exports_the_tokens(visitor: Visitor) -> None:

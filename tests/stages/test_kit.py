@@ -25,6 +25,8 @@ __all__ = ["network"]
 
 CANARIES = ("main-1", "main-2")
 NUMBERS = count(1)
+OF_COMMANDS = ("mkfifo",)
+"""What the practice network's commands need beside what the kit's script does."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Applied:
         tools = self.carried.network.root / "tools"
         if not tools.exists():
             tools.mkdir()
-            for name in (*TOOLS, "sha256sum", "timeout"):
+            for name in (*TOOLS, "sha256sum", "timeout", *OF_COMMANDS):
                 (tools / name).symlink_to(str(shutil.which(name)))
         assert shutil.which("python3", path=str(tools)) is None
         return subprocess.run(
