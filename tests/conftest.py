@@ -53,6 +53,8 @@ def mutations(entries: Iterable[TapeEntry]) -> list[TapeEntry]:
 LONG = ("net", "stages", "browser", "notebooks", "rehearsal")
 """Folders of tests that start networks, kernels and servers."""
 MATRIX = "net/test_matrix.py"
+LATE = ("canary:", "mainnet:")
+"""What the matrix tests on the way to mainnet is one walk; so is what comes before."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -62,12 +64,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Groups(LoadFileScheduling):
-    """A file's tests stay on one worker, those of the matrix by the stage they belong to."""
+    """A file's tests stay on one worker, those of the matrix by the half of the way they belong to."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
         _, found, case = test.partition("[")
-        return file + case.partition(":")[0] if found and file.endswith(MATRIX) else file
+        late = bool(found) and file.endswith(MATRIX) and case.startswith(LATE)
+        return f"{file}, late" if late else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:

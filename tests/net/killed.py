@@ -19,6 +19,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import runpy
 import signal
 import sys
@@ -84,20 +85,21 @@ def play(source: str, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None
 
 
-def run(notebook: Path, params: dict[str, Any], without: Sequence[str]) -> int:
+def run(notebook: Path, params: dict[str, Any], without: Sequence[str], *, told: bool) -> int:
     names: dict[str, Any] = {}
     played, code = cells(notebook, params), 0
     for number, cell in enumerate(played, start=1):
-        if cell["cell_type"] != "code" or "".join(cell["source"]) in without:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or any(re.match(each, source) for each in without):
             continue
         cell |= {"execution_count": number, "outputs": []}
         try:
-            shown = play("".join(cell["source"]), names)
+            shown = play(source, names)
         except Exception as error:
             code = getattr(error, "exit_code", 3)
             print(traceback.format_exc())
             break
-        if hasattr(shown, "_repr_mimebundle_"):
+        if told and hasattr(shown, "_repr_mimebundle_"):
             data, metadata = shown._repr_mimebundle_()
             output = {"output_type": "display_data", "data": data, "metadata": metadata}
             cell["outputs"].append(output)
@@ -127,10 +129,10 @@ def fork(given: dict[str, Any]) -> tuple[int, Any]:
         else:
             if point := given.get("kill"):
                 kill_at(point, Path(given["armed"]))
-            code = run(Path(given["notebook"]), given["params"], given.get("without", ()))
+            without, told = given.get("without", ()), not given.get("kill")
+            code = run(Path(given["notebook"]), given["params"], without, told=told)
         if given.get("modules"):
-            mine = [n for n in sys.modules if n.partition(".")[0] not in sys.stdlib_module_names]
-            Path(given["modules"]).write_text(json.dumps(sorted(mine)))
+            Path(given["modules"]).write_text(json.dumps(sorted({*sys.modules} - {"__main__"})))
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:

@@ -27,6 +27,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
 VARIES = r"(?<=silence )[-0-9a-f]{8,}|(?<=backup-)\d+|(?<=comment )\d+"
 CARD = "application/vnd.rpp-runbook.v1+json"
+FIGURE = re.compile(r"stage\.(?:plot|compare)\(")
+"""A cell that draws what was recorded, and judges nothing."""
 
 
 def command(*argv: object) -> tuple[int, str]:
@@ -170,7 +172,8 @@ def short(item: str) -> str:
 def run(
     stage: str, params: Mapping[str, Any], item: str = "", begin: Callable[[], object] = int
 ) -> Run:
-    """The cells of a stage's notebook with ``params``; ``begin`` is called before ``item``'s cell.
+    """The cells of a stage's notebook with ``params``; ``begin`` is called before ``item``'s cell,
+    and what is run for one item's sake draws no figures.
 
     What refuses to open or breaks a cell ends the run with its exit code, as ``refused``.
     """
@@ -180,6 +183,8 @@ def run(
     code, opened, refused = -1, None, ""
     try:
         for cell in found:
+            if item and FIGURE.search(cell.code):
+                continue
             if cell.item and cell.item == short(item):
                 begin()
             try:

@@ -71,8 +71,10 @@ REPEATED = ("PATCH ", "POST ", "provision ", "deprovision ")
 """Ours is brought up to date, and what a forge that was left alone did not take is posted again; a
 fresh node whose removal was begun proves nothing more."""
 
-LONG = ["stage.check(mainnet.watch)"]
+LONG = [r"stage\.check\(mainnet\.watch"]
 """Cells behind the last change that take a day in time that is laid anew for each chain."""
+FIGURES = [r"stage\.plot", "comparison"]
+"""Cells that draw: nobody looks at what a run draws that is killed, but at the point where it does."""
 CODES = {"mainnet": 3}
 """How a run of them ends, so that a stage is not sealed."""
 RECOVERY = "_recovery"
@@ -168,10 +170,13 @@ class Driven:
             "notebook": str(BOOKS[runbook]),
             "params": {**self.params[runbook], "attempt": number, **more},
             "armed": str(self.armed),
-            "without": LONG,
             "modules": str(self.gate / "modules"),
         }
-        return self.ask(runs=[{**run, "kill": kill} for kill in kills or (None,)])
+        asked = [
+            {**run, "kill": kill, "without": [*LONG, *(FIGURES if draws_none(kill) else ())]}
+            for kill in kills or (None,)
+        ]
+        return self.ask(runs=asked)
 
     def kill(self, runbook: str, point: Point) -> None:
         [end] = self.run(runbook, kill := {**point.entry, "arm": point.arm})
@@ -368,6 +373,10 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
             made = Driven(network, gate)
             yield made
             made.close()
+
+
+def draws_none(kill: dict[str, Any] | None) -> bool:
+    return kill is not None and kill.get("kind") != "figure"
 
 
 def points(entries: Sequence[dict[str, Any]], nodes: Sequence[str]) -> list[Point]:
