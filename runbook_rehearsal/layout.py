@@ -105,12 +105,12 @@ def _commit(path: Path, seed: int, version: str) -> str:
 
 def git(path: Path, *args: str) -> str:
     """git in that repository, free of the user's configuration. Raises CalledProcessError."""
-    about = {"DATE": "2026-01-01T00:00:00Z", "NAME": "Rehearsal", "EMAIL": "nobody@example.invalid"}
+    by = {"DATE": "2026-01-01T00:00:00Z", "NAME": "Rehearsal", "EMAIL": "rehearsal@example.invalid"}
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
-        **{f"GIT_{who}_{what}": about[what] for who in ("AUTHOR", "COMMITTER") for what in about},
+        **{f"GIT_{who}_{what}": by[what] for who in ("AUTHOR", "COMMITTER") for what in by},
     }
     done = subprocess.run(
         ["git", "-C", path, *args], env=environment, capture_output=True, text=True, check=True

@@ -97,7 +97,7 @@ ENVIRONMENTS = {
         prepare=foreign_kernel),
     "few open files": Broken(3, "ulimit -n: .* got 24", shell="ulimit -n 24; {}"),
     "no file may be written": Broken(3, "this machine: .*No usable temporary.*", shell="ulimit -f 0; {}"),
-    "no memory": Broken(3, "this machine: .*(thread|MemoryError).*", shell="ulimit -v 300000; {}"),
+    "no memory": Broken(3, "this machine: .*(thread|MemoryError).*", shell="ulimit -v 190000; {}"),
     "output that is a folder": Broken(3, "[.]: expected NAME.ipynb .*", (*REPLAY, "-o", ".")),
     "missing notebook": Broken(3, "x.ipynb: expected a notebook.*No such.*", ("render", "x.ipynb")),
     "invalid cell id": Broken(
