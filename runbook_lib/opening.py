@@ -314,10 +314,8 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
     """
     if params.mode != "apply" or stage not in playbook.STAGES:
         return
-    if not any(
-        path.exists()
-        for path in (store.root / ".incidents", *store.root.glob(f"{params.release}/*_recovery"))
-    ):
+    recovered = any(store.numbers(params.release, name) for name in playbook.RECOVERY)
+    if not recovered and not store.names(".incidents"):
         return  # nothing of the kind was ever recorded here
     from .evidence.incident_issues import unsaid
     from .evidence.incidents import Block, blocking, incidents_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,11 +23,11 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (32_022, 20_332, 148),
+    "runbook_lib": (32_022, 20_336, 148),
     "runbook_rehearsal": (8_500, 5_168, 44),
-    "tests": (34_338, 18_837, 195),
+    "tests": (34_348, 18_843, 195),
 }
-LOADED = {"development": 18_392, "testnet": 19_424, "canary": 20_411, "mainnet": 20_620}
+LOADED = {"development": 18_396, "testnet": 19_428, "canary": 20_419, "mainnet": 20_622}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
 LIVE, ONLY_REPLAYED = (
     ("opening", "notebook", "evidence.heads", "evidence.seal", "evidence.verify"),
@@ -121,3 +122,13 @@ def test_no_private_name_of_another_package_is_used() -> None:
     )
 
     assert found == PRIVATE
+
+
+LISTS = re.compile(r"store\.root\b.*\.(?:r?glob|iterdir|scandir)\(|listing\((?:\w+\.)*store\.root")
+
+
+def test_one_module_lists_the_store() -> None:
+    """Which attempts, adoptions and incidents there are is asked in one place."""
+    found = [p.name for p in files("runbook_lib") if LISTS.search(p.read_text())]
+
+    assert found == []

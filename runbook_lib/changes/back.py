@@ -148,18 +148,12 @@ def file_of(
 
 def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
     """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
-    scope, root = context.scope, context.store.root
-    for release in scope.listing(root):
-        for stage in (
-            scope.listing(root / release) if release[:1] != "." or release == ".adopted" else ()
-        ):
-            for number in scope.listing(root / release / stage):
-                origin = f"{release}/{stage}/{number}"
-                with suppress(SourceError, RecordDamaged):
-                    entries = recorded(scope, context.store, origin, "state")
-                    for name, known in states(entries, origin):
-                        if name == node and known.state.config == config:
-                            yield root / known.kept
+    for origin in context.store.everything(context.scope):
+        with suppress(SourceError, RecordDamaged):
+            entries = recorded(context.scope, context.store, origin, "state")
+            for name, known in states(entries, origin):
+                if name == node and known.state.config == config:
+                    yield context.store.root / known.kept
 
 
 def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:

@@ -152,12 +152,9 @@ def _left(context: Context, applier: Applier, phase: Phase, wave: Sequence[str])
     """The nodes of a wave that are still to be changed: operators', until they were instructed."""
     if is_theirs(phase, wave):
         return [] if instructed(context, applier, phase, wave) else list(wave)
-    return [name for name in wave if not _done(applier, phase, name)]
-
-
-def _done(applier: Applier, phase: Phase, name: str) -> bool:
-    node = phase.node(name)
-    return node.before == node.after or bool(applier.done(name, _step("restart", phase)))
+    step, nodes = _step("restart", phase), {name: phase.node(name) for name in wave}
+    left = [name for name, node in nodes.items() if node.before != node.after]
+    return [name for name in left if not applier.done(name, step)]
 
 
 def _begin(

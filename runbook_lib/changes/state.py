@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ..canonical import canonical
 from ..errors import RecordDamaged, SourceError
-from ..evidence.record import Entry, attempts_in
+from ..evidence.record import Entry, recorded
 from ..evidence.standing import JUDGED, passed
 from ..evidence.store import Store
 from ..outcomes import Model
@@ -96,17 +96,14 @@ def journals(
 
     Raises RecordDamaged.
     """
-    for release in scope.listing(store.root):
-        if release in (".locks", ".baselines", ".incidents"):
-            continue
-        for stage in scope.listing(store.root / release):
-            for name, entries in attempts_in(scope, store, f"{release}/{stage}", *kinds):
-                opened = entries[0].body if entries and entries[0].kind == "opened" else {}
-                # Only what really changed or looked at this cluster: never a plan, never a replay.
-                real = opened.get("source") in ("live", "rehearsal")
-                kept = real and opened.get("mode") in ("apply", "adopt")
-                if kept and opened.get("cluster") == cluster:
-                    yield name, entries
+    for name in store.everything(scope):
+        entries = recorded(scope, store, name, *kinds)
+        opened = entries[0].body if entries and entries[0].kind == "opened" else {}
+        # Only what really changed or looked at this cluster: never a plan, never a replay.
+        real = opened.get("source") in ("live", "rehearsal")
+        kept = real and opened.get("mode") in ("apply", "adopt")
+        if kept and opened.get("cluster") == cluster:
+            yield name, entries
 
 
 def states(entries: list[Entry], origin: str) -> Iterator[tuple[str, Known]]:

@@ -40,7 +40,9 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
                 undoes = context.journal[0].body.get("undoes") if context.journal else None
                 undone = _stems(context.store.root / undoes["name"]) if undoes else []
                 # A live run of this stage's recoveries goes on with its own commands.
-                attempts = sorted(context.folder.parent.glob("[0-9]*"))
+                release, runbook = context.folder.parts[-3:-1]
+                numbers = context.store.numbers(release, runbook)
+                attempts = [context.folder.with_name(f"{number:04d}") for number in numbers]
                 own = [stem for each in attempts for stem in _stems(each)]
                 pids = [*end_left_behind(undone), *end_left_behind(own, orphans=True)]
                 body = {"holder": holder, "ended": pids, "waited_s": round(now - begun)}

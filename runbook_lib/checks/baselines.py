@@ -115,15 +115,15 @@ def pin_before(context: Context) -> dict[str, Any]:
 
 def _begun_before(context: Context) -> dict[str, Any] | None:
     """What the first attempt pinned that took a step of this change here. Raises SourceError."""
-    scope, folder = context.scope, context.store.root / context.params.release / context.stage
-    own = int(context.folder.name)
-    for number in sorted(n for n in scope.listing(folder) if n.isdigit() and int(n) < own):
-        entries, _ = parse(scope.read(folder / number / "record.jsonl"), number)
+    scope, own = context.scope, int(context.folder.name)
+    numbers = context.store.numbers(context.params.release, context.stage, scope)
+    for name in (f"{number:04d}" for number in numbers if number < own):
+        entries, _ = parse(scope.read(context.folder.with_name(name) / "record.jsonl"), name)
         opened, kept = entries[0].body, kept_by(entries, context.item)
         stepped = any(e.kind == "step" and e.body["item"] == context.item for e in entries)
         same = (opened["source"], opened["cluster"]) == (context.source, context.cluster_name)
         if kept and "digest" in kept and stepped and same:
-            text = f"pinned by attempt {int(number)}"
+            text = f"pinned by attempt {int(name)}"
             context.judge("baseline", BEFORE, "pinned", text, ok=True)
             return {key: kept[key] for key in (*About.model_fields, "metrics") if key in kept}
     return None

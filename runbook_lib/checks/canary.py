@@ -22,7 +22,7 @@ from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
-from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
+from ..evidence.incidents import ids, parse_incident, path_of
 from ..evidence.order import effect, entries_of
 from ..files import keep_file
 from ..findings import read_or, unread
@@ -158,14 +158,11 @@ def _restarts(over: quiet.Window) -> Iterator[Seen]:
 
 def _incidents(over: quiet.Window) -> Iterator[Seen]:
     """No incident of this release was open, by the store's incident files."""
-    context = over.context
-    folder, what = context.store.root / FOLDER, "incidents of this release"
-    breaks = []
-    for name in context.scope.listing(folder):
-        if not name.endswith(SUFFIX):
-            continue
-        with unread(partial(_damaged, f"{FOLDER}/{name}"), RecordDamaged):
-            incident = parse_incident(context.scope.read(folder / name), name)
+    context, what, breaks = over.context, "incidents of this release", []
+    for each in ids(context.store, context.scope):
+        path = path_of(context.store, each)
+        with unread(partial(_damaged, f"{path.parent.name}/{path.name}"), RecordDamaged):
+            incident = parse_incident(context.scope.read(path), path.name)
         opened, closed = incident.when("opened"), incident.when("closed")
         assert opened is not None
         ended = closed or over.end

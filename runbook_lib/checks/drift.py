@@ -168,17 +168,16 @@ def judge_targets(
             text = _said(context, bundle, made[name], delta, known.state, [d.key for d in changed])
             with context.clean(name, "target", text):
                 _dry(context, name, verdict)
-                _wrong(context, name, _misplaced(table))
+                fell = "fell into the table above"
+                misplaced = [
+                    (f"{k} (misplaced)", f"set as {v}", fell) for k, v in toml.misplaced(table)
+                ]
+                _wrong(context, name, misplaced)
                 _as_wanted(context, name, made[name], flatten(table), bundle, delta)
                 beyond = [d for d in changed if d.key not in delta.changes(known.state)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
     if context.commands.can_dry_run and made:
         _control(context, next(made[name] for name in live.known if name in made))
-
-
-def _misplaced(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for key, home in toml.misplaced(table):
-        yield f"{key} (misplaced)", f"set as {home}", "fell into the table above"
 
 
 def _dry(context: Context, name: str, verdict: DryRun | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -102,7 +103,8 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         announce = commands.change("announce", **about, **span)
         freeze = commands.change("freeze_proposals", release=release)
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
-        frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
+        is_frozen = partial(read_or, False, lambda: _governance(context).proposals().frozen)
+        frozen = Step("proposals", "freeze", freeze, is_frozen)
         if applier.step(told) and applier.step(frozen):
             since = _read_back(context)
             if since is not None and _first_frozen(context) is None:
@@ -116,10 +118,6 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         empty="nothing was announced",
         data={"unfreeze": owner},
     )
-
-
-def _frozen(context: Context) -> bool:
-    return read_or(False, lambda: _governance(context).proposals().frozen)
 
 
 def _governance(context: Context) -> Governance:

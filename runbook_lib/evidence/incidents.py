@@ -12,20 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
 from ..files import place
-from ..playbook import COUNCIL_WITHIN
+from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..sources import local
 from ..wording import utc
 from .record import Entry, Record, parse
-from .store import Store
+from .store import INCIDENTS, Store
+
+if TYPE_CHECKING:
+    from ..sources.scope import Scope
 
 # --- One incident: what its hash-chained file tells of it, and what is left to be done about it ---
 
-FOLDER, SUFFIX = ".incidents", ".jsonl"
+SUFFIX = ".jsonl"
 STEPS = ("opened", "acknowledged", "mitigated", "closed", "signed-off")
 """What happens to an incident, in this order."""
 
@@ -146,7 +149,7 @@ class Incident:
 
 def parse_incident(data: bytes, name: str) -> Incident:
     """An incident out of its file's bytes. Raises RecordDamaged for anything else."""
-    entries, _ = parse(data, f"{FOLDER}/{name}")
+    entries, _ = parse(data, f"{INCIDENTS}/{name}")
     found = Incident(name.removesuffix(SUFFIX), entries)
     try:
         if entries[0].kind != "opened" or found.opened["id"] != found.id:
@@ -160,7 +163,7 @@ def parse_incident(data: bytes, name: str) -> Incident:
                 _require_own(found, entry.body, before)
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RecordDamaged(
-            f"{FOLDER}/{name}: expected the record of an incident, got: {error!r}; restore it"
+            f"{INCIDENTS}/{name}: expected the record of an incident, got: {error!r}; restore it"
         ) from error
     return found
 
@@ -210,7 +213,7 @@ def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block
         known = {one.id: one for one in incidents_of(store, release)}
         made = list(recoveries(store, release))
     except RunbookError as error:
-        return [Block(FOLDER, "", str(error))]
+        return [Block(INCIDENTS, "", str(error))]
     problems: list[Block] = []
     without: dict[str, str] = {}
     for stage, attempt, name, first in made:
@@ -220,7 +223,7 @@ def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block
         without.pop(stage, None)
         expected = f"expected the incident that {attempt} opened"
         if name not in known:
-            got = f"none; it was removed from the store: restore {FOLDER}/{name}{SUFFIX}"
+            got = f"none; it was removed from the store: restore {INCIDENTS}/{name}{SUFFIX}"
             problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
         elif known[name].entries[0].hash != first:
             got = "another in its place: restore it"
@@ -234,7 +237,13 @@ def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block
 
 
 def path_of(store: Store, id: str) -> Path:
-    return store.root / FOLDER / f"{id}{SUFFIX}"
+    return store.root / INCIDENTS / f"{id}{SUFFIX}"
+
+
+def ids(store: Store, scope: Scope | None = None) -> list[str]:
+    """Of all incidents, with a scope by its tape."""
+    names = store.names(INCIDENTS, scope)
+    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
 
 
 def load(store: Store, id: str) -> Incident:
@@ -248,18 +257,16 @@ def load(store: Store, id: str) -> Incident:
 
 def incidents_of(store: Store, release: str) -> list[Incident]:
     """Every incident of a release, oldest first. Raises RecordDamaged for any that is none."""
-    names = sorted(path.name for path in (store.root / FOLDER).glob(f"*{SUFFIX}"))
-    found = [load(store, name.removesuffix(SUFFIX)) for name in names]
-    mine = [one for one in found if one.release == release]
+    mine = [one for each in ids(store) if (one := load(store, each)).release == release]
     return sorted(mine, key=lambda one: (str(one.opened["at"]), one.id))
 
 
 def _readable(store: Store, release: str) -> list[Incident]:
     """Those that are not damaged: a recovery opens its own whatever became of others."""
     found = []
-    for path in sorted((store.root / FOLDER).glob(f"{release}-*{SUFFIX}")):
+    for each in ids(store):
         with suppress(StoreError):
-            found.append(load(store, path.name.removesuffix(SUFFIX)))
+            found.append(load(store, each))
     return [one for one in found if one.release == release]
 
 
@@ -277,7 +284,7 @@ def open_incident(store: Store, body: dict[str, Any], same: Callable[[Incident],
         named = _named(store, release)
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
-        place(store.root, f"{FOLDER}/{name}{SUFFIX}")
+        place(store.root, f"{INCIDENTS}/{name}{SUFFIX}")
         Record(path_of(store, name)).append("opened", {**body, "id": name})
         return load(store, name)
 
@@ -327,12 +334,12 @@ def recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]
 
     The last two are empty for one whose record names no incident.
     """
-    for path in sorted(store.root.glob(f"{release}/*_recovery/[0-9]*/record.jsonl")):
-        attempt = str(path.parent.relative_to(store.root))
-        entries = Record(path).entries()
+    made = ((name, n) for name in sorted(RECOVERY) for n in store.numbers(release, name))
+    for runbook, number in made:
+        attempt, stage = f"{release}/{runbook}/{number:04d}", RECOVERY[runbook]
+        entries = store.record(attempt).entries()
         if not entries or entries[0].body.get("mode") != "apply":
             continue
-        stage = path.parent.parent.name.removesuffix("_recovery")
         named = [entry.body for entry in entries if entry.kind == "incident"]
         for body in named or [{"id": "", "hash": ""}]:
             yield stage, attempt, str(body["id"]), str(body["hash"])

@@ -46,8 +46,6 @@ def undone_by(store: Store, release: str, stage: str, attempt: int) -> str:
 def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | None:
     """The first recovery that undoes an apply."""
     for runbook in (name for name, about in RECOVERY.items() if about == stage):
-        if not (store.root / release / runbook).is_dir():
-            continue
         for one in store.readable(release, runbook)[0]:
             opened = store.opened(one)
             undoes = opened.get("undoes") or {}

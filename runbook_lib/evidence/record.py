@@ -104,9 +104,9 @@ def attempts_in(
 
     Raises SourceError, RecordDamaged.
     """
-    for number in scope.listing(store.root / folder):
-        if number.isdigit():
-            yield f"{folder}/{number}", recorded(scope, store, f"{folder}/{number}", *kinds)
+    release, stage = folder.split("/")
+    for number in store.numbers(release, stage, scope):
+        yield (name := f"{folder}/{number:04d}"), recorded(scope, store, name, *kinds)
 
 
 class Record:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
@@ -27,7 +27,10 @@ from ..strict import ATTEMPT
 from ..wording import utc
 from .record import Record
 
-ADOPTED = ".adopted"
+if TYPE_CHECKING:
+    from ..sources.scope import Scope
+
+ADOPTED, INCIDENTS = ".adopted", ".incidents"
 WAY_BACK = "recovery"
 """The folder of an attempt in which its way back lies ready."""
 RUNBOOKS = (
@@ -87,9 +90,7 @@ class Lock:
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._records: dict[
-            Path, Record
-        ] = {}  # of what was read, only what was added is read again
+        self._records: dict[Path, Record] = {}  # of each only what was added is read again
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -99,7 +100,7 @@ class Store:
         for name in [stage] if stage else RUNBOOKS:
             if linked := self._linked(release, name):
                 raise StoreError(f"{release}/{name}: expected folders, got links: {linked}")
-            numbers = self._numbers(release, name)
+            numbers = self.numbers(release, name)
             if numbers != list(range(1, len(numbers) + 1)):
                 raise StoreError(
                     f"{release}/{name}: expected attempts 1 to {len(numbers)} without a gap, got"
@@ -132,7 +133,7 @@ class Store:
                 earlier = self.attempts(release)
                 self.check_heads(earlier)
             held = {attempt.name: attempt.head for attempt in earlier}
-            number = max(self._numbers(release, stage), default=0) + 1
+            number = max(self.numbers(release, stage), default=0) + 1
             return self._create(release, stage, number, {**opened, "heads": held})
 
     def readable(self, release: str, stage: str | None = None) -> tuple[list[Attempt], list[str]]:
@@ -143,7 +144,7 @@ class Store:
                 self.attempts(release, name)
             except StoreError as error:
                 problems.append(str(error))
-            for number in self._numbers(release, name):
+            for number in self.numbers(release, name):
                 attempt = self._attempt(release, name, number)
                 try:
                     self.opened(attempt)
@@ -156,9 +157,26 @@ class Store:
             problems.append(str(error))
         return found, problems
 
-    def _numbers(self, release: str, stage: str) -> list[int]:
-        names = (p.name for p in (self.root / release / stage).glob("[0-9]*"))
+    # --- what there is, with a scope by its tape: nothing else lists the store ------------------
+
+    def numbers(self, release: str, stage: str, scope: Scope | None = None) -> list[int]:
+        """Of the attempts at a stage, or of the adoptions of a cluster."""
+        names = self.names(f"{release}/{stage}", scope)
         return sorted(int(name) for name in names if re.fullmatch(r"[0-9]{4,9}", name))
+
+    def everything(self, scope: Scope | None = None) -> Iterator[str]:
+        """RELEASE/STAGE/NUMBER of every attempt and adoption, listed as it is asked for."""
+        for release in self.names("", scope):
+            if release.startswith(".") and release != ADOPTED:
+                continue
+            for stage in self.names(release, scope):
+                for number in self.numbers(release, stage, scope):
+                    yield f"{release}/{stage}/{number:04d}"
+
+    def names(self, folder: str, scope: Scope | None = None) -> list[str]:
+        """What lies in one of its folders, sorted."""
+        path = self.root / folder
+        return scope.listing(path) if scope else sorted(p.name for p in path.glob("*"))
 
     def _linked(self, release: str, stage: str) -> str:
         """A link where a folder of attempts should be: what is written there lies elsewhere."""
@@ -205,17 +223,12 @@ class Store:
             raise RecordDamaged(f"{attempt.name}: expected an opening entry, got none")
         return entries[0].body
 
-    def records(self) -> list[Path]:
-        """Every record file of the store: all releases, stages, attempts and adoptions."""
-        return sorted(self.root.glob("*/*/[0-9]*/record.jsonl"))
-
     def took_lock(self, cluster: str) -> Iterator[Attempt]:
         """The attempts that took a cluster's lock and have not given it back, by their records.
 
         Raises StoreError for a record that cannot be read: it may be that of one of them.
         """
-        for path in self.records():
-            name = path.parent.relative_to(self.root).as_posix()
+        for name in self.everything():
             try:
                 entries = self.record(name).entries()
             except (StoreError, OSError) as error:
@@ -239,7 +252,7 @@ class Store:
     def adopt(self, cluster: str, opened: dict[str, Any]) -> Attempt:
         """The record of a state taken over as it is."""
         with self.release_lock(ADOPTED):
-            number = 1 + max(self._numbers(ADOPTED, cluster), default=0)
+            number = 1 + max(self.numbers(ADOPTED, cluster), default=0)
             return self._create(ADOPTED, cluster, number, {**opened, "heads": {}})
 
     def _attempt(self, release: str, stage: str, number: int) -> Attempt:

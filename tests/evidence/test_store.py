@@ -48,7 +48,7 @@ def test_attempts_are_numbered_from_one(store: Store) -> None:
     assert [attempt.name for attempt in made] == [f"v1.4.0/development/000{n}" for n in (1, 2, 3)]
     assert [store.opened(attempt)["attempt"] for attempt in made] == [1, 2, 3]
     assert [attempt.number for attempt in store.attempts(RELEASE)] == [1, 2, 3]
-    assert store.records() == [attempt.folder / "record.jsonl" for attempt in made]
+    assert list(store.everything()) == [attempt.name for attempt in made]
 
 
 def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None:
