@@ -34,7 +34,7 @@ rehearse: .venv/installed
 # The net is in it whole: every fault at every item, every kill point by name (tests/net).
 test: lint
 	$(PYTEST) --durations=20 -m "not torture"
-	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env -q $$($(BIN)/python scripts/notebooks.py --recorded)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -p nbval --nbval --nbval-current-env -q $$($(BIN)/python scripts/notebooks.py --recorded)
 
 # The same, and what no test reaches: tracing costs a third of the time.
 coverage: .venv/installed
