@@ -14,7 +14,7 @@ from . import playbook
 from .errors import ParameterError, SourceError, StoreError
 from .evidence.heads import compare_heads
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
-from .evidence.store import Attempt, Store
+from .evidence.store import INCIDENTS, Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
 from .params import (
@@ -315,7 +315,7 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
     if params.mode != "apply" or stage not in playbook.STAGES:
         return
     recovered = any(store.numbers(params.release, name) for name in playbook.RECOVERY)
-    if not recovered and not store.names(".incidents"):
+    if not recovered and not store.names(INCIDENTS):
         return  # nothing of the kind was ever recorded here
     from .evidence.incident_issues import unsaid
     from .evidence.incidents import Block, blocking, incidents_of

@@ -25,7 +25,7 @@ COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
     "runbook_lib": (32_022, 20_336, 148),
     "runbook_rehearsal": (8_500, 5_168, 44),
-    "tests": (34_348, 18_843, 195),
+    "tests": (34_360, 18_846, 195),
 }
 LOADED = {"development": 18_396, "testnet": 19_428, "canary": 20_419, "mainnet": 20_622}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
@@ -124,11 +124,19 @@ def test_no_private_name_of_another_package_is_used() -> None:
     assert found == PRIVATE
 
 
-LISTS = re.compile(r"store\.root\b.*\.(?:r?glob|iterdir|scandir)\(|listing\((?:\w+\.)*store\.root")
+LISTS = re.compile(r"\.(?:r?glob|iterdir|listing)\(|scandir\(|listdir\(")
+LISTERS = {
+    "evidence/store", "package",  # the store; our own modules
+    "changes/targets", "checks/observability", "sources/files", "sources/local",
+    "sources/snapshots", "sources/words",  # what a site names, or any folder for a tape
+    "changes/takeover", "evidence/outbox", "evidence/seal", "evidence/sealing",  # one attempt's own
+}  # fmt: skip
 
 
 def test_one_module_lists_the_store() -> None:
     """Which attempts, adoptions and incidents there are is asked in one place."""
-    found = [p.name for p in files("runbook_lib") if LISTS.search(p.read_text())]
+    package = PROJECT / "runbook_lib"
+    paths = [path for path in files("runbook_lib") if LISTS.search(path.read_text())]
+    found = {path.relative_to(package).with_suffix("").as_posix() for path in paths}
 
-    assert found == []
+    assert found == LISTERS
