@@ -40,6 +40,7 @@ from runbook_rehearsal.nodes import storage
 from runbook_rehearsal.saved import Saved
 
 from ..conftest import unmeasured
+from .seam import FIGURE
 
 pytestmark = pytest.mark.timeout(600)  # the first of a stage carries the release there
 HERE, RELEASE = Path(__file__).parent, layout.RELEASE
@@ -73,8 +74,6 @@ fresh node whose removal was begun proves nothing more."""
 
 LONG = [r"stage\.check\(mainnet\.watch"]
 """Cells behind the last change that take a day in time that is laid anew for each chain."""
-FIGURES = [r"stage\.plot", "comparison"]
-"""Cells that draw: nobody looks at what a run draws that is killed, but at the point where it does."""
 CODES = {"mainnet": 3}
 """How a run of them ends, so that a stage is not sealed."""
 RECOVERY = "_recovery"
@@ -173,7 +172,11 @@ class Driven:
             "modules": str(self.gate / "modules"),
         }
         asked = [
-            {**run, "kill": kill, "without": [*LONG, *(FIGURES if draws_none(kill) else ())]}
+            {
+                **run,
+                "kill": kill,
+                "without": [*LONG, *([FIGURE.pattern] if draws_none(kill) else ())],
+            }
             for kill in kills or (None,)
         ]
         return self.ask(runs=asked)
@@ -376,6 +379,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
 
 
 def draws_none(kill: dict[str, Any] | None) -> bool:
+    """Nobody looks at the figures of a run that is killed, but at the point where it draws one."""
     return kill is not None and kill.get("kind") != "figure"
 
 
