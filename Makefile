@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests write many small files: to memory, where a file system in it has room.
 ROOM := $(shell df -Pk /dev/shm 2>/dev/null | awk 'END { print ($$4 > 4000000) }')
 SCRATCH := $(if $(filter 1,$(ROOM)),TMPDIR=$$(mktemp -d /dev/shm/runbooks.XXXXXX) && export TMPDIR && chmod 711 "$$TMPDIR" && \
-  trap 'rm -rf "$$TMPDIR"' EXIT &&)
+  trap 'rm -rf "$$TMPDIR"' EXIT INT TERM &&)
 # A file's tests share what it builds: they stay on one worker, the long files first (tests/conftest.py).
 PYTEST := $(SCRATCH) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SERVERS ?= embedded
