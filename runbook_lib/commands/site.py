@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 from .. import display
@@ -102,7 +102,7 @@ def watch(args: argparse.Namespace) -> int:
     while args.loop and found.due is not None:
         _told(found, as_json=args.json)
         now, _ = read_clock(read_site(site).clock)
-        time.sleep(max(0.0, (found.due - now).total_seconds()))
+        sleep(max(0.0, (found.due - now).total_seconds()))
         found = look(site, release)
     return _told(found, as_json=args.json)
 

@@ -427,7 +427,7 @@ def test_the_command_loops_and_escalates_at_the_deadline(
             raise KeyboardInterrupt
         later.network.fast_forward(seconds + 1.0)
 
-    monkeypatch.setattr("runbook_lib.commands.site.time.sleep", sleep)
+    monkeypatch.setattr("runbook_lib.commands.site.sleep", sleep)
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
         code = main(["watch", "--loop", "--site", str(later.network.site), later.release])
         count = len(recorded(stage, "anomaly"))
