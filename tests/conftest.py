@@ -24,15 +24,14 @@ from xdist.scheduler import LoadFileScheduling
 from runbook_lib import open_stage, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes.apply import Applier, Change, Step
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
-from runbook_lib.changes.state import NodeState
 from runbook_lib.context import Context, Judge, judges
-from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.events import Event
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
+from runbook_lib.plan import Artifact, NodePlan, NodeState, Phase, Plan
 from runbook_lib.reach import Command
 from runbook_lib.recording import recorded_site
 from runbook_lib.signers import Trust
@@ -394,8 +393,8 @@ class Practice:
         attempts = Store(self.root / "store").attempts("v1.4.0", "development")
         return attempts[-1 if number is None else number - 1].folder
 
-    def entries(self, kind: str | None = None) -> list[Entry]:
-        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].record.entries()
+    def events(self, kind: str | None = None) -> list[Event]:
+        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].record.events()
         return [entry for entry in found if kind in (None, entry.kind)]
 
     def mutations(self) -> list[TapeEntry]:

@@ -24,7 +24,7 @@ def test_a_plan_that_cannot_be_made_says_why(practice: Any) -> None:
         raise SourceError("dev-1", "expected its TOML, got nothing")
 
     assert "dev-1: expected its TOML, got nothing" in text(stage.plan(plan))
-    assert practice.entries("plan") == []
+    assert practice.events("plan") == []
 
 
 def test_a_plan_changes_nothing(practice: Any) -> None:
@@ -38,9 +38,9 @@ def test_a_plan_changes_nothing(practice: Any) -> None:
 
     assert [states(stage)[item] for item in SMALL] == ["judged"] * 3 + ["planned"] * 4
     assert {entry.purpose for entry in read_entries(practice.folder() / "tape")} == {"read"}
-    assert practice.entries("step") == []
+    assert practice.events("step") == []
     assert practice.made == []
-    assert len(practice.entries("plan")) == 1
+    assert len(practice.events("plan")) == 1
     planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
     assert planned == {PROVISION: 1, DEPLOY: 1}
 
@@ -79,4 +79,4 @@ def test_a_plan_is_kept_for_the_attempt(practice: Any) -> None:
         raise AssertionError("a plan is made once")
 
     assert text(again.plan(never)) == shown
-    assert len(practice.entries("plan")) == 1
+    assert len(practice.events("plan")) == 1

@@ -31,6 +31,7 @@ from .conftest import (
     states,
     text,
 )
+from .events import event
 
 
 def replayed(practice: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, **walk: Any) -> Any:
@@ -43,7 +44,7 @@ def replayed(practice: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, **wal
 
 
 def same(practice: Any, stage: Any) -> dict[str, Outcome]:
-    rows = compare(practice.entries(), stage._session.record.entries())
+    rows = compare(practice.events(), stage._session.record.events())
     return {row.subject: row.outcome for row in rows}
 
 
@@ -123,7 +124,7 @@ def test_a_replay_judges_aged_guards_as_they_were(
         practice.item(stage, item)
     replay = replayed(practice, practice.folder(), monkeypatch)
 
-    assert len([e for e in replay._session.record.entries() if e.kind == "guard"]) == 2
+    assert len([e for e in replay._session.record.events() if e.kind == "guard"]) == 2
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
 
 
@@ -165,9 +166,9 @@ def test_what_is_no_recording_cannot_be_replayed(
     practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
 ) -> None:
     if kind == "adopted":
-        Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
+        Record(tmp_path / "record.jsonl").append(event("adopting"))
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
-    with pytest.raises(StoreError, match="expected the record of a development attempt, got none"):
+    with pytest.raises(StoreError, match="expected an opening event, got none"):
         practice.open()
 
 
@@ -210,10 +211,10 @@ def test_a_damaged_recording_is_not_replayed(
 ) -> None:
     """Without a session or its site file nobody knows what was recorded."""
     practice.open()
-    kept = practice.entries("opened") if lost == "session" else practice.entries()
+    kept = practice.events("opened") if lost == "session" else practice.events()
     record = Record(tmp_path / "record.jsonl")
-    for entry in kept:
-        record.append(entry.kind, entry.body)
+    for each in kept:
+        record.append(each)
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match=f"expected (a session|the {lost}).*, got none"):
         practice.open()

@@ -22,7 +22,7 @@ def test_an_approved_waiver_lets_its_row_pass(practice: Any) -> None:
 
     assert text(cards[1]).startswith(f"✓ PASS by waiver {CI}")
     assert "waived by bob" in text(cards[1])
-    assert practice.entries("waiver")[0].body["self_approved"] is False
+    assert practice.events("waiver")[0].self_approved is False
     assert practice.made == [PROVISION, DEPLOY]
 
 

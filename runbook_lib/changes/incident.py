@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from string import Template
-from typing import Any, Literal
+from typing import Literal
 
 from ..canonical import canonical
 from ..canonical import digest as digest_of
@@ -23,9 +23,22 @@ from ..context import Context
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
+from ..evidence.events import (
+    BreakGlass,
+    Convened,
+    CouncilDecided,
+    Event,
+    IncidentClosed,
+    IncidentFiled,
+    IncidentNamed,
+    IncidentOpened,
+    Told,
+    of,
+    read_line,
+)
 from ..evidence.incident_issues import Issues, Report
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.record import Entry, recorded
+from ..evidence.record import opened_by, recorded
 from ..files import replace_file
 from ..outcomes import Outcome, Row, check_row, unknown_row, value_text
 from ..params import RecoveryParams
@@ -72,63 +85,61 @@ def _opened(context: Context, rows: list[Row]) -> Incident | None:
 
     A later recovery of the same stopped apply joins the incident of an earlier one.
     """
-    facts, begun = context.params, context.journal[0].body
-    undoes = begun.get("undoes")
-    body = {
-        "release": facts.release,
-        "commit": facts.commit,
-        "stage": context.stage,
-        "cluster": context.cluster_name,
-        "attempt": context.attempt_name,
-        "undoes": undoes,
-        "author": begun["operator"],
-        "by": begun["operator"],
-        "at": begun["now"],
-        "issue": facts.issue,
-        "break_glass": None,
-    }
-    if facts.break_glass:
-        body["break_glass"] = {"by": begun["operator"], "reason": facts.break_glass}
+    facts, begun = context.params, context.opened
+    by, reason = begun.operator, facts.break_glass
+    opened = IncidentOpened(
+        release=facts.release,
+        commit=facts.commit,
+        stage=context.stage,
+        cluster=context.cluster_name,
+        attempt=context.attempt_name,
+        undoes=begun.undoes,
+        author=by,
+        by=by,
+        at=begun.now,
+        issue=facts.issue,
+        break_glass=BreakGlass(by=by, reason=reason) if reason else None,
+    )
 
     def ours(one: Incident) -> bool:
-        again = undoes is not None and one.opened.get("undoes") == undoes
-        joins = again and not body["break_glass"] and one.last("closed") is None
-        return one.opened["attempt"] == context.attempt_name or joins
+        again = begun.undoes is not None and one.opened.undoes == begun.undoes
+        joins = again and not reason and one.last(IncidentClosed) is None
+        return one.opened.attempt == context.attempt_name or joins
 
     def compute() -> str:
         try:
-            found = open_incident(context.store, body, ours)
+            found = open_incident(context.store, opened, ours)
         except (RunbookError, OSError) as error:
             return canonical({"problem": str(error)}).decode()
-        kept = [vars(entry) for entry in found.entries]
-        return canonical({"id": found.id, "entries": kept}).decode()
+        kept = [event.line().decode() for event in found.events]
+        return canonical({"id": found.id, "events": kept}).decode()
 
     told = json.loads(context.scope.derive("the incident of this recovery", compute))
     if "problem" in told:
         rows.append(unknown_row("incident", "opened in the store", "one", told["problem"]))
         return None
-    found = Incident(told["id"], [Entry(**entry) for entry in told["entries"]])
-    named = {"id": found.id, "hash": found.entries[0].hash}
-    if not any(e.kind == "incident" and e.body == named for e in context.journal):
-        context.record.append("incident", named)
+    found = Incident(told["id"], [read_line(line.encode()) for line in told["events"]])
+    named = IncidentNamed(id=found.id, first=found.opened.hash)
+    if named.content not in [event.content for event in of(context.journal, IncidentNamed)]:
+        context.record.append(named)
     rows.append(check_row("incident", "opened in the store", found.id, found.id, ok=True))
     return found
 
 
-def _note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
+def _note(context: Context, found: Incident, event: Told) -> str:
     """Add to the incident, once; what went wrong with that, else nothing."""
-    known = {key: value for key, value in body.items() if key != "at"}
-    if any(e.kind == kind and known.items() <= e.body.items() for e in found.entries):
+    known = [{**each.content, "at": ""} for each in of(found.events, type(event))]
+    if {**event.content, "at": ""} in known:
         return ""
 
     def write_it() -> str:
         try:
-            incidents.add(context.store, found.id, kind, body)
+            incidents.add(context.store, found.id, event)
         except (RunbookError, OSError) as error:
             return str(error)
         return ""
 
-    return context.scope.derive(f"{kind} in {found.id}", write_it)
+    return context.scope.derive(f"{event.kind} in {found.id}", write_it)
 
 
 def _texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
@@ -201,22 +212,21 @@ def _report(
     template = "public_report.md" if audience == "public" else "incident.md"
     text = first + render(context, template, values, facts)
     title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
-    return Report(found.id, audience, title, text, found.opened_at)
+    return Report(found.id, audience, title, text, found.opened.at)
 
 
 def _facts(context: Context, found: Incident) -> str:
-    body, glass = found.opened, found.break_glass
-    undoes = body["undoes"] or {}
+    opened, undoes, glass = found.opened, found.opened.undoes, found.opened.break_glass
     rows = [
-        ("release", f"{code(body['release'])} at {code(body['commit'])}"),
+        ("release", f"{code(opened.release)} at {code(opened.commit)}"),
         ("cluster", f"{plain(context.cluster_name, 80)}, {code(context.cluster.chain_id)}"),
-        ("taken back", code(undoes["name"]) if undoes else "nothing that was planned"),
-        ("its plan", code(undoes["plan"]) if undoes else "none"),
-        ("recovery", f"{code(body['attempt'])} by {plain(found.author, 80)}"),
-        ("opened", utc(found.opened_at)),
+        ("taken back", code(undoes.name) if undoes else "nothing that was planned"),
+        ("its plan", code(undoes.plan) if undoes else "none"),
+        ("recovery", f"{code(opened.attempt)} by {plain(opened.author, 80)}"),
+        ("opened", utc(opened.at)),
     ]
     if glass:
-        rows.append(("break-glass", f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"))
+        rows.append(("break-glass", f"by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"))
     return "\n".join(f"| {what} | {text} |" for what, text in rows)
 
 
@@ -224,10 +234,10 @@ def _ending(found: Incident) -> str:
     """What is to be done with it; no line begins with a verb that counts as somebody's word."""
     lines = [
         "No apply of this release opens until the incident is acknowledged, mitigated, closed, and"
-        f" signed off by somebody other than {plain(found.author, 80)}:"
+        f" signed off by somebody other than {plain(found.opened.author, 80)}:"
         f" {code(f'runbook incident {found.id}')}."
     ]
-    if found.break_glass:
+    if found.opened.break_glass:
         due = utc(found.ratify_until)
         lines.append(
             f"Its break-glass is to be ratified by the governance council until {due}: a comment"
@@ -264,9 +274,9 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
         return [unknown_row("forge", f"{kind} read back", digest(report.body), str(error))]
     if all_pass(rows):
         outbox.drop(context.folder, kind)
-        by = str(context.journal[0].body["operator"])
-        body = {"audience": report.audience, "number": made[0], "by": by}
-        _note(context, found, "filed", {**body, "at": context.now.isoformat()})
+        by, audience, at = context.opened.operator, report.audience, context.now
+        filed = IncidentFiled(audience=audience, number=made[0], by=by, at=at)
+        _note(context, found, filed)
     return rows
 
 
@@ -313,18 +323,18 @@ def count_votes(site: Site, heard: Heard, digest: str) -> Votes:
 
 def decision(
     incident: Incident, votes: Votes, digest: str, ratifies: bool
-) -> dict[str, Any] | None:
-    """The entry that records a decision; None while there is none, or it is recorded already."""
+) -> CouncilDecided | None:
+    """The event that records a decision; None while there is none, or it is recorded already."""
     if votes.at is None or incident.decided(digest) is not None:
         return None
-    return {
-        "by": ", ".join(votes.by),
-        "at": votes.at.isoformat(),
-        "digest": digest,
-        "grounds": list(votes.grounds),
-        "ratifies": ratifies,
-        "late": votes.at > incident.ratify_until,
-    }
+    return CouncilDecided(
+        by=", ".join(votes.by),
+        at=votes.at,
+        digest=digest,
+        grounds=tuple(votes.grounds),
+        ratifies=ratifies,
+        late=votes.at > incident.ratify_until,
+    )
 
 
 def _measures(context: Context, found: Incident) -> str:
@@ -333,9 +343,9 @@ def _measures(context: Context, found: Incident) -> str:
     return digest_of(
         {
             "decides": found.id,
-            "opened": found.entries[0].hash,
-            "undoes": found.opened["undoes"],
-            "break_glass": found.break_glass,
+            "opened": found.opened.hash,
+            "undoes": dict(found.opened.undoes or ()),
+            "break_glass": dict(found.opened.break_glass or ()),
             "mitigations": params.mitigations,
             "next_steps": params.next_steps,
         }
@@ -375,15 +385,15 @@ def _seated(context: Context) -> Row:
 
 def _text(context: Context, found: Incident, wanted: str) -> str:
     params: RecoveryParams = context.params
-    seated, glass = members(context.site), found.break_glass
+    seated, glass = members(context.site), found.opened.break_glass
     why = "It does what was approved together with the plan it takes back."
     if glass:
-        why = f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        why = f"Break-glass by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"
     values = {
         "release": params.release,
         "cluster": plain(context.cluster_name, 80),
         "incident": found.id,
-        "opened": utc(found.opened_at),
+        "opened": utc(found.opened.at),
         "measures": said([*params.mitigations, *params.next_steps]),
         "break_glass": why,
         "needed": str(two_thirds(len(seated))),
@@ -398,12 +408,12 @@ def _text(context: Context, found: Incident, wanted: str) -> str:
 def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     """Page the council, once for each thing to decide."""
     what, commands = "told", context.site.commands
-    sent = [e.body for e in context.journal if e.kind == "convened"]
+    sent = of(context.journal, Convened)
     once = [check_row("council", what, "once", "once", ok=True)]
-    if any(body["digest"] == wanted for body in sent):
+    if any(told.digest == wanted for told in sent):
         return once
     if was_sent(context, _NOTICE, wanted, "the notice"):
-        context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+        context.record.append(Convened(digest=wanted, at=context.now))
         return once
     subject = f"council convened: {found.id} on {context.cluster_name}"
     text = (
@@ -420,7 +430,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
         document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
         return [keep(context, _NOTICE, {**document, "digest": wanted}, error, about=wanted)]
     outbox.drop(context.folder, _NOTICE)
-    context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+    context.record.append(Convened(digest=wanted, at=context.now))
     return once
 
 
@@ -434,8 +444,8 @@ def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
     except SourceError as error:
         return [unknown_row("council", what, expected, str(error))]
     votes = count_votes(context.site, heard, wanted)
-    body = decision(found, votes, wanted, ratifies=found.break_glass is not None)
-    if body is not None and (problem := _note(context, found, "decision", body)):
+    made = decision(found, votes, wanted, ratifies=found.opened.break_glass is not None)
+    if made is not None and (problem := _note(context, found, made)):
         return [unknown_row("council", "decision recorded", found.id, problem)]
     if votes.at is None and context.now <= due:
         return [unknown_row("council", what, expected, str(votes), return_at=due)]
@@ -535,24 +545,25 @@ def one_line(text: str) -> str:
 def collect(context: Context) -> Facts:
     """Everything that can be read now. Raises nothing but what a replay lacks."""
     facts = Facts()
-    undoes = context.journal[0].body.get("undoes")
-    forward: list[Entry] = []
+    undoes = context.opened.undoes
+    forward: list[Event] = []
     if undoes:
         try:
-            forward = recorded(context.scope, context.store, str(undoes["name"]))
+            forward = recorded(context.scope, context.store, undoes.name)
         except (SourceError, RecordDamaged) as error:
-            facts.missing.append((f"record of {undoes['name']}", str(error)))
+            facts.missing.append((f"record of {undoes.name}", str(error)))
     # What this very item did before is in its own issue, not in its own words.
-    mine = [e for e in context.journal if e.body.get("item") != context.item]
+    mine = [e for e in context.journal if getattr(e, "item", "") != context.item]
     _nodes(context, facts, [*forward, *mine])
-    _figures(context, facts, datetime.fromisoformat((forward or context.journal)[0].body["now"]))
+    begun = opened_by(forward, "forward") if forward else context.opened
+    _figures(context, facts, begun.now)
     return facts
 
 
-def _nodes(context: Context, facts: Facts, known: Sequence[Entry]) -> None:
+def _nodes(context: Context, facts: Facts, known: Sequence[Event]) -> None:
     """Every node's gates: as it answers, else as it was last read back."""
     try:
-        last = dict(states(list(known), context.attempt_name))
+        last = dict(states(known, context.attempt_name))
         seen = context.fleet.rollout()
     except (SourceError, RecordDamaged) as error:
         facts.missing.append(("gates of the nodes", str(error)))

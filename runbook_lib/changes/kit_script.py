@@ -22,14 +22,13 @@ from ..display import Form
 from ..errors import SourceError, StoreError
 from ..evidence.comment import MARKDOWN
 from ..files import place, replace_file, sync_names
+from ..plan import Artifact, NodePlan, NodeState, Plan, differences
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
-from .plan import Artifact, NodePlan, Plan
-from .state import NodeState, differences
 from .targets import stalled
 
 Variant = Literal["back", "stall"]

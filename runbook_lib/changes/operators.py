@@ -28,14 +28,13 @@ from ..evidence.comment import LIMIT, MARKDOWN, stands
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..sources.config import rollout_keys
+from ..plan import NodePlan, Phase, differences, rollout_keys
 from ..sources.node import Peers
 from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
 from .apply import Applier, Step, all_pass, asked, keep, was_sent
-from .plan import NodePlan, Phase
-from .state import differences, kept_config
+from .state import kept_config
 from .targets import artifact_of, no_file
 
 FOLDER = "instructions"
@@ -388,8 +387,5 @@ def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[I
 
 def _told(applier: Applier) -> dict[tuple[str, str], datetime]:
     """(operator, step) -> when its instruction first went out."""
-    begun = [entry for entry in applier.steps() if entry["phase"] == "intent"]
-    return {
-        (entry["node"], entry["step"].partition("-")[2]): datetime.fromisoformat(entry["at"])
-        for entry in reversed(begun)
-    }
+    begun = [step for step in applier.steps() if step.phase == "intent"]
+    return {(step.node, step.step.partition("-")[2]): step.at for step in reversed(begun)}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ..context import Context
 from ..errors import SourceError
+from ..plan import Phase, Plan
 from ..sources.node import Membership, Validator
-from .plan import Phase, Plan
 
 TIMETOKE_CAP_HOURS = 720
 

@@ -16,11 +16,11 @@ from ..errors import SourceError
 from ..evidence.standing import standing
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
+from ..plan import BUILD, NodePlan, Phase, Plan, phase_of
 from ..strict import parse_instant, project_path
 from ..wording import utc
 from .apply import Applier, all_pass, put, read_back, until
 from .operators import VIEWERS, instructed, is_theirs, roll_theirs, seen
-from .plan import BUILD, NodePlan, Phase, Plan, phase_of
 from .power import powers
 from .targets import keep_target, reproduce
 
@@ -135,7 +135,7 @@ def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bo
 
 def has_begun(applier: Applier, phase: Phase) -> bool:
     """Whether the journal shows a step of a phase, on a node of ours or of an operator's."""
-    return any(phase_of(body["step"]) == phase.name for body in applier.steps())
+    return any(phase_of(step.step) == phase.name for step in applier.steps())
 
 
 def planned_rows(context: Context, item: str) -> list[Row]:

@@ -19,22 +19,24 @@ from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import MARKDOWN
+from ..evidence.events import SnapshotChosen
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
+from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
 from .halting import follow
 from .lanes import lanes
 from .operators import FOLDER, LOOK_AGAIN, Instruction, tell
-from .snapshot import Chosen, choose
+from .snapshot import choose
 
 KEY = "restore"
 
 
 def restore_instructions(
-    context: Context, chosen: Chosen, nodes: Sequence[Node], height: int, root: str
+    context: Context, chosen: SnapshotChosen, nodes: Sequence[Node], height: int, root: str
 ) -> list[Instruction]:
     """One for each operator of ``nodes``; ``root`` is the state root they must come to."""
     by: dict[str, list[str]] = {}
@@ -44,7 +46,12 @@ def restore_instructions(
 
 
 def _one(
-    context: Context, chosen: Chosen, operator: str, nodes: list[str], height: int, root: str
+    context: Context,
+    chosen: SnapshotChosen,
+    operator: str,
+    nodes: list[str],
+    height: int,
+    root: str,
 ) -> Instruction:
     name = f"{operator}.{KEY}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
@@ -96,7 +103,7 @@ class Work:
 
     context: Context
     applier: Applier
-    chosen: Chosen
+    chosen: SnapshotChosen
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
     def each(self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]) -> list[str]:
@@ -126,7 +133,7 @@ class Work:
         commands, name = one.commands, one.name
 
         def verify(lock: int, outputs: Path) -> Ended:
-            ended = commands.verify_snapshot(name, self.chosen.folder, outputs=outputs)
+            ended = commands.verify_snapshot(name, project_path(self.chosen.path), outputs=outputs)
             if ended.code != FATAL:
                 return ended
             return replace(ended, code=None, problem="exit 1: it could not be verified")
@@ -155,7 +162,7 @@ class Work:
 
     def renew(self, one: One, height: int) -> list[Row]:
         """The old data aside, the snapshot in their place, proofs and log replayed."""
-        label, bundle = self.chosen.label, str(self.chosen.folder)
+        label, bundle = self.chosen.label, str(project_path(self.chosen.path))
         steps = (
             ("keep-aside", one.change("keep_data", label=label)),
             ("restore", one.change("restore_snapshot", bundle=bundle, label=label)),

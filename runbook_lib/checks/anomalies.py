@@ -10,24 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from ..canonical import digest
+from ..evidence.events import Acknowledged, AnomalyOpened, Decided, WindowJudged
 from ..findings import Findings
 from ..outcomes import Outcome, Row
 from ..wording import utc
-from .watch_log import Log, load_row
-
-_at = datetime.fromisoformat
-
-
-class Answer(NamedTuple):
-    """What a commander said, and when; ``kind`` of a decision is continue, restart or recover."""
-
-    by: str
-    at: datetime
-    kind: str
-    reason: str
+from .watch_log import Log
 
 
 @dataclass(frozen=True)
@@ -40,8 +29,8 @@ class Anomaly:
     at: datetime
     opened: datetime
     row: Row
-    acknowledged: Answer | None = None
-    decided: Answer | None = None
+    acknowledged: Acknowledged | None = None
+    decided: Decided | None = None
 
     @property
     def summary(self) -> str:
@@ -55,7 +44,7 @@ class Anomaly:
         A word is of the instant that its speaker's clock says; a wrong one would leave the window
         as it is, and the finding out of it.
         """
-        if self.decided is None or self.decided.kind != "restart":
+        if self.decided is None or self.decided.decision != "restart":
             return None
         return max(self.decided.at, self.at)
 
@@ -73,15 +62,15 @@ class Anomaly:
         subject, what, expected = f"anomaly {self.id}", "decided", "continue, restart or recover"
         finding = self.row.model_copy(update={"what": f"{self.row.what} ({utc(self.at)})"})
         done, known = self.decided, self.acknowledged
-        if done is not None and done.kind == "restart":
+        if done is not None and done.decision == "restart":
             # Named for ever; the window that it spoilt is no longer judged.
             got = f"{finding.observed} {finding.unit}, the watch was restarted"
             context.judge(finding.subject, finding.what, finding.expected, got, ok=True)
         else:
             context.findings.append(finding)
         if done is not None:
-            got = f"{done.kind} by {done.by} {utc(done.at)}: {done.reason}"
-            context.judge(subject, what, expected, got, done.kind != "recover")
+            got = f"{done.decision} by {done.by} {utc(done.at)}: {done.reason}"
+            context.judge(subject, what, expected, got, done.decision != "recover")
             return
         word = f"acknowledged by {known.by} {utc(known.at)}" if known else "not acknowledged"
         word += ", escalated" if escalated else ""
@@ -91,25 +80,20 @@ class Anomaly:
 
 def known(log: Log) -> list[Anomaly]:
     """Every anomaly of the attempt, in the order of its looks."""
-    acknowledged, decided = (
-        {
-            b["id"]: Answer(b["by"], _at(b["at"]), b.get("decision", ""), b.get("reason", ""))
-            for b in log.of(kind)
-        }
-        for kind in ("acknowledged", "decided")
-    )
+    acknowledged = {answer.key: answer for answer in log.of(Acknowledged)}
+    decided = {answer.key: answer for answer in log.of(Decided)}
     found = [
         Anomaly(
-            id=body["id"],
-            subject=body["subject"],
-            query=body["query"],
-            at=_at(body["at"]),
-            opened=_at(body["opened"]),
-            row=load_row(body["row"]),
-            acknowledged=acknowledged.get(body["id"]),
-            decided=decided.get(body["id"]),
+            id=each.key,
+            subject=each.subject,
+            query=each.query,
+            at=each.at,
+            opened=each.opened,
+            row=each.row,
+            acknowledged=acknowledged.get(each.key),
+            decided=decided.get(each.key),
         )
-        for body in log.of("anomaly")
+        for each in log.of(AnomalyOpened)
     ]
     return sorted(found, key=lambda each: (each.at, each.subject))
 
@@ -121,11 +105,11 @@ def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) 
     """
     opened = []
     before: set[str] = set()
-    for body in log.judged():
-        at = _at(body["at"])
-        failing = [row for row in log.rows_of(body) if row.outcome is Outcome.FAIL]
+    for judged in log.judged():
+        at, whole = judged.at, isinstance(judged, WindowJudged)
+        failing = [row for row in judged.rows if row.outcome is Outcome.FAIL]
         for row in failing:
-            if not _part(known(log), row.subject, at, before, whole="start" in body):
+            if not _part(known(log), row.subject, at, before, whole=whole):
                 opened += _open(log, attempt, row, at, now, queries)
         before = {row.subject for row in failing}
     return opened
@@ -140,7 +124,7 @@ def _part(
         return False
     if last.decided is None or at <= last.decided.at:
         return True
-    return last.decided.kind == "continue" and (whole or subject in before)
+    return last.decided.decision == "continue" and (whole or subject in before)
 
 
 def _open(
@@ -151,12 +135,5 @@ def _open(
     first, _, rest = row.subject.partition(" ")
     alert = f'ALERTS{{alertstate="firing",alertname="{rest}"}}'
     query = alert if first == "alert" else queries.get(first, f"{row.what}, by its own source")
-    body = {
-        "id": name,
-        "subject": row.subject,
-        "query": query,
-        "at": at.isoformat(),
-        "opened": now.isoformat(),
-        "row": row.model_dump(mode="json"),
-    }
-    return [name] if log.add("anomaly", name, body) else []
+    made = AnomalyOpened(key=name, subject=row.subject, query=query, at=at, opened=now, row=row)
+    return [name] if log.add(made) else []

@@ -19,7 +19,8 @@ from ..files import keep_file
 from ..findings import read_or
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Row, Value, unknown_row
-from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
+from ..plan import CHANNEL_AT, GATES_AT
+from ..sources.config import Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
 from ..sources.stage_commands import Provisioned, StageCommands, provisioned
@@ -46,7 +47,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
     def remove_it(lock: int, outputs: Path) -> Ended:
         return commands.deprovision(cluster, name, lock=lock, outputs=outputs)
 
-    removed = {body["node"] for body in applier.steps() if body["step"] == REMOVE}
+    removed = {step.node for step in applier.steps() if step.step == REMOVE}
     while name in removed:  # of an earlier try: there is nothing left of it to be read back
         if not applier.step(Step(name, REMOVE, remove_it)):
             return

@@ -10,16 +10,18 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import targets
 from ..changes.operators import gates_on
-from ..changes.state import Known, NodeState, differences, known_map, require_known
+from ..changes.state import Known, known_map, require_known
 from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.events import NodeDropped, of
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
+from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, rollout_keys
 from ..sources import config as toml
 from ..sources.commands import DryRun, NodeConfig
-from ..sources.config import CHANNEL_AT, GATES, GATES_AT, Bundle, Flat, diff, flatten
+from ..sources.config import GATES, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
 
@@ -203,7 +205,7 @@ def _as_wanted(
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        in_force = {**toml.rollout_keys(made.after.channel, made.after.gates), **after}
+        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     for key, value in wanted.items():
         if MARK in str(value):
@@ -325,7 +327,7 @@ def config_drift(context: Context) -> CheckResult:
     )
     _in_flight(context, live)
     # The nodes that this attempt leaves out from here on, with an approval.
-    left_out = {entry.body["node"] for entry in context.so_far if entry.kind == "dropped"}
+    left_out = {event.node for event in of(context.so_far, NodeDropped)}
     for node in context.cluster.nodes:
         if node.name in left_out:
             text = "dropped from this attempt's plan, with an approval"

@@ -8,6 +8,7 @@ from functools import partial
 
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import Acknowledged, Decided, Notified
 from ..files import keep_file
 from ..findings import unread
 from ..metrics.catalogue import Metric
@@ -37,13 +38,11 @@ def _listen(context: Context, log: Log) -> None:
         if word.anomaly not in ids or word.account not in listed or withdrawn is not None:
             continue
         # The first word on an anomaly acknowledges it, the first decision stands.
-        body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
-        body["grounds"] = word.grounds
-        if not log.has("acknowledged", word.anomaly):
-            log.add("acknowledged", word.anomaly, body)
-        if word.decision and not log.has("decided", word.anomaly):
+        said = {"key": word.anomaly, "by": word.account, "at": word.at, "grounds": word.grounds}
+        log.add(Acknowledged.model_validate(said))
+        if word.decision:
             more = {"decision": word.decision, "reason": word.reason}
-            log.add("decided", word.anomaly, {**body, **more})
+            log.add(Decided.model_validate(said | more))
 
 
 def _deliver(context: Context, log: Log) -> dict[str, str]:
@@ -56,12 +55,12 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
             roles = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
             for way in [*roles, *(way for way in ("webhook", "comment") if ways[way])]:
                 key = f"{each.id}/{event}/{way}"
-                if log.has("notified", key):
+                if log.has(Notified, key):
                     continue
                 name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
                 with unread(partial(_note, trouble, [each], f"{way} waits in the outbox")):
                     _send(context, each, event, way, name)
-                    log.add("notified", key, {"id": each.id, "at": context.now.isoformat()})
+                    log.add(Notified(key=key, at=context.now))
                     (context.folder / "outbox" / name).unlink(missing_ok=True)
     return trouble
 

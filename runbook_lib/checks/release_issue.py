@@ -22,6 +22,7 @@ from ..evidence.comment import (
     read_back,
     write,
 )
+from ..evidence.events import RunStarted
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..sources.github import Post
@@ -122,7 +123,7 @@ def _secret(context: Context, body: str) -> str:
 def _body(context: Context) -> str:
     # What was recorded before this try began; a live journal holds its beginning as well.
     last = context.journal[-1]
-    begun = last.kind == "started" and last.body["item"] == context.item
+    begun = isinstance(last, RunStarted) and last.item == context.item
     known = context.journal[:-1] if begun else context.journal
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)

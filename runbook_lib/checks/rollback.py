@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..changes.plan import Artifact
 from ..changes.state import good_map
 from ..changes.targets import artifact, missing
 from ..clusters import Rollback
@@ -20,6 +19,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Value
+from ..plan import Artifact
 from ..sources import snapshots
 from ..sources.snapshots import Bundle
 from ..strict import project_path

@@ -30,8 +30,8 @@ from ..playbook import RECOVERY, STAGES
 from ..sources.github import GitHub, Post
 from ..verdicts import Verdict
 from ..wording import visible
+from .events import Event, Sealed, of
 from .order import plan_of
-from .record import Entry
 from .standing import verdict as verdict_of
 from .store import Store
 
@@ -190,26 +190,26 @@ def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str,
     found = {}
     for attempt in store.readable(release)[0]:
         opened = store.opened(attempt)
-        if opened["mode"] != "apply" or opened["stage"] == stage or opened["stage"] not in ORDER:
+        if opened.mode != "apply" or opened.stage == stage or opened.stage not in ORDER:
             continue
         try:
-            made = account_of(attempt.name, attempt.record.entries())
+            made = account_of(attempt.name, attempt.record.events())
         except RunbookError:  # one whose record is damaged is named by verify
             continue
-        found[opened["stage"]] = made.word, made.title, section(made, 1)
+        found[opened.stage] = made.word, made.title, section(made, 1)
     return found
 
 
-def account_of(name: str, entries: Sequence[Entry]) -> Account:
+def account_of(name: str, entries: Sequence[Event]) -> Account:
     """What an attempt's own log says of it. Raises RecordDamaged."""
-    sealed = any(entry.kind == "sealed" for entry in entries)
+    sealed = bool(of(entries, Sealed))
     return Account(verdict_of(entries), name, entries[-1].hash, plan_digest(entries), sealed=sealed)
 
 
-def plan_digest(entries: Sequence[Entry]) -> str:
+def plan_digest(entries: Sequence[Event]) -> str:
     """The digest of the plan an attempt follows; empty when it has none."""
     plan = plan_of(entries)
-    return str(plan.body["digest"]) if plan else ""
+    return plan.digest if plan else ""
 
 
 # --- posts on the forge ---------------------------------------------------------------------------

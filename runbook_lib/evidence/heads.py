@@ -38,7 +38,7 @@ def missing(store: Store, release: str, found: Iterable[tuple[str, str]]) -> lis
             continue
         attempt = known.get(name)
         try:
-            held = heads(attempt.folder, attempt.record.entries()) if attempt else None
+            held = heads(attempt.folder, attempt.record.events()) if attempt else None
         except RunbookError as error:
             problems.append(f"{name}: {error}")
             continue

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from ..errors import SourceError
 from ..playbook import COUNCIL
@@ -14,6 +12,7 @@ from ..sources.github import GitHub, Issue
 from ..sources.scope import live_scope
 from ..sources.words import Heard, hear, in_force
 from .comment import Board
+from .events import IncidentClosed, IncidentSignedOff, Spoken
 from .incidents import Incident
 
 CLOCKS_APART = timedelta(days=1)
@@ -78,30 +77,33 @@ class Report:
 
 # --- whether those who ended an incident still say so: its file is no proof of that ---------------
 
-SIGNED, ISSUE = "signed_file", "in_issue"
-"""Where else than in the incident's own issues a word was found, in the entry that counts it."""
+Where = tuple[int, str]
+"""An issue and a signed file's text: where else than in the incident's issues a word may be."""
 
 
-def heard_about(one: Incident, site: Site, wanted: str, where: Mapping[str, Any]) -> Heard:
+def heard_about(one: Incident, site: Site, wanted: str, where: Where) -> Heard:
     """What was said of a digest: in the issues of the incident, and ``where`` else. Raises SourceError."""
-    issues = [int(where.get(ISSUE, 0)), int(one.opened.get("issue", 0)), *one.filed]
-    signed = [str(where.get(SIGNED, "")).encode()]
+    issues, signed = [where[0], one.opened.issue, *one.filed], [where[1].encode()]
+    release = one.opened.release
     with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
-        return hear(scope, site, wanted, issues=issues, files=signed, release=one.release)
+        return hear(scope, site, wanted, issues=issues, files=signed, release=release)
+
+
+def _where(event: Spoken) -> Where:
+    return event.in_issue, event.signed_file
 
 
 def unsaid(one: Incident, site: Site) -> str:
     """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
-    closed, signed, ratified = one.last("closed"), one.last("signed-off"), one.ratified
+    closed, signed, ratified = one.last(IncidentClosed), one.last(IncidentSignedOff), one.ratified
     try:
-        if closed and signed and not (site.single_operator and signed.get("self_approved")):
-            said = in_force(
-                site, heard_about(one, site, closed["digest"], signed), closed["digest"]
-            )
-            if signed["account"] not in {word.account for word in said}:
-                return f"expected it signed off by {signed['account']}, got no such word"
-        if one.break_glass and ratified:
-            said = in_force(site, heard_about(one, site, one.to_ratify, ratified), one.to_ratify)
+        if closed and signed and not (site.single_operator and signed.self_approved):
+            heard = heard_about(one, site, closed.digest, _where(signed))
+            if signed.account not in {w.account for w in in_force(site, heard, closed.digest)}:
+                return f"expected it signed off by {signed.account}, got no such word"
+        if one.opened.break_glass and ratified:
+            heard = heard_about(one, site, one.to_ratify, _where(ratified))
+            said = in_force(site, heard, one.to_ratify)
             seated = {person.account for person in site.people if COUNCIL in person.roles}
             if not seated or 3 * len({word.account for word in said} & seated) < 2 * len(seated):
                 return "expected its break-glass ratified by the council, got no such words"

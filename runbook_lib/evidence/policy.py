@@ -6,7 +6,6 @@ The site file as an attempt read it lies on its tape; its digest stands in the a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..errors import ParameterError, RunbookError, SourceError
 from ..site import Site, parse_site
@@ -14,6 +13,7 @@ from ..sources.config import diff, flatten
 from ..sources.scope import live_scope
 from ..sources.tape import read_body, read_entries
 from ..sources.words import Word, in_force, read_words
+from .events import PolicyAccepted
 
 
 def policy_moved(was: Site, now: Site) -> str:
@@ -24,14 +24,14 @@ def policy_moved(was: Site, now: Site) -> str:
 
 def accepted_policy(
     folder: Path, policy: str, now: Site, issue: int, release: str, by: str
-) -> dict[str, Any]:
+) -> PolicyAccepted | None:
     """The statement that accepts the site ``now`` after an attempt in ``folder`` made under ``policy``.
 
-    Empty where it is the same. It is by one of the people of before, other than ``by`` unless that
+    None where it is the same. It is by one of the people of before, other than ``by`` unless that
     site had a single operator. Raises ParameterError showing what moved.
     """
     if policy == now.policy_digest:
-        return {}
+        return None
     was = _site_of(folder, policy)
     differs = f"the site's policy moved since {folder.parent.name} attempt {int(folder.name)}: "
     if was is None:
@@ -51,9 +51,14 @@ def accepted_policy(
             f"{differs}; put the site file back, or have somebody other than {by} comment"
             f" `{line}` in the release issue"
         )
-    by = word.account + ("" if others else " (self-approved)")
-    spoken = {"by": by, "at": word.at.isoformat(), "grounds": word.grounds}
-    return {"from": policy, "policy": now.policy_digest, "moved": policy_moved(was, now), **spoken}
+    return PolicyAccepted(
+        before=policy,
+        policy=now.policy_digest,
+        moved=policy_moved(was, now),
+        by=word.account + ("" if others else " (self-approved)"),
+        at=word.at,
+        grounds=word.grounds,
+    )
 
 
 def _site_of(folder: Path, policy: str) -> Site | None:

@@ -53,16 +53,15 @@ from .comment import (
     stands,
     write,
 )
+from .events import Event, IncidentFiled, Opened, Sealed, of
 from .incident_issues import Issues, Report
 from .order import undone_by
-from .record import Entry, Record
+from .record import Record, opened_by
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
 
-def send(
-    folder: Path, site: Site, opened: Mapping[str, Any], http: Http | None = None
-) -> list[Row]:
+def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
     rows = list[Row]()
     with live_scope("publish", site.secret_names(), clock=site.clock, http=http) as scope:
@@ -71,15 +70,13 @@ def send(
     return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
 
 
-def _one(
-    scope: Scope, site: Site, folder: Path, path: Path, opened: Mapping[str, Any]
-) -> list[Row]:
+def _one(scope: Scope, site: Site, folder: Path, path: Path, opened: Opened) -> list[Row]:
     try:
-        document = outbox.read(path, Record(folder / "record.jsonl").entries())
+        document = outbox.read(path, Record(folder / "record.jsonl").events())
         what = _BY_KIND[document["kind"]]
         if document.get("until") and (late := _too_late(scope, site, document, opened)):
             return [unknown_row(path.name, "sent", "while it may be followed", late)]
-        rows = what(scope, site, document, str(opened["operator"]))
+        rows = what(scope, site, document, opened.operator)
     except SourceError as error:
         return [unknown_row(path.name, "sent", "done", str(error))]
     except (ValueError, KeyError, TypeError, OSError, ParameterError) as error:
@@ -89,14 +86,12 @@ def _one(
     return rows
 
 
-def _too_late(
-    scope: Scope, site: Site, document: Mapping[str, Any], opened: Mapping[str, Any]
-) -> str:
+def _too_late(scope: Scope, site: Site, document: Mapping[str, Any], opened: Opened) -> str:
     """Why an instruction must not be followed any more; empty while it may."""
-    stage = (str(opened["release"]), str(opened["stage"]), int(opened["attempt"]))
+    stage = (opened.release, opened.stage, opened.attempt)
     if by := undone_by(Store(site.store_path), *stage):
         return f"undone by {by}"
-    plan, issue = opened["params"].get("approved_plan", ""), int(opened["params"].get("issue", 0))
+    plan, issue = opened.params.get("approved_plan", ""), opened.issue
     if plan and (issue or site.words):
         heard = read_words(scope, site, issue=issue, release=stage[0])
         said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
@@ -126,11 +121,11 @@ def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[
 
 def _filed(site: Site, report: Report, number: int, by: str) -> list[Row]:
     """Say so in the incident."""
-    store, at = Store(site.store_path), read_clock(site.clock)[0].isoformat()
-    body = {"audience": report.audience, "number": number, "by": by, "at": at}
+    store, at = Store(site.store_path), read_clock(site.clock)[0]
+    event = IncidentFiled(audience=report.audience, number=number, by=by, at=at)
     try:
         if number not in incidents.load(store, report.incident).filed:
-            incidents.add(store, report.incident, "filed", body)
+            incidents.add(store, report.incident, event)
     except RunbookError as error:
         return [unknown_row(report.incident, "says where", f"issue {number}", str(error))]
     return []
@@ -203,7 +198,7 @@ class Attempt:
     """A sealed apply as its folder holds it."""
 
     folder: Path
-    entries: list[Entry]
+    entries: list[Event]
     sealed: Seal
     facts: dict[str, Any]
     site: Site
@@ -221,9 +216,9 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
     Raises nothing: a failure of any kind leaves the note in the outbox, for ``runbook publish``.
     """
     try:
-        opened = Record(folder / "record.jsonl").entries()[0].body
-        publishes = opened["source"] in PUBLISHED and opened["mode"] == "apply"
-        due = opened["params"].get("issue")
+        opened = opened_by(Record(folder / "record.jsonl").events(), folder.name)
+        publishes = opened.source in PUBLISHED and opened.mode == "apply"
+        due = opened.issue
         if not (publishes and (due or outbox.pending(folder))):
             return []
         rows = publish(folder, http)
@@ -247,9 +242,9 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     """
     opened = _opened(folder)
     kept: list[Row] = []
-    if opened["stage"] in RECOVERY or outbox.pending(folder):  # what could not be sent, first
+    if opened.stage in RECOVERY or outbox.pending(folder):  # what could not be sent, first
         kept = send(folder, _recorded(folder, opened), opened, http)
-    if kept and not (seals(folder) and opened["params"].get("issue")):
+    if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
@@ -271,8 +266,8 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
 
 def _attempt(folder: Path) -> Attempt:
     opened = _opened(folder)
-    entries = Record(folder / "record.jsonl").entries()
-    if not (issue := opened["params"].get("issue")):
+    entries = Record(folder / "record.jsonl").events()
+    if not (issue := opened.issue):
         raise ParameterError(
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
         )
@@ -284,29 +279,29 @@ def _attempt(folder: Path) -> Attempt:
         raise RecordDamaged(
             f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
-    if sealed != (entries[-1].hash, opened["release"], opened["stage"]):
+    if sealed != (entries[-1].hash, opened.release, opened.stage):
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its record; seal it again"
         )
     return Attempt(folder, entries, newest, facts, _recorded(folder, opened), issue)
 
 
-def _opened(folder: Path) -> dict[str, Any]:
+def _opened(folder: Path) -> Opened:
     """What a live apply was opened with. Raises ParameterError for any other."""
-    entries = Record(folder / "record.jsonl").entries()
-    opened = entries[0].body if entries else {}
-    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
-        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
-        raise ParameterError(
-            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
-        )
-    return opened
+    got = "no record"
+    for opened in of(Record(folder / "record.jsonl").events()[:1], Opened):
+        if opened.source in PUBLISHED and opened.mode == "apply":
+            return opened
+        got = f"{opened.source} {opened.mode}"
+    raise ParameterError(
+        f"{folder.name}: expected a live apply, got {got}; nothing else is published"
+    )
 
 
-def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
+def _recorded(folder: Path, opened: Opened) -> Site:
     """The site of an attempt that lies in its own store. Raises ParameterError."""
     site = recorded_site(folder, "recorded site")
-    home = site.store_path / opened["release"] / opened["stage"] / f"{opened['attempt']:04d}"
+    home = site.store_path / opened.name
     if home.resolve() != folder.resolve():
         # A folder from elsewhere would say where the token goes.
         raise ParameterError(
@@ -357,7 +352,7 @@ def _unsent(subject: str, what: str, error: SourceError) -> Row:
 def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -> None:
     if redactor.found_in(data):
         raise SourceError(name, "expected no secret in it, got one; find out how it came there")
-    sealed = attempt.entries[-1].body["digest"]
+    sealed = of(attempt.entries, Sealed)[-1].digest
     if name == attempt.facts["notebook"] and sealed != digest_bytes(data):
         raise SourceError(name, f"expected it as sealed, {sealed}, got {digest_bytes(data)}")
     if not 0 < len(data) < MAX_ASSET:
@@ -402,7 +397,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
     store = Store(attempt.site.store_path)
     stage = str(facts["stage"])
     known = store.readable(release, stage)[0]
-    later = [one.number for one in known if store.opened(one)["mode"] == "apply"][-1:]
+    later = [one.number for one in known if store.opened(one).mode == "apply"][-1:]
     try:
         account = _account(attempt, files)
         texts = {seal_marker(account): sealed_text(account)}

@@ -31,17 +31,9 @@ GATES = (
 )
 BASE_GATES = GATES[:4]
 """On where a node's file does not say; the others are off there."""
-GATES_AT = "rollout.feature_gates"
-CHANNEL_AT = "rollout.release_channel"
 
 Flat = dict[str, Any]
 Kind = Literal["missing", "extra", "wrong type", "different"]
-
-
-def rollout_keys(channel: str, gates: Mapping[str, bool]) -> dict[str, str | bool]:
-    """Channel and gates by dotted key."""
-    named = {f"{GATES_AT}.{gate}": on for gate, on in sorted(gates.items())}
-    return {CHANNEL_AT: channel, **named}
 
 
 # --- a node's TOML ------------------------------------------------------------------------------

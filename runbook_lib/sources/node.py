@@ -16,8 +16,8 @@ from pydantic import Field
 
 from ..clusters import Cluster, Node
 from ..errors import SourceError
+from ..plan import rollout_keys
 from . import wire
-from .config import rollout_keys
 from .http import MAX_NODE, Answer, Failure
 from .running import execute, filled
 from .scope import RETRIES, Scope

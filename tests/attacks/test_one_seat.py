@@ -181,8 +181,8 @@ def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None
     accept(practice, site)
     attempt = prepare_attempt("testnet", given, "params")
 
-    (kept,) = [entry.body for entry in attempt.record.entries() if entry.kind == "policy"]
-    assert (kept["by"], kept["policy"]) == ("bob", site.policy_digest)
+    (kept,) = [event for event in attempt.record.events() if event.kind == "policy"]
+    assert (kept.by, kept.policy) == ("bob", site.policy_digest)
 
 
 # --- what an environment may not say ---

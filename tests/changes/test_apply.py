@@ -21,23 +21,18 @@ from runbook_lib.changes.apply import (
     read_back,
     runs_as_planned,
 )
-from runbook_lib.changes.plan import NodePlan
-from runbook_lib.changes.state import (
-    NodeState,
-    differences,
-    kept_config,
-    known_map,
-    require_known,
-)
+from runbook_lib.changes.state import kept_config, known_map, require_known
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
+from runbook_lib.plan import NodePlan, NodeState, differences
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.node import Fleet, Rollout
 from runbook_lib.sources.process import Ended
 from runbook_rehearsal.files import digest_of, pack
 
+from ..events import event
 from ..messages import saying
 
 DEPLOY = "development.activate.deploy"
@@ -64,8 +59,8 @@ class Work:
         return Step("dev-1", name, run)
 
     def phases(self) -> list[tuple[str, str]]:
-        entries = self.stage._session.record.entries()
-        return [(e.body["phase"], e.body["stem"]) for e in entries if e.kind == "step"]
+        entries = self.stage._session.record.events()
+        return [(e.phase, e.stem) for e in entries if e.kind == "step"]
 
 
 @pytest.fixture
@@ -185,7 +180,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
 
     assert work.applier(2).step(work.step())
     assert len(work.runs) == 1
-    assert work.stage._session.record.entries()[-1].body["found"] is True
+    assert work.stage._session.record.events()[-1].found is True
 
 
 # --- known state and the plan ---------------------------------------------------------------------
@@ -213,13 +208,13 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
         require_known(found, "dev-2", "development")
 
 
-LIVE = {"source": "live", "mode": "apply", "cluster": "development"}
-
-
 def test_a_state_that_is_none_damages_its_record(practice: Any, work: Work) -> None:
-    made = Store(practice.root / "store").create("v1.5.0", "development", LIVE)
-    made.record.append("state", {"node": "dev-1", "state": {"gates": 1}, "at": "2026-01-01"})
-    with pytest.raises(RecordDamaged, match=r"^v1\.5\.0/development/0001: entry 1: expected a"):
+    made = Store(practice.root / "store").create(event("opened", release="v1.5.0"))
+    with made.record.path.open("ab") as file:
+        file.write(event("state", seq=1, prev=made.record.head).line().replace(b"{}", b"1") + b"\n")
+    with pytest.raises(
+        RecordDamaged, match=r"^record.jsonl: line 2: expected an event, got: state"
+    ):
         known(work)
 
 

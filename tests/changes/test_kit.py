@@ -25,8 +25,7 @@ from runbook_lib.changes.kit_script import (
     script,
     target_file,
 )
-from runbook_lib.changes.plan import Artifact, NodePlan
-from runbook_lib.changes.state import NodeState
+from runbook_lib.plan import Artifact, NodePlan, NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.changes.plan import Plan, moved
-from runbook_lib.changes.state import NodeState
+from runbook_lib.plan import NodeState, Plan, moved
 
 from . import plans
 from .plans import node, phase

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.changes.plan import Phase
 from runbook_lib.changes.power import Powers, cut, margins, power_of, quorum_of
-from runbook_lib.changes.state import NodeState
 from runbook_lib.errors import SourceError
+from runbook_lib.plan import NodeState, Phase
 from runbook_lib.sources.node import Validator
 
 from .plans import node, phase

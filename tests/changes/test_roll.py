@@ -11,13 +11,12 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes import roll
 from runbook_lib.changes.apply import Applier
-from runbook_lib.changes.plan import Phase
 from runbook_lib.changes.roll import VERIFICATION, digest_rows
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import development
 from runbook_lib.context import Context, judges
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import MainnetParams
+from runbook_lib.plan import NodeState, Phase
 
 from .plans import node, phase, plan
 

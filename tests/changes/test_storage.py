@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.changes import storage
-from runbook_lib.changes.snapshot import Chosen
 from runbook_lib.errors import SourceError
+from runbook_lib.evidence.events import SnapshotChosen
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.commands import answer
 from runbook_lib.sources.process import Ended
@@ -34,7 +34,7 @@ def report(node: str, **changes: Any) -> Replayed:
 def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list[str], Any]:
     """Who may start, and what is not PASS, of nodes that reported so."""
     said = {one.node: one for one in reports}
-    chosen = Chosen(path="snapshots/b", name="b", height=10, root=root, label="l")
+    chosen = SnapshotChosen(item="x", path="snapshots/b", name="b", height=10, root=root, label="l")
 
     class Work(storage.Work):
         def report(self, name: str) -> Replayed:

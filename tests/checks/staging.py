@@ -11,13 +11,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.canonical import digest_bytes as sha
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
+from runbook_lib.plan import NodeState
 from runbook_lib.sources.node import Status
+
+from ..events import event
 
 ITEM = "preflight.rollback-assets"
 PREVIOUS, CANDIDATE = b"the previous build", b"the candidate"
@@ -67,19 +69,14 @@ class Staging:
 
     def good(self, *nodes: str, build: bytes = PREVIOUS) -> None:
         """Nodes taken over as they are."""
-        record = (
-            Store(self.root / "store")
-            .adopt("development", {"cluster": "development", "mode": "adopt", "source": "live"})
-            .record
-        )
+        record = Store(self.root / "store").adopt(event("adopting")).record
         state = NodeState(
             gates={}, channel="development", binary=sha(b"binary of " + build), config=sha(b""),
             artifact=sha(build) if build else "",
         )  # fmt: skip
         for node in nodes:
-            at = self.practice.now().isoformat()
-            body = {"item": "adopt", "node": node, "state": state.model_dump(mode="json"), "at": at}
-            record.append("state", body)
+            at = self.practice.now()
+            record.append(event("state", item="adopt", node=node, state=state, at=at))
 
     def back_up(
         self, name: str, manifest: dict[str, Any] | None = None, age_h: float = 1.0, **about: Any

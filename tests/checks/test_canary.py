@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import activation_proof, observe
 from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
 from runbook_lib.checks.canary import _dry
 from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
+from runbook_lib.plan import NodeState
 from runbook_lib.sources.commands import DryRun, NodeConfig
 from runbook_lib.sources.node import Consensus
 from runbook_lib.sources.redact import MARK

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes.plan import Plan
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import testnet
 from runbook_lib.checks.activation_proof import judge_proof
 from runbook_lib.outcomes import Outcome
+from runbook_lib.plan import NodeState, Plan
 
 from ..changes import plans
 from ..changes.plans import node, phase

@@ -48,7 +48,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
 
     assert terminal.run("run", DEVELOPMENT, "-f", params) == 1
     assert terminal.out.startswith("✗ FAIL         development.ready.ci-green: dev-1: height:")
-    plan = practice.entries("plan")[-1].body["digest"]
+    plan = practice.events("plan")[-1].digest
     assert f"\nplan      {plan}\nevidence  {practice.folder(1)}\n" in terminal.out
     assert "-p retry_reason 'WHY'" in terminal.out
 
@@ -58,7 +58,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
     assert document["outcome"] == "FAIL"
     assert document["evidence"] == str(practice.folder(2))
     assert document["problems"] == ["odd"]
-    plan = practice.entries("plan")[-1].body["digest"]
+    plan = practice.events("plan")[-1].digest
     assert document["plan"] == plan
     assert [item["state"] for item in document["items"]] == ["judged"] * 3 + ["not-reached"] * 4
     assert document["items"][1] == {
@@ -72,7 +72,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
     terminal.run("run", DEVELOPMENT, "-f", params, "--continue", "-p", "retry_reason", "mended")
 
     assert practice.folder() == practice.folder(2)
-    assert practice.entries("session")[-1].body["params"]["retry_reason"] == "mended"
+    assert practice.events("session")[-1].params["retry_reason"] == "mended"
 
 
 def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypatch: Any) -> None:

@@ -53,7 +53,7 @@ def kill_at(point: dict[str, Any], armed: Path) -> None:
             return
         entry = json.loads(path.read_bytes().splitlines()[-1])
         with mutex:
-            if point and point.items() <= {**entry["body"], "kind": entry["kind"]}.items():
+            if point and point.items() <= entry.items():
                 point.clear()
                 if not arm:
                     os.kill(os.getpid(), how)

@@ -221,7 +221,7 @@ class Driven:
 
     def entries(self, runbook: str, attempt: int = 0) -> list[dict[str, Any]]:
         lines = (self.folder(runbook, attempt) / "record.jsonl").read_text().splitlines()
-        return [{**(entry := json.loads(line))["body"], "kind": entry["kind"]} for line in lines]
+        return [json.loads(line) for line in lines]
 
     def commands(self, *, several: bool) -> Counter[str]:
         """What changed something, and how often; at one instant one, or ``several`` but not of one node."""

@@ -268,7 +268,7 @@ def entries(attempt: Path) -> list[dict[str, Any]]:
 
 
 def plan_digest(attempt: Path) -> str:
-    return next(str(e["body"]["digest"]) for e in entries(attempt) if e["kind"] == "plan")
+    return next(str(e["digest"]) for e in entries(attempt) if e["kind"] == "plan")
 
 
 def mutations(attempt: Path) -> list[Entry]:

@@ -24,7 +24,8 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.targets import TURNS, make_plan
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.events import Event
+from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
@@ -124,7 +125,7 @@ def back(verdict: Verdict) -> CheckResult:
 
 def steps(folder: Path, phase: str = "done") -> list[tuple[str, str]]:
     """(node, step) of the journal's steps that came to ``phase``."""
-    bodies = [e["body"] for e in entries(folder) if e["kind"] == "step"]
+    bodies = [e for e in entries(folder) if e["kind"] == "step"]
     return [(b["node"], b["step"]) for b in bodies if b["phase"] == phase]
 
 
@@ -176,9 +177,9 @@ def pause() -> None:
     """Count what is appended from here on, and wait at the entry that the environment names."""
     append, left = Record.append, int(os.environ.get("PAUSE_AT", "0"))
 
-    def counted(self: Record, kind: str, body: dict[str, Any]) -> Entry:
+    def counted(self: Record, event: Event) -> Event:
         nonlocal left
-        entry = append(self, kind, body)
+        entry = append(self, event)
         left -= 1
         if left == 0:
             print("paused", flush=True)

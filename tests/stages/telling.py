@@ -22,6 +22,7 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..events import event
 from .conftest import clear, ended, enter, given, held
 
 TEXTS = {
@@ -141,17 +142,17 @@ def forward(network: RehearsalNetwork, release: str, stage: str, **hostile: str)
     now = datetime.fromtimestamp(network.world.clock.now(), UTC)
     at = (now - timedelta(minutes=20)).isoformat()
     item = playbook.DECLARED[stage][-1]
-    opened = {
-        "stage": stage, "release": release, "commit": network.release.commit,
-        "site": "rehearsal", "cluster": CLUSTERS[stage], "mode": "apply", "source": "rehearsal",
-        "run": "headless", "operator": "rehearsal", "declared": list(playbook.DECLARED[stage]),
-        "now": at, "params": {},
-    }  # fmt: skip
-    record = Store(network.root / "store").create(release, stage, opened).record
-    digest = "sha256:" + "a" * 64
-    record.append("plan", {"digest": digest, "plan": {}, "approved_by": ["rehearsal"]})
+    opened = event(
+        "opened", stage=stage, release=release, commit=network.release.commit, site="rehearsal",
+        cluster=CLUSTERS[stage], source="rehearsal", operator="rehearsal", now=at,
+        declared=playbook.DECLARED[stage],
+    )  # fmt: skip
+    record = Store(network.root / "store").create(opened).record
+    record.append(event("plan", digest="sha256:" + "a" * 64, approved_by=["rehearsal"]))
     step = {"item": item, "node": "main-1", "step": "restart", "stem": "", "at": at}
-    record.append("step", {**step, "phase": "failed", "code": 1, "problem": "no answer", **hostile})
+    record.append(
+        event("step", **{**step, "phase": "failed", "code": 1, "problem": "no answer", **hostile})
+    )
 
 
 def row(result: CheckResult, subject: str) -> Row:

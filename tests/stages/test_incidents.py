@@ -10,6 +10,13 @@ import pytest
 
 from runbook_lib import cli
 from runbook_lib.checks import recovery as telling
+from runbook_lib.evidence.events import (
+    CouncilDecided,
+    IncidentClosed,
+    IncidentSignedOff,
+    StepTaken,
+    of,
+)
 from runbook_lib.evidence.incidents import blocking, incidents_of
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.record import Record
@@ -41,7 +48,7 @@ def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
     assert issue["title"].endswith(f"{found.id}: {TEXTS['summary']}")
     for text in ("v1.4.0-", "Rewards stopped on both canaries", "/development/0001"):
         assert text in issue["body"]
-    assert [entry.kind for entry in found.entries][:2] == ["opened", "filed"]
+    assert [event.kind for event in found.events][:2] == ["incident-opened", "filed"]
     assert [
         one.name for one in blocking(recovery.store, recovery.release, single_operator=True)
     ] == [found.id]
@@ -175,7 +182,7 @@ def test_what_cannot_be_sent_is_published_later(
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert recovery.issue["number"] == number
-    assert [e.kind for e in recovery.incident.entries] == ["opened", "filed"]
+    assert [e.kind for e in recovery.incident.events] == ["incident-opened", "filed"]
 
 
 def test_a_sealed_recovery_is_published(network: RehearsalNetwork) -> None:
@@ -248,8 +255,8 @@ def test_a_halt_that_was_announced_is_not_announced_again_unseen(
     channel_.write_bytes(was)
 
     assert unread is Outcome.INCONCLUSIVE
-    steps = [e.body for e in Record(recovery.folder / "record.jsonl").entries() if e.kind == "step"]
-    assert [body["step"] for body in steps if body["phase"] == "intent"] == ["announce-halt-1"]
+    steps = of(Record(recovery.folder / "record.jsonl").events(), StepTaken)
+    assert [step.step for step in steps if step.phase == "intent"] == ["announce-halt-1"]
     # Read again, it is not there: it is sent anew.
     verdict, result = recovery.run()
     assert verdict.exit_code is ExitCode.PASSED, result.reason
@@ -265,15 +272,15 @@ def test_the_council_is_told_once_and_its_decision_recorded(network: RehearsalNe
     verdict, result = recovery.run(break_glass="the chain stood still, no time to ask")
     assert verdict.exit_code is ExitCode.PASSED, result.reason
     told = json.loads((network.root / "notifications.json").read_text())
-    decided = recovery.incident.last("decision")
+    decided = recovery.incident.last(CouncilDecided)
 
     assert [one["role"] for one in told] == ["governance-council"]
     assert "2 of 3 members: rehearsal-council-a, rehearsal-council-b, at" in str(
         [one.observed for one in result.rows if one.what == "decided"]
     )
     assert decided is not None
-    assert (decided["ratifies"], decided["late"]) == (True, False)
-    assert decided["digest"] in recovery.issue["body"]
+    assert (decided.ratifies, decided.late) == (True, False)
+    assert decided.digest in recovery.issue["body"]
     assert "Break-glass by rehearsal: the chain stood still" in recovery.issue["body"]
 
 
@@ -320,9 +327,9 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
 
     for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "cause was mended"]):
         assert take(*words) == 0
-    closed = recovery.incident.last("closed")
+    closed = recovery.incident.last(IncidentClosed)
     assert closed is not None
-    word = f"approve {closed['digest']}"
+    word = f"approve {closed.digest}"
     network.say("mallory", word, issue=number)
     network.say("rehearsal-second", word, issue=number)
     network.say("rehearsal-second", f"withdraw {word}", issue=number)
@@ -337,9 +344,9 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
     capsys.readouterr()
 
     assert take("--sign-off") == 0
-    signed = recovery.incident.last("signed-off")
+    signed = recovery.incident.last(IncidentSignedOff)
     assert signed is not None
-    assert (signed["account"], f"issues/{number}#" in signed["grounds"]) == (
+    assert (signed.account, f"issues/{number}#" in signed.grounds) == (
         "rehearsal-council-a",
         True,
     )

@@ -48,7 +48,7 @@ def held_up(operator: Operator) -> Iterator[None]:
 
 
 def steps(attempt: Path) -> list[dict[str, Any]]:
-    found = [entry["body"] for entry in entries(attempt) if entry["kind"] == "step"]
+    found = [entry for entry in entries(attempt) if entry["kind"] == "step"]
     return [step for step in found if step["item"] == DEPLOY]
 
 

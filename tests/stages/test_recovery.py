@@ -10,12 +10,13 @@ import pytest
 
 from runbook_lib.changes import back as changes_back
 from runbook_lib.changes.apply import Applier
-from runbook_lib.changes.plan import NodePlan
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError
+from runbook_lib.evidence.events import Event, StepTaken
 from runbook_lib.evidence.publish import publish
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome, Row, unknown_row
+from runbook_lib.plan import NodePlan
 from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import entries, fault
@@ -218,11 +219,12 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
     applied(made, "testnet")
     append = Record.append
 
-    def stopping(self: Record, kind: str, body: dict[str, Any]) -> Entry:
-        entry = append(self, kind, body)
-        if kind == "step" and (body["step"], body["phase"]) == ("instruct-back", "intent"):
+    def stopping(self: Record, event: Event) -> Event:
+        made = append(self, event)
+        begun = "instruct-back", "intent"
+        if isinstance(made, StepTaken) and (made.step, made.phase) == begun:
             raise KeyboardInterrupt
-        return entry
+        return made
 
     given = {"issue": 42}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -257,7 +259,7 @@ def test_what_nobody_approved_needs_a_reason(prepare: Callable[[str], Recovering
     )
 
     assert back(verdict).outcome is PASS
-    assert entries(folder)[0]["body"]["undoes"] is None
+    assert entries(folder)[0]["undoes"] is None
 
 
 def test_more_than_the_plan_is_refused_without_a_reason(
@@ -269,7 +271,7 @@ def test_more_than_the_plan_is_refused_without_a_reason(
 
     verdict, folder = made.recover("canary", nodes=["main-1", "main-3"])
 
-    refused = [e["body"]["reason"] for e in entries(folder) if e["kind"] == "plan-refused"]
+    refused = [e["reason"] for e in entries(folder) if e["kind"] == "plan-refused"]
     assert len(refused) == 1
     assert "it goes beyond it on main-3; give a reason (--reason) for break-glass" in refused[0]
     assert (back(verdict).outcome, steps(folder)) == (INCONCLUSIVE, [])

@@ -59,9 +59,9 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     """One comment with verdict, plan digest, head of the record and previous stage; one write."""
     standing, stage = post(network)
     (comment,) = forge.comments.values()
-    entries = Record(stage.folder / "record.jsonl").entries()
-    begun = next(e for e in entries if e.kind == "started" and e.body["item"] == ITEM)
-    plan = next(entry.body["digest"] for entry in entries if entry.kind == "plan")
+    entries = Record(stage.folder / "record.jsonl").events()
+    begun = next(e for e in entries if e.kind == "started" and e.item == ITEM)
+    plan = next(entry.digest for entry in entries if entry.kind == "plan")
 
     assert standing.outcome is Outcome.PASS
     assert standing.reason == f"posted to issue {ISSUE} and read back"
@@ -73,7 +73,7 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     assert f"| plan | `{plan}` |" in text
     changes = mutations(stage.folder)
     assert [(entry.item, entry.key.split(" ")[0]) for entry in changes] == [(ITEM, "POST")]
-    steps = [e.body["phase"] for e in entries if e.kind == "step"]
+    steps = [e.phase for e in entries if e.kind == "step"]
     assert steps == ["intent", "done"]
     # A second attempt updates the comment.
     standing, second = post(network)

@@ -269,7 +269,7 @@ def test_a_node_dropped_hours_later_lets_the_rollout_finish_without_it(
     file = folder / "params.yaml"
     command = f"`runbook run testnet --continue -f {file} --drop test-3 --reason 'WHY'`"
     assert command in " ".join(next_steps(verdict, folder))
-    assert parse_yaml(file.read_bytes(), file.name) == entries(folder)[0]["body"]["params"]
+    assert parse_yaml(file.read_bytes(), file.name) == entries(folder)[0]["params"]
     team.network.fast_forward(3 * 3600)
     again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
 

@@ -19,6 +19,7 @@ from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..events import event
 from .conftest import alone, edited, given, mutations, opened, practising
 
 SOAK = soak.item
@@ -92,12 +93,11 @@ def test_a_site_without_a_soak_job_is_told_which_key_to_set(
 def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
     store = Store(soaked.root / "store")
     attempts = store.attempts("v1.4.0", "development")
-    opened = {**store.opened(attempts[-1]), "release": "v9.9.9"}
-    del opened["attempt"], opened["heads"]
-    other = store.create("v9.9.9", "development", opened)
+    opened = store.opened(attempts[-1]).model_copy(update={"release": "v9.9.9"})
+    other = store.create(opened)
     at = datetime.fromtimestamp(soaked.world.clock.now(), UTC).isoformat()
     step = {"item": development.DEPLOY, "node": "dev-1", "step": "deliver", "phase": "intent"}
-    other.record.append("step", {**step, "stem": "x", "at": at})
+    other.record.append(event("step", **{**step, "stem": "x", "at": at}))
     try:
         verdict, result = judged(soaked)
     finally:

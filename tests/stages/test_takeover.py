@@ -18,8 +18,9 @@ import pytest
 from runbook_lib import playbook, wording
 from runbook_lib.changes.takeover import end_left_behind
 from runbook_lib.checks import preflight, recovery
+from runbook_lib.evidence.events import Event, StepTaken
 from runbook_lib.evidence.order import find_earlier
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
@@ -95,7 +96,7 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
     assert not any(made.gates("mainnet").values())
     forward = folder.parents[1] / "canary" / "0002"
     changed = len(steps(forward, "intent"))
-    given = {**entries(forward)[0]["body"]["params"], "attempt": 2, "retry_reason": "once more"}
+    given = {**entries(forward)[0]["params"], "attempt": 2, "retry_reason": "once more"}
     with made.opened("canary", **given) as stage:
         verdict = walk(stage, "canary")
     assert by in verdict.items[0].reason
@@ -121,7 +122,7 @@ def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
 
         verdict, folder = made.recover("canary", attempt=1, takeover_minutes=0.01)
 
-    (taken,) = [e["body"] for e in entries(folder) if e["kind"] == "takeover"]
+    (taken,) = [e for e in entries(folder) if e["kind"] == "takeover"]
     assert taken["ended"] == [pid]
     assert back(verdict).outcome is PASS, back(verdict).reason
 
@@ -141,7 +142,7 @@ def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
     verdict, recovery_folder = made.recover("canary")
 
     assert back(verdict).outcome is PASS, back(verdict).reason
-    damage = entries(recovery_folder)[0]["body"]["damage"]
+    damage = entries(recovery_folder)[0]["damage"]
     assert damage and f"{made.release}/canary/0001" in damage[0]
 
 
@@ -218,11 +219,11 @@ def test_a_change_left_half_way_goes_on_hours_later(
     made, append = prepare("testnet"), Record.append
     given = made.planned("testnet")
 
-    def stopping(self: Record, kind: str, body: dict[str, Any]) -> Entry:
-        entry = append(self, kind, body)
-        if kind == "step" and (body["node"], body["step"], body["phase"]) == left:
+    def stopping(self: Record, event: Event) -> Event:
+        made = append(self, event)
+        if isinstance(made, StepTaken) and (made.node, made.step, made.phase) == left:
             raise KeyboardInterrupt
-        return entry
+        return made
 
     def session(**more: Any) -> tuple[Verdict, Path]:
         with made.opened("testnet", **{**given, **more}) as opened:
