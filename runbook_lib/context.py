@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
-from .errors import LockHeld, SourceError, Stopped
+from .errors import LockHeld, SourceError, Stopped, tried
 from .evidence import order
 from .evidence.events import Event, Opened, PolicyAccepted, of
 from .evidence.record import Record, opened_by
@@ -202,17 +202,10 @@ class Context(Findings):
         self, ask: Callable[[str], T], names: Sequence[str] | None = None
     ) -> dict[str, T | SourceError]:
         """``ask`` of every node (or of ``names``), several at a time; what failed holds its error."""
-
-        def one(name: str) -> T | SourceError:
-            try:
-                return ask(name)
-            except SourceError as error:
-                return error
-
         if names is None:
             names = [node.name for node in self.cluster.nodes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(one, names), strict=True))
+            return dict(zip(names, pool.map(lambda name: tried(ask, name), names), strict=True))
 
     def require_going_on(self) -> None:
         """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""

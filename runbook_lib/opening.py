@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from . import playbook
-from .errors import ParameterError, SourceError, StoreError
+from .errors import ParameterError, SourceError, StoreError, tried
 from .evidence.events import Note, Opened, PolicyAccepted, SessionOpened, of
 from .evidence.heads import compare_heads
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
@@ -264,13 +264,11 @@ def _token_owner(site: Site, proven: bool) -> Person | None:
     """The person whose token is exported; None for an app's, or where there is none."""
     if not (site.forge.token_env and os.environ.get(site.forge.token_env)):
         return None
-    try:
-        with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
-            return site.person(GitHub(scope, site.forge).me())
-    except SourceError as error:
-        if proven:
-            raise ParameterError(f"operator: {error}; who runs this must be known") from error
-        return None
+    with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
+        me = tried(GitHub(scope, site.forge).me)
+    if isinstance(me, SourceError) and proven:
+        raise ParameterError(f"operator: {me}; who runs this must be known") from me
+    return None if isinstance(me, SourceError) else site.person(me)
 
 
 def _user() -> str:

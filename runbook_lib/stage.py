@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
 from .context import Context, Judge
-from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded
+from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded, tried
 from .evidence import standing as standings
 from .evidence.events import (
     Enforced,
@@ -144,20 +144,15 @@ class Stage:
     @guarded()
     def show(self, show: Shown[display.Card]) -> display.Card:
         """A page of the release report."""
-        try:
-            return show(self._tries.context(f"stage.show.{show.__name__}", 1))
-        except SourceError as error:
-            return _why("Nothing to show", error)
+        card = tried(show, self._tries.context(f"stage.show.{show.__name__}", 1))
+        return _why("Nothing to show", card) if isinstance(card, SourceError) else card
 
     @guarded()
     def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
-        try:
-            drawn = draw(self._tries.context(f"stage.plot.{draw.__name__}", 1))
-        except SourceError as error:
-            return _why("No figure", error)
-        if drawn is None:
-            return _why("No figure", "nothing was recorded that could be drawn")
+        drawn = tried(draw, self._tries.context(f"stage.plot.{draw.__name__}", 1))
+        if drawn is None or isinstance(drawn, SourceError):
+            return _why("No figure", drawn or "nothing was recorded that could be drawn")
         png, text, data = drawn
         return display.figure_card(png, text, data)
 
@@ -165,10 +160,9 @@ class Stage:
     def compare(self, compare: Shown[Sequence[Compared]]) -> Comparison:
         """Two windows side by side, metric by metric. It is shown, and judges no item."""
         context = self._tries.context(f"stage.compare.{compare.__name__}", 1)
-        try:
-            compared = compare(context)
-        except SourceError as error:
-            return Comparison(_why("Nothing to compare with", error), context.folder)
+        compared = tried(compare, context)
+        if isinstance(compared, SourceError):
+            return Comparison(_why("Nothing to compare with", compared), context.folder)
         columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
         rows = [one.row() for one in compared]
         card = display.table_card("Now against before", columns, rows)

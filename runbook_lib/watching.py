@@ -13,13 +13,13 @@ from datetime import datetime
 
 from .checks.watch import ITEM, LATE, Watching
 from .context import Context
-from .errors import SourceError, StoreError
+from .errors import StoreError
 from .evidence.events import Event, WatchBegun, of
 from .evidence.record import opened_by
 from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
 from .opening import find_operator, live_session, require_shared
-from .outcomes import Outcome, Row, unknown_row
+from .outcomes import Outcome, Row
 from .params import stage_params
 from .session import Session, params_in, run_kind
 from .site import read_site
@@ -93,13 +93,11 @@ def _require_reached(attempt: Attempt, entries: list[Event]) -> None:
 def _look(session: Session) -> Looked:
     context = replace(context_of(session, LOOK, _claim(session)), item=ITEM)
     said, due = "no look yet", None
-    try:
+    with context.reading("readable", "an answer"):
         watching = Watching(context)
         watching.look(judge=False)
-        rows = context.findings
         said, due = line(watching), watching.due()
-    except SourceError as error:
-        rows = [unknown_row(error.source, "readable", "an answer", error.problem)]
+    rows = context.findings
     session.tape.sync()
     return Looked(session.attempt, _standing(session, context, rows), said, due)
 

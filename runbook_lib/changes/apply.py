@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..context import Context
-from ..errors import SourceError, SourceRefused
+from ..errors import SourceError, SourceRefused, tried
 from ..evidence import outbox
 from ..evidence.events import NodeVerified, Queued, StepPhase, StepTaken, of
 from ..files import place
+from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..plan import Artifact, NodePlan, NodeState, phase_of
 from ..sources.commands import Build, NodeConfig
@@ -170,10 +171,7 @@ class Applier:
         left = place(self.context.folder, f"steps/{stem}")
         if self.context.scope.live:
             self.context.scope.clean_files(left)
-        try:
-            text = self.context.scope.read(left.with_name(f"{stem}.code"))
-        except SourceError:
-            return None
+        text = read_or(b"", lambda: self.context.scope.read(left.with_name(f"{stem}.code")))
         return int(text) if text.strip().isdigit() else None
 
 
@@ -192,12 +190,11 @@ def failed_row(step: Step, ended: Ended) -> Row:
 
 def asked(ask: Callable[[], object], more: str = "") -> Ended:
     """A request to the forge as a step ends: 1 where it was refused, no code where nobody knows."""
-    try:
-        ask()
-    except SourceRefused as refused:
-        return Ended(1, b"", b"", refused.problem.partition(", got ")[2] + more)
-    except SourceError as error:
-        return Ended(None, b"", b"", error.problem + more)
+    match tried(ask):
+        case SourceRefused(problem=why):
+            return Ended(1, b"", b"", why.partition(", got ")[2] + more)
+        case SourceError(problem=why):
+            return Ended(None, b"", b"", why + more)
     return Ended(0, b"", b"")
 
 
@@ -309,11 +306,7 @@ def _config(context: Context, node: NodePlan) -> Row:
 def _same(
     node: NodePlan, what: str, planned: str, read: Callable[[str], Build | NodeConfig]
 ) -> Row:
-    try:
-        found = read(node.node).digest
-    except SourceError as error:
-        return unknown_row(node.node, what, planned, error.problem)
-    return check_row(node.node, what, planned, found, found == planned)
+    return check_row(node.node, what, planned, tried(lambda: read(node.node).digest))
 
 
 # --- A build and a configuration put on one of our nodes ---

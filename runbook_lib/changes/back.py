@@ -17,7 +17,7 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError, tried
 from ..evidence.events import Event, NodeVerified, StepTaken, of
 from ..evidence.order import plan_of, policy_of
 from ..evidence.record import recorded
@@ -164,9 +164,8 @@ def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeC
             break
     else:
         return None
-    try:
-        text = context.scope.read(target_file(folder, node, found))
-    except SourceError:
+    text = tried(context.scope.read, target_file(folder, node, found))
+    if isinstance(text, SourceError):
         return None
     # The raw file only where it holds what the evidence may not: a replay has none.
     secret = found in raw and digest_bytes(text) != digest
@@ -244,9 +243,8 @@ def _waves(context: Context, nodes: Sequence[NodePlan]) -> tuple[tuple[str, ...]
     """Ours by voting power, so that a chain that runs goes on; operators' nodes all at once."""
     ours = [node.node for node in nodes if node.control == "ours"]
     theirs = tuple(node.node for node in nodes if node.control == "operator")
-    try:
-        waves = cut(ours, powers(context), playbook.MAX_DOWN)
-    except SourceError:  # not known: a share of the nodes instead
+    waves = tried(lambda: cut(ours, powers(context), playbook.MAX_DOWN))
+    if isinstance(waves, SourceError):  # not known: a share of the nodes instead
         share = max(1, int(len(ours) * playbook.MAX_DOWN))
         waves = tuple(tuple(ours[at : at + share]) for at in range(0, len(ours), share))
     return (*waves, theirs) if theirs else waves
@@ -327,14 +325,11 @@ def _node(
         return rows
     if _was_taken_back(applier, node.node) and (rows := _unproven(context, node)):
         return rows
-    there: NodeConfig | None = None
-    try:
-        there = context.commands.read_config(node.node)
-    except SourceError as error:
-        unread: SourceError | None = error
+    read = tried(context.commands.read_config, node.node)
+    there = None if isinstance(read, SourceError) else read
     file = file_of(context, node.node, there, node.after)
     if file is None:
-        why = unread.problem if there is None and unread is not None else "none of that digest"
+        why = read.problem if isinstance(read, SourceError) else "none of that digest"
         return [unknown_row(node.node, "previous file", node.after.config, why)]
     build, rows = builds[node.after.binary], list[Row]()
     if build is None:

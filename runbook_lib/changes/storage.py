@@ -17,7 +17,7 @@ from typing import TypeVar
 from ..canonical import canonical
 from ..clusters import Node
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.comment import MARKDOWN
 from ..evidence.events import SnapshotChosen
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -86,10 +86,9 @@ def proven_stopped(context: Context, node: str) -> Row:
     got = context.fleet.get("/status/rollout", Rollout, [node], retries=1)[node]
     if not isinstance(got, SourceError):
         return check_row(node, what, expected, "still answers", ok=False)
-    try:
-        gone = StorageCommands(context.scope, context.site.commands).stopped(node)
-    except SourceError as error:
-        return unknown_row(node, what, expected, error.problem)
+    gone = tried(StorageCommands(context.scope, context.site.commands).stopped, node)
+    if isinstance(gone, SourceError):
+        return check_row(node, what, expected, gone)
     if not gone:
         return check_row(node, what, expected, "its process is still there", ok=False)
     if "ConnectError" in got.problem or "got 7:" in got.problem:  # 7: curl's, refused
@@ -119,10 +118,10 @@ class Work:
         self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]
     ) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            try:
-                return [*applier.rows, *do(One(name, context, applier))]
-            except SourceError as error:
-                return [*applier.rows, unknown_row(name, phase, "readable", str(error))]
+            made = tried(lambda: [*applier.rows, *do(One(name, context, applier))])
+            if isinstance(made, SourceError):
+                return [*applier.rows, unknown_row(name, phase, "readable", str(made))]
+            return made
 
         return lanes(self.context, self.applier, names, f" {phase}", one)
 
@@ -142,10 +141,9 @@ class Work:
             ended = commands.inspect_wal(name, outputs=outputs)
             if ended.code is None:
                 return ended
-            try:
-                wal_of(name, ended)
-            except SourceError as error:  # what cannot be read proves nothing
-                return replace(ended, code=None, problem=error.problem)
+            log = tried(wal_of, name, ended)
+            if isinstance(log, SourceError):  # what cannot be read proves nothing
+                return replace(ended, code=None, problem=log.problem)
             return ended
 
         return one.do(
@@ -184,10 +182,9 @@ class Work:
 
     def judge(self, name: str, height: int) -> bool:
         """Rows of a node's report against the snapshot; whether all hold."""
-        try:
-            said = self.report(name)
-        except SourceError as error:
-            self.rows[name].append(unknown_row(name, "replay", "its report", error.problem))
+        said = tried(self.report, name)
+        if isinstance(said, SourceError):
+            self.rows[name].append(check_row(name, "replay", "its report", said))
             return False
         wanted = self.chosen.root or said.expected_state_root
         same = said.restored_root == wanted == said.expected_state_root

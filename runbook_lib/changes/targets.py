@@ -21,7 +21,7 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError, tried
 from ..evidence.events import PlanMade
 from ..evidence.record import recorded
 from ..files import keep_file, place, replace_file
@@ -281,11 +281,8 @@ def artifact_of(context: Context, state: NodeState) -> Artifact | None:
         if path in seen:
             continue
         seen.add(path)
-        try:
-            if context.scope.file_digest(project_path(path)) == digest:
-                return Artifact(path=path, digest=digest, binary=state.binary)
-        except SourceError:
-            continue
+        if tried(context.scope.file_digest, project_path(path)) == digest:
+            return Artifact(path=path, digest=digest, binary=state.binary)
     return None
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from .. import wording
 from ..canonical import digest_bytes
 from ..display import Form, item_rows, verdict_facts
-from ..errors import RunbookError, SourceError, SourceRefused
+from ..errors import RunbookError, SourceError, SourceRefused, or_raise, tried
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY, STAGES
 from ..sources.github import GitHub, Post
@@ -289,17 +289,13 @@ def write(found: Found, body: str) -> Post:
     board = found.board
     if found.ours is not None and found.holds(body):
         return found.ours
-    try:
-        if found.ours is not None:
-            return board.update(found.ours.number, body)
-        return board.create(body)
-    except SourceRefused:
-        raise
-    except SourceError:
-        stands = find(board, found.marker)
-        if stands.ours is None or not stands.holds(body):
-            raise
-        return stands.ours
+    ours = found.ours
+    made = tried(lambda: board.update(ours.number, body) if ours else board.create(body))
+    if isinstance(made, SourceError) and not isinstance(made, SourceRefused):
+        stands = find(board, found.marker)  # whatever was answered, it may stand there
+        if stands.ours is not None and stands.holds(body):
+            return stands.ours
+    return or_raise(made)
 
 
 def read_back(found: Found, number: int, body: str) -> list[Row]:

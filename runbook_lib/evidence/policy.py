@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import ParameterError, RunbookError, SourceError
+from ..errors import ParameterError, RunbookError, SourceError, tried
 from ..site import Site, parse_site
 from ..sources.config import diff, flatten
 from ..sources.scope import live_scope
@@ -38,11 +38,10 @@ def accepted_policy(
         raise ParameterError(f"{differs}expected a site file of {policy} on its tape, got none")
     differs += policy_moved(was, now)
     line = f"accept-policy {now.policy_digest}"
-    try:
-        with live_scope("policy", was.secret_names(), clock=was.clock) as scope:
-            heard = read_words(scope, was, issue=issue, release=release)
-    except SourceError as error:
-        raise ParameterError(f"{differs}; whether `{line}` was said: {error}") from error
+    with live_scope("policy", was.secret_names(), clock=was.clock) as scope:
+        heard = tried(read_words, scope, was, issue=issue, release=release)
+    if isinstance(heard, SourceError):
+        raise ParameterError(f"{differs}; whether `{line}` was said: {heard}") from heard
     said = in_force(was, heard, now.policy_digest, "accept-policy")
     others = [word for word in said if word.account.casefold() != by.casefold()]
     word: Word | None = next(iter(others or (said if was.single_operator else [])), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import playbook
-from ..errors import RecordDamaged, RunbookError, SourceError
+from ..errors import RecordDamaged, RunbookError, SourceError, tried
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..signers import Trust
 from ..site import Site
@@ -126,10 +126,8 @@ def _earliest(before: Sequence[Event], site: Site, stage: str) -> tuple[str, dat
             f"{playbook.CANARY_CLEAN_EPOCHS} whole epochs with rewards on the canaries",
         ),
     }[stage]
-    try:
-        return item, effect(before, change) + span, why
-    except SourceError as error:
-        return item, None, error.problem
+    at = tried(effect, before, change)
+    return (item, None, at.problem) if isinstance(at, SourceError) else (item, at + span, why)
 
 
 def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
