@@ -197,7 +197,7 @@ def _place(site: Site, statement: dict[str, Any]) -> Path:
     """In the site's folder of that release, else here; named by what it says."""
     who = re.sub(r"[^\w.-]", "_", statement.get("account") or statement["validator"])
     name = f"{statement['kind']}-{who}-{digest(statement)[7:15]}.json"
-    folder = site.words_folder(statement.get("release", "")) if "release" in statement else None
+    folder = site.words_folder(statement.get("release", ""))
     if folder is None:
         return Path(name)
     if not site.words_root.is_dir():

@@ -9,31 +9,29 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import display
 from .canonical import digest
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
+from .evidence.incident_issues import ISSUE, SIGNED, Votes, approvals_of
 from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
+from .opening import find_operator
+from .site import Site, read_site
+from .sources.keys import MAX_SIGNED
+from .sources.scope import live_scope, read_clock
 from .strict import NAME, project_path
 from .verdicts import ExitCode
 from .wording import utc
-
-if TYPE_CHECKING:
-    from .site import Site
 
 MIN_REASON = 10
 
 
 def incident(args: argparse.Namespace) -> int:
     """Show incidents, or take one a step further; 4 while somebody's word is missing."""
-    from .opening import find_operator
-    from .site import read_site
-    from .sources.scope import read_clock
-
     site = read_site(args.site)
     store = Store(site.store_path)
     found = _find(store, args.what)
@@ -97,16 +95,12 @@ def _step(
 def _sign_off(
     one: Incident, site: Site, told: dict[str, Any], args: argparse.Namespace
 ) -> Entered | None:
-    from .evidence.incident_issues import heard_about
-    from .sources.words import in_force
-
     closed = one.last("closed")
     if closed is None:
         raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
-    where = _where(site, args)
-    words = in_force(site, heard_about(one, site, closed["digest"], where), closed["digest"])
+    where, body = _where(site, args), {"digest": closed["digest"], "recorded_by": told["by"]}
+    words = approvals_of(one, site, closed["digest"], where)
     others = [w for w in words if w.account.casefold() != one.author.casefold()]
-    body = {"digest": closed["digest"], "recorded_by": told["by"]}
     if others:
         first = min(others, key=lambda word: word.at)
         body |= {"by": first.account, "account": first.account, "at": first.at.isoformat()}
@@ -119,15 +113,11 @@ def _sign_off(
 
 
 def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | None:
-    from .changes.incident import count_votes, decision
-    from .evidence.incident_issues import heard_about
-
-    wanted = one.to_ratify
     if one.break_glass is None:
         raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
     where = _where(site, args)
-    votes = count_votes(site, heard_about(one, site, wanted, where), wanted)
-    body = decision(one, votes, wanted, ratifies=True)
+    votes = Votes(site, approvals_of(one, site, one.to_ratify, where))
+    body = votes.decision(one, one.to_ratify, ratifies=True)
     if body is None:
         return ("", {}, {}) if one.ratified else None
     return "decision", {**body, **where}, {}
@@ -135,10 +125,6 @@ def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | No
 
 def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
     """Where else than in its issues words about it are; kept with what they ended."""
-    from .evidence.incident_issues import ISSUE, SIGNED
-    from .sources.keys import MAX_SIGNED
-    from .sources.scope import live_scope
-
     signed = ""
     if args.approval:
         with live_scope("incident", site.secret_names(), clock=site.clock) as scope:

@@ -9,22 +9,10 @@ from .. import playbook
 from ..errors import ParameterError, SourceError
 from ..params import Drop, Waiver
 from ..session import OPEN, Session
-from ..site import Site
 from ..sources.scope import Scope
-from ..sources.words import Word, hear, in_force
+from ..sources.words import approvals
 from ..strict import parse_instant
 from .plan import Plan
-
-
-def approvals(
-    scope: Scope, site: Site, digest: str, *, issue: int, file: str, release: str = ""
-) -> list[Word]:
-    """Every valid approval of ``digest``. Raises SourceError when a place cannot be read.
-
-    With ``release`` the site's folder of signed words is read as well.
-    """
-    heard = hear(scope, site, digest, issues=[issue], files=[file], release=release)
-    return in_force(site, heard, digest)
 
 
 def accept_waivers(session: Session) -> None:
@@ -80,7 +68,12 @@ def _by_another(
     params = session.params
     try:
         given = approvals(
-            scope, session.site, digest, issue=params.issue, file=file, release=params.release
+            scope,
+            session.site,
+            digest,
+            issues=[params.issue],
+            files=[file],
+            release=params.release,
         )
     except SourceError as error:
         raise ParameterError(f"{where}.approval: {error}") from error

@@ -19,7 +19,7 @@ from ..sources.running import tell
 from ..sources.words import read_words, taken_back
 from ..wording import utc, visible
 from .anomalies import Anomaly, known, open_new
-from .watch_log import Log, accounts, patience, ways_of
+from .watch_log import Log, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -31,7 +31,7 @@ def _listen(context: Context, log: Log) -> None:
     """Record what commanders said. Raises SourceError."""
     params, site = context.params, context.site
     heard = read_words(context.scope, site, issue=params.issue, release=params.release)
-    ids, listed = {each.id for each in known(log)}, accounts(context, (COMMANDER,))
+    ids, listed = {each.id for each in known(log)}, context.site.holders(COMMANDER)
     for word in sorted(heard.words, key=lambda each: each.at):
         withdrawn = taken_back(word, [w for w in heard.withdrawals if w.account == word.account])
         if word.anomaly not in ids or word.account not in listed or withdrawn is not None:
@@ -87,7 +87,7 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
             "id": anomaly.id,
             "event": event,
             "roles": list(ROLES[event]),
-            "accounts": accounts(context, ROLES[event]),
+            "accounts": site.holders(*ROLES[event]),
             "subject": subject,
             "text": text,
             "release": params.release,
@@ -97,7 +97,7 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
         }
         notices.by_webhook(scope, site.telemetry.notify, document)
     elif way == "comment":
-        people = " ".join(f"@{account}" for account in accounts(context, ROLES[event]))
+        people = " ".join(f"@{account}" for account in site.holders(*ROLES[event]))
         # Indented by four: names of alerts come from outside, and are code there, not markup.
         quoted = "\n".join(f"    {line}" for line in text.splitlines())
         title = "An anomaly of the watch" if event == "opened" else "Not acknowledged in time"

@@ -299,25 +299,20 @@ def announced(context: Context) -> bool:
     return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
 
-Tell = Callable[[Context, Applier], list[Row]]
+Tell = Callable[[Context, Applier], None]
 
 
 def _change(item: str, plan: Callable[[Context], list[Row]], tell: Tell, passed: str) -> Change:
     def apply(context: Context, applier: Applier) -> CheckResult:
-        rows = tell(context, applier)
-        return context.conclude(rows, passed=passed, empty="nothing was told")
+        tell(context, applier)
+        return context.conclude(passed=passed, empty="nothing was told")
 
     return Change(item, plan, apply, exclusive=False)
 
 
 def _filed(item: str, audience: reporting.Audience, passed: str) -> Change:
-    def plan(context: Context) -> list[Row]:
-        return reporting.plan_incident(context, audience)
-
-    def tell(context: Context, applier: Applier) -> list[Row]:
-        return reporting.file_incident(context, applier, audience)
-
-    return _change(item, plan, tell, passed)
+    plan = partial(reporting.plan_incident, audience=audience)
+    return _change(item, plan, partial(reporting.file_incident, audience=audience), passed)
 
 
 incident = _filed(
@@ -350,8 +345,8 @@ def _back(
     passed: str,
     *,
     would: Callable[[Context], list[Row]] = lambda context: [],
-    first: Callable[[Context, Applier], None] = lambda context, applier: None,
-    then: Tell = lambda context, applier: [],
+    first: Tell = lambda context, applier: None,
+    then: Callable[[Context, Applier], list[Row]] = lambda context, applier: [],
 ) -> Change:
     """A change that takes the plan's nodes back; ``first`` and ``then`` are what else it does.
 

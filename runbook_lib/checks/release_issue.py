@@ -6,7 +6,7 @@ import json
 
 from .. import playbook
 from ..canonical import canonical
-from ..changes.apply import Applier, Change, Step, all_pass, asked
+from ..changes.apply import Applier, Change, Step, all_pass, asked, has_secret
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import (
@@ -56,7 +56,7 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
     applier.rows, found = _state(context, number)
     applier.settle(lambda name: found.ours is not None and name == _step_name(found.ours.body))
     body = _body(context)
-    if context.scope.derive("a secret in the comment", lambda: _secret(context, body)):
+    if has_secret(context, "comment", body):
         row = check_row("comment", "secrets", "none", "one; find out how it came there", ok=False)
         applier.rows.append(row)
     made: list[Post] = []
@@ -113,10 +113,6 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
 
 def _step_name(body: str) -> str:
     return f"comment {digest(body).removeprefix('sha256:')[:12]}"
-
-
-def _secret(context: Context, body: str) -> str:
-    return "yes" if context.scope.outside.redactor.found_in(body.encode()) else ""
 
 
 def _body(context: Context) -> str:

@@ -68,7 +68,7 @@ def _accounts(site: Site, node: Node | None) -> tuple[str, ...]:
     if node.operator:
         person = site.person(node.operator)
         return (person.account if person is not None else node.operator,)
-    return tuple(person.account for person in site.people if SPEAKS_FOR_OURS in person.roles)
+    return tuple(site.holders(SPEAKS_FOR_OURS))
 
 
 def _judge_set(context: Context, answers: Answers, speakers: list[Voice], summary: str) -> None:

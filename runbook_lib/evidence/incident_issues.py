@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from ..playbook import COUNCIL
 from ..site import Site
 from ..sources.github import GitHub, Issue
 from ..sources.scope import live_scope
-from ..sources.words import Heard, hear, in_force
+from ..sources.words import Word, approvals
 from .comment import Board
 from .incidents import Incident
 
@@ -82,29 +82,58 @@ SIGNED, ISSUE = "signed_file", "in_issue"
 """Where else than in the incident's own issues a word was found, in the entry that counts it."""
 
 
-def heard_about(one: Incident, site: Site, wanted: str, where: Mapping[str, Any]) -> Heard:
-    """What was said of a digest: in the issues of the incident, and ``where`` else. Raises SourceError."""
+def approvals_of(one: Incident, site: Site, wanted: str, where: Mapping[str, Any]) -> list[Word]:
+    """Approvals of a digest: in the issues of the incident, and ``where`` else. Raises SourceError."""
     issues = [int(where.get(ISSUE, 0)), int(one.opened.get("issue", 0)), *one.filed]
     signed = [str(where.get(SIGNED, "")).encode()]
     with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
-        return hear(scope, site, wanted, issues=issues, files=signed, release=one.release)
+        return approvals(scope, site, wanted, issues=issues, files=signed, release=one.release)
+
+
+class Votes:
+    """The council's approvals of a digest, one of each member, oldest first.
+
+    ``at`` is when they became ``needed``, two thirds of the members; None while they are fewer.
+    """
+
+    def __init__(self, site: Site, words: Iterable[Word]) -> None:
+        members, first = site.holders(COUNCIL), dict[str, Word]()
+        for word in sorted(words, key=lambda word: (word.at, word.account)):
+            if word.account in members:
+                first.setdefault(word.account, word)
+        self.words, self.members = list(first.values()), members
+        self.needed = -(-2 * len(members) // 3)
+        self.at = self.words[self.needed - 1].at if 0 < self.needed <= len(first) else None
+
+    def __str__(self) -> str:
+        by = f": {', '.join(word.account for word in self.words)}" if self.words else ""
+        return f"{len(self.words)} of {len(self.members)} members{by}"
+
+    def decision(self, incident: Incident, digest: str, *, ratifies: bool) -> dict[str, Any] | None:
+        """The entry that records a decision; None while there is none, or it is recorded already."""
+        if self.at is None or incident.decided(digest) is not None:
+            return None
+        return {
+            "by": ", ".join(word.account for word in self.words),
+            "at": self.at.isoformat(),
+            "digest": digest,
+            "grounds": [word.grounds for word in self.words],
+            "ratifies": ratifies,
+            "late": self.at > incident.ratify_until,
+        }
 
 
 def unsaid(one: Incident, site: Site) -> str:
     """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
-    closed, signed, ratified = one.last("closed"), one.last("signed-off"), one.ratified
+    closed, signed = one.last("closed"), one.last("signed-off")
     try:
         if closed and signed and not (site.single_operator and signed.get("self_approved")):
-            said = in_force(
-                site, heard_about(one, site, closed["digest"], signed), closed["digest"]
-            )
+            said = approvals_of(one, site, closed["digest"], signed)
             if signed["account"] not in {word.account for word in said}:
                 return f"expected it signed off by {signed['account']}, got no such word"
-        if one.break_glass and ratified:
-            said = in_force(site, heard_about(one, site, one.to_ratify, ratified), one.to_ratify)
-            seated = {person.account for person in site.people if COUNCIL in person.roles}
-            if not seated or 3 * len({word.account for word in said} & seated) < 2 * len(seated):
-                return "expected its break-glass ratified by the council, got no such words"
+        wanted, ratified = one.to_ratify, one.break_glass and one.ratified
+        if ratified and Votes(site, approvals_of(one, site, wanted, ratified)).at is None:
+            return "expected its break-glass ratified by the council, got no such words"
     except SourceError as error:
         return f"expected what ended it read again, got: {error}"
     return ""

@@ -350,32 +350,9 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
 
     Raises SourceError when a place cannot be read, or there is none.
     """
-    folder = site.words_folder(release) if release else None
-    if not issue and folder is None:
+    if not issue and site.words_folder(release) is None:
         raise SourceError("words", "expected a release issue (issue) or the site's folder (words)")
-    return _heard(_found(scope, site, issue, folder))
-
-
-def _found(scope: Scope, site: Site, issue: int, folder: Path | None) -> Iterable[Word | Refused]:
-    found: list[Word | Refused] = []
-    if issue:
-        for comment in GitHub(scope, site.forge).comments(issue):
-            found += _comment(site, comment)
-    if folder is not None:
-        for name in _names(scope, site.words_root, folder):
-            found.append(_file(scope, site, folder / name))
-    return dict.fromkeys(found)
-
-
-def _heard(found: Iterable[Word | Refused]) -> Heard:
-    words, refused = list[Word](), list[Refused]()
-    for one in found:
-        if isinstance(one, Word):
-            words.append(one)
-        else:
-            refused.append(one)
-    said = (word for word in words if not word.withdraws)
-    return Heard(tuple(said), tuple(word for word in words if word.withdraws), tuple(refused))
+    return hear(scope, site, "", issues=[issue], release=release)
 
 
 def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
@@ -475,10 +452,34 @@ def hear(
     A file is its path, or what was in it. Raises SourceError when a place cannot be read, and for a file that approves anything else.
     """
     found: list[Word | Refused] = [_signed(scope, site, digest, file) for file in files if file]
-    folder = site.words_folder(release) if release else None
+    folder = site.words_folder(release)
     for issue in dict.fromkeys(filter(None, issues)) or [0]:
-        found += _found(scope, site, issue, folder)
-    return _heard(found)
+        if issue:
+            for comment in GitHub(scope, site.forge).comments(issue):
+                found += _comment(site, comment)
+        if folder is not None:
+            names = _names(scope, site.words_root, folder)
+            found += [_file(scope, site, folder / name) for name in names]
+    words = [one for one in dict.fromkeys(found) if isinstance(one, Word)]
+    return Heard(
+        tuple(word for word in words if not word.withdraws),
+        tuple(word for word in words if word.withdraws),
+        tuple(one for one in dict.fromkeys(found) if isinstance(one, Refused)),
+    )
+
+
+def approvals(
+    scope: Scope,
+    site: Site,
+    digest: str,
+    *,
+    issues: Iterable[int],
+    files: Iterable[str | bytes] = (),
+    release: str = "",
+) -> list[Word]:
+    """Every approval of ``digest`` that stands, of those that ``hear`` gives. Raises SourceError."""
+    heard = hear(scope, site, digest, issues=issues, files=files, release=release)
+    return in_force(site, heard, digest)
 
 
 def in_force(site: Site, heard: Heard, digest: str, kind: str = "approve") -> list[Word]:
