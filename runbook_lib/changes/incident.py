@@ -240,8 +240,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     if not made and not applier.step(Step("forge", name, run, expected="filed")):
         keep(context, kind, document, None)
         return
-    missed = partial(context.unknown, "forge", f"{kind} read back", digest(report.body))
-    with unread(lambda error: missed(str(error))):
+    with context.reading(f"{kind} read back", digest(report.body), "forge", whole=True):
         rows = [*there.rows(), *read_back(there, made[0], report.body)]
         context.findings += rows
         if all_pass(rows):
@@ -349,8 +348,9 @@ def _tell(context: Context, found: Incident, wanted: str) -> None:
 
 def _decided(context: Context, found: Incident, wanted: str) -> None:
     due, release = found.ratify_until, context.params.release
-    judge = partial(context.judge, "council", "decided", f"by two thirds until {utc(due)}")
-    with unread(lambda error: judge(str(error), Outcome.INCONCLUSIVE)):
+    what, expected = "decided", f"by two thirds until {utc(due)}"
+    judge = partial(context.judge, "council", what, expected)
+    with context.reading(what, expected, "council", whole=True):
         issues = [context.params.issue, *found.filed, *_filed_now(context, found)]
         said = approvals(context.scope, context.site, wanted, issues=issues, release=release)
         votes = Votes(context.site, said)

@@ -255,13 +255,15 @@ def plan_halt(context: Context) -> list[Row]:
 
 def announce_halt(context: Context, applier: Applier) -> None:
     """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
-    reference, stands = halted_attempt(context), partial(announced, context)
+    reference, release = halted_attempt(context), context.params.release
+    governance = Governance(context.scope, context.site.commands)
+    stands = partial(governance.halted, release, context.stage, reference)
     text = context.read("halt announced", "the template filled", lambda: halt_text(context))
     if text is None:
         return
     path, what = context.folder / "halt.txt", "stands in the channel"
     replace_file(path, text)
-    values = {"release": context.params.release, "stage": context.stage, "reference": reference}
+    values = {"release": release, "stage": context.stage, "reference": reference}
     document = {"kind": "halt", "values": values, "text": text}
 
     def run(lock: int, outputs: Path) -> Ended:
@@ -290,13 +292,6 @@ def announce_halt(context: Context, applier: Applier) -> None:
         outbox.drop(context.folder, "halt")
         got = reference if there else "not among those that stand"
         context.judge("halt", what, reference, got)
-
-
-def announced(context: Context) -> bool:
-    """Whether the halt stands where validators read. Raises SourceError."""
-    wanted = ("halt", context.params.release, context.stage, halted_attempt(context))
-    found = Governance(context.scope, context.site.commands).announced()
-    return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
 
 Tell = Callable[[Context, Applier], None]

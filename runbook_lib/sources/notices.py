@@ -81,6 +81,12 @@ class Governance(SiteCommands):
         """Every announcement that stands."""
         return wire.decode("announced", self._read("announced").stdout, _Announced).announced
 
+    def halted(self, release: str, stage: str, reference: str) -> bool:
+        """Whether the halt of that rollout stands where validators read."""
+        wanted = ("halt", release, stage, reference)
+        found = self.announced()
+        return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
+
     def proposals(self) -> Proposals:
         """The state of governance proposals."""
         found = wire.decode("proposals", self._read("proposals").stdout, Proposals)
