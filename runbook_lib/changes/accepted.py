@@ -10,7 +10,7 @@ from ..errors import ParameterError, SourceError
 from ..params import Drop, Waiver
 from ..session import OPEN, Session
 from ..sources.scope import Scope
-from ..sources.words import approvals
+from ..sources.words import hear, in_force
 from ..strict import parse_instant
 from .plan import Plan
 
@@ -65,20 +65,15 @@ def _by_another(
     """Who else approved ``digest``, a lone operator where that may be, and where. Raises
     ParameterError.
     """
-    params = session.params
+    params, site = session.params, session.site
+    issues, release = [params.issue], params.release
     try:
-        given = approvals(
-            scope,
-            session.site,
-            digest,
-            issues=[params.issue],
-            files=[file],
-            release=params.release,
-        )
+        heard = hear(scope, site, digest, issues=issues, files=[file], release=release)
     except SourceError as error:
         raise ParameterError(f"{where}.approval: {error}") from error
-    others = tuple(one for one in given if one.account != session.operator)
-    if not others and not session.site.single_operator:
+    given = in_force(site, heard, digest)
+    others = [one for one in given if one.account != session.operator]
+    if not others and not site.single_operator:
         raise ParameterError(
             f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
             f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"

@@ -15,7 +15,7 @@ from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.scope import Scope, live_scope
-from ..sources.words import approvals
+from ..sources.words import hear, in_force
 from .state import NodeState, kept_config
 from .targets import digests_of
 
@@ -62,7 +62,8 @@ def adopt(
         states = {name: state for name, (state, _) in read.items()}
         dumped = {name: state.model_dump(mode="json") for name, state in states.items()}
         found = digest(dumped)
-        given = approvals(scope, site, found, issues=[issue], files=[approval])
+        heard = hear(scope, site, found, issues=[issue], files=[approval])
+        given = in_force(site, heard, found)
         others = tuple(one.account for one in given if one.account != operator)
         approved = others or ((operator,) if site.single_operator else ())
         scope.tape.sync()

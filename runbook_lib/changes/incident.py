@@ -34,7 +34,7 @@ from ..params import RecoveryParams
 from ..playbook import COUNCIL, GATE_STEPS
 from ..sources.process import Ended
 from ..sources.running import tell
-from ..sources.words import approvals
+from ..sources.words import hear, in_force
 from ..strict import project_path
 from ..wording import count, utc, visible
 from .apply import Applier, Step, all_pass, asked, has_secret, keep, later, was_sent
@@ -352,8 +352,8 @@ def _decided(context: Context, found: Incident, wanted: str) -> None:
     judge = partial(context.judge, "council", what, expected)
     with context.reading(what, expected, "council", whole=True):
         issues = [context.params.issue, *found.filed, *_filed_now(context, found)]
-        said = approvals(context.scope, context.site, wanted, issues=issues, release=release)
-        votes = Votes(context.site, said)
+        heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
+        votes = Votes(context.site, in_force(context.site, heard, wanted))
         body = votes.decision(found, wanted, ratifies=found.break_glass is not None)
         if body is not None and (problem := _note(context, found, "decision", body)):
             context.unknown("council", "decision recorded", found.id, problem)

@@ -16,7 +16,7 @@ from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.running import tell
-from ..sources.words import read_words, taken_back
+from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible
 from .anomalies import Anomaly, known, open_new
 from .watch_log import Log, patience, ways_of
@@ -33,8 +33,7 @@ def _listen(context: Context, log: Log) -> None:
     heard = read_words(context.scope, site, issue=params.issue, release=params.release)
     ids, listed = {each.id for each in known(log)}, context.site.holders(COMMANDER)
     for word in sorted(heard.words, key=lambda each: each.at):
-        withdrawn = taken_back(word, [w for w in heard.withdrawals if w.account == word.account])
-        if word.anomaly not in ids or word.account not in listed or withdrawn is not None:
+        if word.anomaly not in ids or word.account not in listed or withdrawn(word, heard):
             continue
         # The first word on an anomaly acknowledges it, the first decision stands.
         body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ..errors import SourceError
@@ -12,7 +13,7 @@ from ..playbook import COUNCIL
 from ..site import Site
 from ..sources.github import GitHub, Issue
 from ..sources.scope import live_scope
-from ..sources.words import Word, approvals
+from ..sources.words import Word, hear, in_force
 from .comment import Board
 from .incidents import Incident
 
@@ -66,14 +67,9 @@ class Report:
 
     def board(self, forge: Issues) -> Board:
         """The issues among which it is filed."""
-        return Board(
-            "issue",
-            forge.me,
-            lambda: forge.issues(self.since - CLOCKS_APART),
-            lambda body: forge.create_issue(self.title, body),
-            forge.update_issue,
-            forge.issue_if_there,
-        )
+        listed = partial(forge.issues, self.since - CLOCKS_APART)
+        create = partial(forge.create_issue, self.title)
+        return Board("issue", forge.me, listed, create, forge.update_issue, forge.issue_if_there)
 
 
 # --- whether those who ended an incident still say so: its file is no proof of that ---------------
@@ -87,7 +83,8 @@ def approvals_of(one: Incident, site: Site, wanted: str, where: Mapping[str, Any
     issues = [int(where.get(ISSUE, 0)), int(one.opened.get("issue", 0)), *one.filed]
     signed = [str(where.get(SIGNED, "")).encode()]
     with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
-        return approvals(scope, site, wanted, issues=issues, files=signed, release=one.release)
+        heard = hear(scope, site, wanted, issues=issues, files=signed, release=one.release)
+        return in_force(site, heard, wanted)
 
 
 class Votes:

@@ -85,7 +85,6 @@ _LINE = re.compile(
 LONGEST_COMMENT = 16_384
 """Characters of a comment whose words count: Markdown that is made to be slow takes the square."""
 _HIDDEN = "expected plain text, no code, list, table, link or HTML; say it in a comment of its own"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -157,22 +156,14 @@ def parse_window(text: str) -> Window:
     return window
 
 
-_FIELDS: dict[str, tuple[Callable[[str], object], str, Callable[[str], str]]] = {
-    "anomaly": (
-        re.compile(_ANOMALY, re.I).fullmatch,
-        "A and 8 hex digits",
-        lambda text: "A" + text[1:].lower(),
-    ),
-    "decision": (
-        lambda text: text.lower() in DECISIONS,
-        f"one of {', '.join(DECISIONS)}",
-        str.lower,
-    ),
-    "plan": (lambda text: _DIGEST.fullmatch(text.lower()), "sha256: and 64 hex digits", str.lower),
-    "stage": (STAGES.__contains__, f"one of {', '.join(STAGES)}", str),
-    "release": (NAME.fullmatch, "the name of a release", str),
+_FIELDS: dict[str, tuple[str, str, Callable[[str], str]]] = {
+    "anomaly": (f"(?ai){_ANOMALY}", "A and 8 hex digits", str.capitalize),
+    "decision": (f"(?ai){'|'.join(DECISIONS)}", f"one of {', '.join(DECISIONS)}", str.lower),
+    "plan": ("(?ai)sha256:[0-9a-f]{64}", "sha256: and 64 hex digits", str.lower),
+    "stage": ("|".join(STAGES), f"one of {', '.join(STAGES)}", str),
+    "release": (NAME.pattern, "the name of a release", str),
 }
-"""What a field's word must hold, how that is called, and how it is written."""
+"""What a field's word must match, how that is called, and how it is written."""
 
 
 def _field(name: str, text: str) -> Any:
@@ -181,8 +172,8 @@ def _field(name: str, text: str) -> Any:
         return parse_window(text)
     if name == "reason":
         return visible(text.strip(), LONGEST_REASON)
-    holds, expected, written = _FIELDS[name]
-    if not holds(text):
+    pattern, expected, written = _FIELDS[name]
+    if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {expected}, got {visible(text, 80)!r}")
     return written(text)
 
@@ -445,7 +436,7 @@ def hear(
     *,
     issues: Iterable[int],
     files: Iterable[str | bytes] = (),
-    release: str,
+    release: str = "",
 ) -> Heard:
     """What was said in issues (0: none) and the site's folder, and approvals of ``digest`` in ``files``.
 
@@ -466,20 +457,6 @@ def hear(
         tuple(word for word in words if word.withdraws),
         tuple(one for one in dict.fromkeys(found) if isinstance(one, Refused)),
     )
-
-
-def approvals(
-    scope: Scope,
-    site: Site,
-    digest: str,
-    *,
-    issues: Iterable[int],
-    files: Iterable[str | bytes] = (),
-    release: str = "",
-) -> list[Word]:
-    """Every approval of ``digest`` that stands, of those that ``hear`` gives. Raises SourceError."""
-    heard = hear(scope, site, digest, issues=issues, files=files, release=release)
-    return in_force(site, heard, digest)
 
 
 def in_force(site: Site, heard: Heard, digest: str, kind: str = "approve") -> list[Word]:
