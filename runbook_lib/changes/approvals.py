@@ -17,6 +17,7 @@ from .. import playbook
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
 from ..evidence.record import attempts_in
+from ..findings import Findings, unread
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
 from ..site import Site, parse_site
@@ -27,6 +28,7 @@ from .plan import Plan, load_plan, moved
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
 
 SUBJECT, OWN = "approval", "(self-approved)"
+UNREAD = (SourceError, ParameterError)
 
 
 def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
@@ -81,28 +83,22 @@ def _seat(site: Site, policy: playbook.Approvers, accounts: list[str]) -> tuple[
 
 
 def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
-    rows = [
-        check_row(SUBJECT, one.who, "its own key", f"forged, passed over: {one.grounds}", ok=True)
-        for one in heard.refused
-        if one.fault == "forged" and one.said is not None
-        if (one.said.kind, one.said.plan) == ("approve", digest)
-    ]
-    # It may be somebody's withdrawal.
-    rows += [
-        unknown_row(SUBJECT, f"signed word {one.who}", "readable", one.why)
-        for one in heard.refused
-        if one.fault == "unreadable"
-    ]
+    found = Findings()
+    for one in heard.refused:
+        said = one.said and (one.said.kind, one.said.plan)
+        if one.fault == "forged" and said == ("approve", digest):
+            got = f"forged, passed over: {one.grounds}"
+            found.judge(SUBJECT, one.who, "its own key", got, ok=True)
+    for one in heard.refused:
+        if one.fault == "unreadable":  # it may be somebody's withdrawal
+            found.unknown(SUBJECT, f"signed word {one.who}", "readable", one.why)
     standing = {word.account for word in in_force(site, heard, digest)}
     for word in () if full else heard.words:
         mine = (word.kind, word.plan) == ("approve", digest) and site.person(word.account)
-        back = withdrawn(word, heard)
-        if mine and back is not None and word.account not in standing:
+        if mine and word.account not in standing and (back := withdrawn(word, heard)) is not None:
             got = f"withdrawn: {back.grounds}"
-            rows.append(
-                check_row(SUBJECT, word.account, "an approval that stands", got, Outcome.FAIL)
-            )
-    return rows
+            found.judge(SUBJECT, word.account, "an approval that stands", got, ok=False)
+    return found.findings
 
 
 @dataclass(frozen=True)
@@ -178,26 +174,19 @@ def require_standing(context: Context) -> None:
     """
     if isinstance(context.params, RecoveryParams):
         return
-    rows = _policy_rows(context)
-    if needs_approval(context) and context.plan is not None:
-        rows += _approval_rows(context, context.plan.digest)
-    if bad := [row for row in rows if row.outcome is not Outcome.PASS]:
-        raise Stopped(f"stopped: {explain(bad, '', '')}")
-
-
-def _policy_rows(context: Context) -> list[Row]:
-    path = context.params.site
+    path, found = context.params.site, Findings()
     what, expected = "policy", "the site file as this session opened it"
-    try:
+    with unread(lambda error: found.unknown(path, what, expected, str(error)), UNREAD):
         now = parse_site(context.scope.read(project_path(path)), path)
-    except (SourceError, ParameterError) as error:
-        return [unknown_row(path, what, expected, str(error))]
-    if now.policy_digest == context.site.policy_digest:
-        return []
-    from ..evidence.policy import policy_moved
+        if now.policy_digest != context.site.policy_digest:
+            from ..evidence.policy import policy_moved
 
-    got = f"{policy_moved(context.site, now)}; put it back"
-    return [check_row(path, what, expected, got, ok=False)]
+            got = f"{policy_moved(context.site, now)}; put it back"
+            found.judge(path, what, expected, got, ok=False)
+    if needs_approval(context) and context.plan is not None:
+        found.findings += _approval_rows(context, context.plan.digest)
+    if bad := [row for row in found.findings if row.outcome is not Outcome.PASS]:
+        raise Stopped(f"stopped: {explain(bad, '', '')}")
 
 
 def _approval_rows(context: Context, plan: str) -> list[Row]:

@@ -194,23 +194,18 @@ def _said(context: Context, voice: Voice, asked: _Asked, heard: Heard) -> bool:
     call, unknown = f"; call {' or '.join(voice.accounts) or 'its operator'}", Outcome.INCONCLUSIVE
     if voice.node is None:
         return judge("a validator the site does not list", unknown)
-    refused = [one for one in heard.refused if voice.claimed_by(one) and _about(one, asked)]
     words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
     mine = [w for w in words if not _differs(w, asked.said)]
     back = [w for w in heard.withdrawals if voice.says(w)]
-    standing = [word for word in mine if taken_back(word, back) is None]
-    for word in standing:
-        if word.at <= asked.deadline:
-            got = f"{word.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(word)}: {word.grounds}"
-            return judge(got, ok=True)
+    taken = {word: one for word in mine if (one := taken_back(word, back)) is not None}
+    standing = sorted((w for w in mine if w not in taken), key=lambda word: word.at)
+    if standing and standing[0].at <= asked.deadline:
+        return judge(_quoted(standing[0]), ok=True)
     if standing:
-        late = min(standing, key=lambda word: word.at)
-        got = f"late, {late.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(late)}: {late.grounds}{call}"
-        return judge(got, unknown)
-    for word in mine:
-        if (taken := taken_back(word, back)) is not None:
-            got = f"withdrawn {taken.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(taken)}: {taken.grounds}"
-            return judge(got + call, ok=False)
+        return judge(f"late, {_quoted(standing[0])}{call}", unknown)
+    if taken:
+        return judge(f"withdrawn {_quoted(taken[mine[0]])}{call}", ok=False)
+    refused = [one for one in heard.refused if voice.claimed_by(one) and _about(one, asked)]
     return judge(_instead(asked, words, refused) + call, unknown, return_at=asked.due)
 
 
@@ -239,5 +234,6 @@ def _instead(asked: _Asked, words: Sequence[Word], refused: Sequence[Refused]) -
     return "missing"
 
 
-def _speaker(word: Word) -> str:
-    return word.account or f"its key ({word.validator})"
+def _quoted(word: Word) -> str:
+    by = word.account or f"its key ({word.validator})"
+    return f"{word.at:%Y-%m-%d %H:%M:%SZ} by {by}: {word.grounds}"

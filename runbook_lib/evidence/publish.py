@@ -39,21 +39,7 @@ from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn
 from ..wording import utc
-from . import incidents, outbox
-from .comment import (
-    Filed,
-    account_of,
-    comments_of,
-    compose,
-    find,
-    marker,
-    other_stages,
-    read_back,
-    seal_marker,
-    sealed_text,
-    stands,
-    write,
-)
+from . import comment, incidents, outbox
 from .incident_issues import Issues, Report
 from .order import undone_by
 from .record import Entry, Record
@@ -135,9 +121,10 @@ class Document(Findings):
         """A report in an issue of its own, which its incident then names."""
         texts = {name: str(document[name]) for name in ("incident", "audience", "title", "text")}
         report = Report(**texts, since=datetime.fromisoformat(document["since"]))
-        found = find(report.board(Issues(self.scope, self.site.forge, "notify")), report.marker)
-        number = write(found, report.body).number
-        self.findings += [*found.rows(), *read_back(found, number, report.body)]
+        board = report.board(Issues(self.scope, self.site.forge, "notify"))
+        found = comment.find(board, report.marker)
+        number = comment.write(found, report.body).number
+        self.findings += [*found.rows(), *comment.read_back(found, number, report.body)]
         store, at = Store(self.site.store_path), read_clock(self.site.clock)[0].isoformat()
         body = {"audience": report.audience, "number": number, "by": str(self.opened["operator"])}
         unsaid = partial(self.unknown, report.incident, "says where", f"issue {number}")
@@ -149,9 +136,9 @@ class Document(Findings):
         """An operator's instruction in the release issue, once; by its first line."""
         issue, marker = int(document["issue"]), str(document["marker"])
         forge = GitHub(self.scope, self.site.forge, "notify")
-        if not stands(forge, issue, marker):
+        if not comment.stands(forge, issue, marker):
             forge.create_comment(issue, str(document["text"]))
-        there = stands(forge, issue, marker)
+        there = comment.stands(forge, issue, marker)
         got = f"issue {issue}" if there else "not among its comments"
         self.judge(str(document["operator"]), "instructed", f"issue {issue}", got)
 
@@ -201,17 +188,12 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
         due = opened["params"].get("issue")
         if not (publishes and (due or outbox.pending(folder))):
             return []
-        rows = publish(folder, http)
+        open_rows = [row for row in publish(folder, http) if row.outcome is not Outcome.PASS]
+        problems = [f"{row.subject}: {row.what}: {row.observed}" for row in open_rows[:1]]
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
         said = str(error) if isinstance(error, RunbookError | OSError) else repr(error)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        return [_later(folder, "it was interrupted" if interrupted else said)]
-    open_rows = [row for row in rows if row.outcome is not Outcome.PASS]
-    return [_later(folder, f"{row.subject}: {row.what}: {row.observed}") for row in open_rows[:1]]
-
-
-def _later(folder: Path, problem: str) -> str:
-    return f"publish: {problem}; the outbox keeps it: runbook publish {folder}"
+        problems = ["it was interrupted" if isinstance(error, KeyboardInterrupt) else said]
+    return [f"publish: {why}; the outbox keeps it: runbook publish {folder}" for why in problems]
 
 
 def publish(folder: Path, http: Http | None = None) -> list[Row]:
@@ -220,13 +202,18 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
     """
-    opened = _opened(folder)
-    kept: list[Row] = []
+    entries, kept = Record(folder / "record.jsonl").entries(), list[Row]()
+    opened = entries[0].body if entries else {}
+    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
+        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
+        raise ParameterError(
+            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
+        )
     if opened["stage"] in RECOVERY or outbox.pending(folder):  # what could not be sent, first
         kept = send(folder, _recorded(folder, opened), opened, http)
     if kept and not (seals(folder) and opened["params"].get("issue")):
         return kept  # not sealed yet, or without a release issue
-    attempt = _attempt(folder)
+    attempt = _attempt(folder, entries)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
     with live_scope("publish", secrets, clock=clock, http=http) as scope:
@@ -242,9 +229,8 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     return [*kept, *attempt.findings]
 
 
-def _attempt(folder: Path) -> Attempt:
-    opened = _opened(folder)
-    entries = Record(folder / "record.jsonl").entries()
+def _attempt(folder: Path, entries: list[Entry]) -> Attempt:
+    opened = entries[0].body
     if not (issue := opened["params"].get("issue")):
         raise ParameterError(
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
@@ -266,18 +252,6 @@ def _attempt(folder: Path) -> Attempt:
     return Attempt(folder, entries, newest, facts, site, issue, redactor)
 
 
-def _opened(folder: Path) -> dict[str, Any]:
-    """What a live apply was opened with. Raises ParameterError for any other."""
-    entries = Record(folder / "record.jsonl").entries()
-    opened = entries[0].body if entries else {}
-    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
-        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
-        raise ParameterError(
-            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
-        )
-    return opened
-
-
 def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
     """The site of an attempt that lies in its own store. Raises ParameterError."""
     site = recorded_site(folder, "recorded site")
@@ -297,7 +271,7 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def _attach(forge: Releases, attempt: Attempt) -> list[Filed]:
+def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
     """The notebook and its attestations as assets of the release's evidence; where they are."""
     number = attempt.sealed.number
     attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
@@ -305,7 +279,7 @@ def _attach(forge: Releases, attempt: Attempt) -> list[Filed]:
     found = {
         name: recorded(attempt.folder / name) for name in names if (attempt.folder / name).is_file()
     }
-    files = {name: Filed(name, digest_bytes(data)) for name, data in found.items()}
+    files = {name: comment.Filed(name, digest_bytes(data)) for name, data in found.items()}
     with attempt.reading("release", "done", "evidence", whole=True):
         release = _release(forge, attempt)
         assets = forge.assets(release)
@@ -314,7 +288,8 @@ def _attach(forge: Releases, attempt: Attempt) -> list[Filed]:
                 _require_sendable(attempt, name, data)
                 named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
                 asset = _asset(forge, release, assets, named, data)
-                files[name] = Filed(asset.name, files[name].digest, asset.browser_download_url)
+                url = asset.browser_download_url
+                files[name] = comment.Filed(asset.name, files[name].digest, url)
                 attempt.judge(name, "attached", files[name].digest, asset.name, ok=True)
     return list(files.values())
 
@@ -360,28 +335,29 @@ def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, da
 # --- the comments -------------------------------------------------------------------------------------
 
 
-def _post(forge: GitHub, attempt: Attempt, files: list[Filed]) -> None:
+def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.facts
     release, stage, number = str(facts["release"]), str(facts["stage"]), int(facts["attempt"])
-    board, store = comments_of(forge, attempt.issue), Store(attempt.site.store_path)
+    board, store = comment.comments_of(forge, attempt.issue), Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
     later = [one.number for one in known if store.opened(one)["mode"] == "apply"][-1:]
     with attempt.reading("comment", "done", where, whole=True):
-        made = account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
+        made = comment.account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
         broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
         verdict, head = made.verdict.model_copy(update={"broken": broken}), attempt.sealed.digest
         account = replace(made, verdict=verdict, head=head, sealed=True, files=tuple(files))
-        texts = {seal_marker(account): sealed_text(account)}
+        texts = {comment.seal_marker(account): comment.sealed_text(account)}
         if later and later[0] > number:
             kept = f"attempt {later[0]} stays, it is later"
             attempt.judge(where, "summary", kept, kept)
         else:
-            texts[marker(release)] = compose(account, other_stages(store, release, stage))
+            others = comment.other_stages(store, release, stage)
+            texts[comment.marker(release)] = comment.compose(account, others)
         for first, text in texts.items():
-            body, found = attempt.redactor.clean_text(text), find(board, first)
-            number = write(found, body).number
-            attempt.findings += [*found.rows(), *read_back(found, number, body)]
+            body, found = attempt.redactor.clean_text(text), comment.find(board, first)
+            number = comment.write(found, body).number
+            attempt.findings += [*found.rows(), *comment.read_back(found, number, body)]
 
 
 class Release(Wire):
