@@ -17,9 +17,8 @@ from ..changes import incident as reporting
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
 from ..changes.back import Undone, go_back, undone
 from ..changes.back import make_back_plan as plan
-from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
 from ..changes.roll import planned_rows
-from ..changes.storage import plan_storage, recover_storage
+from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_storage, restore_nodes
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
@@ -86,7 +85,7 @@ def _rows(
         names = _wanted(context, found)
         rows = _restored(context, applier, names, names, log=log) if names else []
         return [*found.rows, *rows], len(names)
-    rows = recover_storage(context, applier, begun, log=log)
+    rows = restore_nodes(context, applier, begun, log=log)
     others = {node.name for node in context.cluster.nodes} - set(begun)
     if rest is None or not others:
         return rows, len(begun)
@@ -109,7 +108,7 @@ def _restored(
 ) -> list[Row]:
     """``names`` restored; ``all_`` are those that the attempt has to finish from now on."""
     context.record.append("restore", {"item": context.item, "nodes": list(all_)})
-    return recover_storage(context, applier, names, log=log)
+    return restore_nodes(context, applier, names, log=log)
 
 
 def storage_rows(context: Context, applier: Applier) -> list[Row]:
