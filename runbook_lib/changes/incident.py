@@ -41,17 +41,12 @@ from .apply import Applier, Step, all_pass, asked, has_secret, keep, later, was_
 from .state import states
 
 Audience = Literal["internal", "governance", "public"]
-NEEDED: dict[Audience, tuple[str, ...]] = {
-    "internal": ("summary",),
-    "governance": ("summary", "impact"),
-    "public": ("summary", "impact", "mitigations", "next_steps"),
+AUDIENCES: dict[Audience, tuple[str, tuple[str, ...]]] = {
+    "internal": ("Incident", ("summary",)),
+    "governance": ("Governance incident", ("summary", "impact")),
+    "public": ("Incident report", ("summary", "impact", "mitigations", "next_steps")),
 }
-"""The texts that an audience's report cannot be without."""
-_TITLES: dict[Audience, str] = {
-    "internal": "Incident",
-    "governance": "Governance incident",
-    "public": "Incident report",
-}
+"""How an audience's report is called, and the texts that it cannot be without."""
 _BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
 _DECIDED = ("summary", "impact", "mitigations")
 _NOTICE = "council-notice"
@@ -146,7 +141,7 @@ def _said(context: Context, needed: tuple[str, ...]) -> bool:
 
 def plan_incident(context: Context, audience: Audience) -> list[Row]:
     """What would be filed. Only reads; an incident is not opened by a plan."""
-    if _said(context, NEEDED[audience]):
+    if _said(context, AUDIENCES[audience][1]):
         would = f"an incident of {context.params.release} is opened, its {audience} report filed"
         context.unknown("incident", "would be", "", would)
     return context.findings
@@ -157,7 +152,7 @@ def plan_incident(context: Context, audience: Audience) -> list[Row]:
 
 def file_incident(context: Context, applier: Applier, audience: Audience) -> None:
     """Open the incident, file its report in the forge, read it back. Playbook: recovery."""
-    whole = _said(context, NEEDED[audience])
+    whole = _said(context, AUDIENCES[audience][1])
     if (found := _opened(context)) is not None:
         facts = collect(context)
         if whole:
@@ -181,7 +176,7 @@ def _report(
     }
     template = "public_report.md" if audience == "public" else "incident.md"
     text = first + render(context, template, values, facts)
-    title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
+    title = f"{AUDIENCES[audience][0]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
     return Report(found.id, audience, title, text, found.opened_at)
 
 

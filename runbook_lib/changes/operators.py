@@ -125,7 +125,7 @@ class Look:
 
     context: Context
     phase: Phase
-    told: dict[tuple[str, str], datetime]
+    told: dict[str, datetime]
     now: datetime
     deadline: datetime | None
 
@@ -174,7 +174,7 @@ class Look:
         reports = self._reports
         if isinstance(reports, SourceError):
             return [unknown_row(node.node, REPORT, expected, str(reports))], None
-        told = self._told(node)
+        told = self.told.get(node.operator)
         mine = [
             one
             for one in reports.of(node.node, context.stage)
@@ -206,15 +206,6 @@ class Look:
             return read_reports(context.scope, context.site, **about)
         except SourceError as error:
             return error
-
-    def _told(self, node: NodePlan) -> datetime | None:
-        parted = f"{self.phase.name}."
-        instants = [
-            at
-            for (operator, key), at in self.told.items()
-            if operator == node.operator and (key == self.phase.name or key.startswith(parted))
-        ]
-        return min(instants, default=None)
 
     def _ours(self, node: NodePlan, report: NodeReport) -> list[Row]:
         """What we can read of the node ourselves against its report; silence is no contradiction."""
@@ -360,7 +351,7 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
 
     Rows of what is still missing then say when to return.
     """
-    params, told_at = context.params, _told(applier)
+    params, told_at = context.params, _told(applier, phase)
     deadline = params.window[1] if isinstance(params, RolloutParams) else None
     names = ", ".join(dict.fromkeys(phase.node(name).operator for name in wave))
     for pause in (*PAUSES_S, None):
@@ -386,10 +377,12 @@ def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[I
     return [instruction(context, phase, theirs) for theirs in by.values()]
 
 
-def _told(applier: Applier) -> dict[tuple[str, str], datetime]:
-    """(operator, step) -> when its instruction first went out."""
-    begun = [entry for entry in applier.steps() if entry["phase"] == "intent"]
-    return {
-        (entry["node"], entry["step"].partition("-")[2]): datetime.fromisoformat(entry["at"])
-        for entry in reversed(begun)
-    }
+def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:
+    """Operator -> when the first instruction of a phase went out."""
+    found = dict[str, datetime]()
+    for entry in applier.steps():
+        at, key = datetime.fromisoformat(entry["at"]), entry["step"].partition("-")[2]
+        mine = key == phase.name or key.startswith(f"{phase.name}.")
+        if mine and entry["phase"] == "intent":
+            found[entry["node"]] = min(at, found.get(entry["node"], at))
+    return found

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
+from .. import reach
+from ..canonical import canonical
 from ..context import Context
 from ..errors import SourceError
 from ..files import keep_file
@@ -13,9 +17,10 @@ from ..findings import unread
 from ..metrics.catalogue import Metric
 from ..metrics.frames import STEP, fetch
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
-from ..sources import notices
-from ..sources.github import GitHub
+from ..sources import wire
+from ..sources.github import JSON, GitHub
 from ..sources.running import tell
+from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible
 from .anomalies import Anomaly, known, open_new
@@ -76,7 +81,9 @@ def _note(
 def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -> None:
     """One notification, which lies in a file of that name until it is sent. Raises SourceError."""
     scope, site, params = context.scope, context.site, context.params
-    subject, text = _subject(context, anomaly, event), _text(context, anomaly, event)
+    word = "anomaly" if event == "opened" else "NOT ACKNOWLEDGED: anomaly"
+    about = f"{anomaly.id} on {context.cluster_name}: {visible(anomaly.subject, 100)}"
+    subject, text = f"{word} {about}", _text(context, anomaly, event)
     path = keep_file(context.folder, f"outbox/{name}", f"{subject}\n\n{text}")
     if way.startswith("command/"):
         role = way.partition("/")[2]
@@ -94,7 +101,7 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
             "cluster": context.cluster_name,
             "at": anomaly.at.isoformat(),
         }
-        notices.by_webhook(scope, site.telemetry.notify, document)
+        by_webhook(scope, site.telemetry.notify, document)
     elif way == "comment":
         people = " ".join(f"@{account}" for account in site.holders(*ROLES[event]))
         # Indented by four: names of alerts come from outside, and are code there, not markup.
@@ -104,9 +111,13 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
         GitHub(scope, site.forge, writes="notify").create_comment(params.issue, body)
 
 
-def _subject(context: Context, anomaly: Anomaly, event: str) -> str:
-    word = "anomaly" if event == "opened" else "NOT ACKNOWLEDGED: anomaly"
-    return f"{word} {anomaly.id} on {context.cluster_name}: {visible(anomaly.subject, 100)}"
+def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
+    """Post a document as JSON. Raises SourceError for a status that takes nothing."""
+    url, headers = webhook.url or f"{{{webhook.url_env}}}", (("content-type", JSON),)
+    body = canonical(document)
+    request = wire.request(webhook, "POST", url, body=body, headers=headers, purpose="notify")
+    request = replace(request, url_env=webhook.url_env)
+    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
 
 
 def _text(context: Context, anomaly: Anomaly, event: str) -> str:

@@ -367,7 +367,6 @@ class Release(Wire):
     tag_name: str
     prerelease: bool
     upload_url: str
-    html_url: str
 
 
 class Asset(Wire):

@@ -1,37 +1,15 @@
-"""Telling people what was found: by a webhook, a comment in the release issue."""
+"""What the site's governance commands say: announcements that stand, and proposals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from .. import reach
-from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
-from .scope import Scope
 from .wire import Wire
-
-
-def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
-    """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    request = wire.request(
-        webhook,
-        "POST",
-        webhook.url or f"{{{webhook.url_env}}}",
-        body=canonical(document),
-        headers=(("content-type", "application/json"),),
-        purpose="notify",
-    )
-    request = replace(request, url_env=webhook.url_env)
-    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
-
-
-# --- What the site's governance commands say: announcements that stand, and proposals ---
 
 
 class Announcement(Wire):

@@ -57,6 +57,7 @@ Kind = Literal[
     "acknowledge", "sign-off", "approve", "accept-policy", "acknowledge-anomaly", "decide"
 ]
 DECISIONS = ("continue", "restart", "recover")
+_CHOICE = "|".join(DECISIONS)
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
     "sign-off": ("release", "stage", "window", "plan"),
@@ -66,15 +67,6 @@ FORMS: dict[str, tuple[str, ...]] = {
     "decide": ("anomaly", "decision", "reason"),
 }
 LONGEST_REASON = 500
-_PLACES = {
-    "release": "RELEASE",
-    "stage": "STAGE",
-    "window": "START/END",
-    "plan": "sha256:DIGEST",
-    "anomaly": "ID",
-    "decision": "|".join(DECISIONS),
-    "reason": "REASON",
-}
 _ANOMALY = r"A[0-9a-f]{8}"
 # "decide" is a word that people use: it is ours only before an anomaly's id. A verb is ASCII: any
 # case of Unicode's would take in letters that are another's (long s, dotless i).
@@ -156,23 +148,21 @@ def parse_window(text: str) -> Window:
     return window
 
 
-_FIELDS: dict[str, tuple[str, str, Callable[[str], str]]] = {
-    "anomaly": (f"(?ai){_ANOMALY}", "A and 8 hex digits", str.capitalize),
-    "decision": (f"(?ai){'|'.join(DECISIONS)}", f"one of {', '.join(DECISIONS)}", str.lower),
-    "plan": ("(?ai)sha256:[0-9a-f]{64}", "sha256: and 64 hex digits", str.lower),
-    "stage": ("|".join(STAGES), f"one of {', '.join(STAGES)}", str),
-    "release": (NAME.pattern, "the name of a release", str),
+_FIELDS: dict[str, tuple[str, str, str, Callable[[str], object]]] = {
+    "release": ("RELEASE", NAME.pattern, "the name of a release", str),
+    "stage": ("STAGE", "|".join(STAGES), f"one of {', '.join(STAGES)}", str),
+    "window": ("START/END", "(?s).*", "", parse_window),
+    "plan": ("sha256:DIGEST", "(?ai)sha256:[0-9a-f]{64}", "sha256: and 64 hex digits", str.lower),
+    "anomaly": ("ID", f"(?ai){_ANOMALY}", "A and 8 hex digits", str.capitalize),
+    "decision": (_CHOICE, f"(?ai){_CHOICE}", f"one of {', '.join(DECISIONS)}", str.lower),
+    "reason": ("REASON", "(?s).*", "", lambda text: visible(text.strip(), LONGEST_REASON)),
 }
-"""What a field's word must match, how that is called, and how it is written."""
+"""How a field is called in a form, what it must match, how that is called, how it is written."""
 
 
 def _field(name: str, text: str) -> Any:
     """One word of a line. Raises ValueError."""
-    if name == "window":
-        return parse_window(text)
-    if name == "reason":
-        return visible(text.strip(), LONGEST_REASON)
-    pattern, expected, written = _FIELDS[name]
+    _, pattern, expected, written = _FIELDS[name]
     if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {expected}, got {visible(text, 80)!r}")
     return written(text)
@@ -182,7 +172,7 @@ def parse_said(kind: str, words: list[str]) -> Said:
     """What a verb and the words after it say. Raises ValueError with the form expected."""
     form = FORMS[kind]
     words = _joined(form, words)
-    expected = f"`{kind} {' '.join(_PLACES[name] for name in form)}`"
+    expected = f"`{kind} {' '.join(_FIELDS[name][0] for name in form)}`"
     if len(words) != len(form):
         raise ValueError(f"expected {expected}, got {len(words)} words after {kind}")
     try:
