@@ -338,13 +338,11 @@ class MilestoneIssue(Wire):
     """An open issue of a milestone, or a pull request, which has ``pull_request``."""
 
     number: int
-    title: str
     state: Literal["open", "closed"]
     body: str | None
     labels: list[Annotated[str, BeforeValidator(_name)]]
     milestone: _Number | None
     pull_request: object = None
-    html_url: str
 
     @property
     def branches(self) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_lib.checks.notification import by_webhook
+from runbook_lib.checks.anomalies import by_webhook
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.evidence.comment import stands
 from runbook_lib.reach import Command, Webhook
