@@ -88,7 +88,14 @@ def _step(
             said = one.statement(reason, operator, now.isoformat())
             return "closed", {**said, "digest": digest(said)}, {"after": "mitigated"}
         case "ratify":
-            return _ratify(one, site, args)
+            if one.break_glass is None:
+                raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+            where = _where(site, args)
+            votes = Votes(site, approvals_of(one, site, one.to_ratify, where))
+            body = votes.decision(one, one.to_ratify, ratifies=True)
+            if body is None:
+                return ("", {}, {}) if one.ratified else None
+            return "decision", {**body, **where}, {}
     return _sign_off(one, site, told, args)
 
 
@@ -110,17 +117,6 @@ def _sign_off(
     else:
         return None
     return "signed-off", body, {"after": "closed"}
-
-
-def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | None:
-    if one.break_glass is None:
-        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    where = _where(site, args)
-    votes = Votes(site, approvals_of(one, site, one.to_ratify, where))
-    body = votes.decision(one, one.to_ratify, ratifies=True)
-    if body is None:
-        return ("", {}, {}) if one.ratified else None
-    return "decision", {**body, **where}, {}
 
 
 def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:

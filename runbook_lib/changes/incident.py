@@ -156,28 +156,45 @@ def file_incident(context: Context, applier: Applier, audience: Audience) -> Non
     if (found := _opened(context)) is not None:
         facts = collect(context)
         if whole:
-            _file(context, applier, found, _report(context, found, audience, facts, ""))
+            _file(context, applier, found, _report(context, found, audience, facts))
 
 
 def _report(
-    context: Context, found: Incident, audience: Audience, facts: Facts, first: str
+    context: Context, found: Incident, audience: Audience, facts: Facts, first: str = ""
 ) -> Report:
+    template = "public_report.md" if audience == "public" else "incident.md"
+    text = first + render(context, template, _values(context, found), facts)
+    summary = visible(" ".join(context.params.summary.split()), 120)
+    title = f"{AUDIENCES[audience][0]} {found.id}: {summary}"
+    return Report(found.id, audience, title, text, found.opened_at)
+
+
+def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, str]:
+    """What is told of an incident, and of what the council is to decide, as Markdown."""
     params: RecoveryParams = context.params
-    values = {
+    none, glass = Votes(context.site, ()), found.break_glass
+    why = "It does what was approved together with the plan it takes back."
+    if glass:
+        why = f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+    return {
         "incident": found.id,
         "release": params.release,
         "cluster": plain(context.cluster_name, 80),
+        "opened": utc(found.opened_at),
         "summary": one_line(params.summary),
         "impact": one_line(params.impact) or NOTHING,
         "mitigations": said(params.mitigations),
         "next_steps": said(params.next_steps),
+        "measures": said([*params.mitigations, *params.next_steps]),
+        "break_glass": why,
+        "needed": str(none.needed),
+        "members": str(len(none.members)),
+        "names": ", ".join(f"@{account}" for account in none.members),
+        "digest": wanted,
+        "due": utc(found.ratify_until),
         "facts": _facts(context, found),
         "ending": _ending(found),
     }
-    template = "public_report.md" if audience == "public" else "incident.md"
-    text = first + render(context, template, values, facts)
-    title = f"{AUDIENCES[audience][0]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
-    return Report(found.id, audience, title, text, found.opened_at)
 
 
 def _facts(context: Context, found: Incident) -> str:
@@ -277,7 +294,7 @@ def convene(context: Context, applier: Applier) -> None:
     if not _called(context) or (found := _opened(context)) is None:
         return
     wanted = _measures(context, found)
-    text = _text(context, found, wanted)
+    text = render(context, "decision.md", _values(context, found, wanted)) + "\n"
     facts = collect(context)
     _file(context, applier, found, _report(context, found, "governance", facts, text))
     _tell(context, found, wanted)
@@ -292,28 +309,6 @@ def _called(context: Context) -> bool:
     got = got or "nobody in the site's people has it"
     context.judge("council", "members", f"people with the role {COUNCIL}", got, ok)
     return context.holds
-
-
-def _text(context: Context, found: Incident, wanted: str) -> str:
-    params: RecoveryParams = context.params
-    none, glass = Votes(context.site, ()), found.break_glass
-    why = "It does what was approved together with the plan it takes back."
-    if glass:
-        why = f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
-    values = {
-        "release": params.release,
-        "cluster": plain(context.cluster_name, 80),
-        "incident": found.id,
-        "opened": utc(found.opened_at),
-        "measures": said([*params.mitigations, *params.next_steps]),
-        "break_glass": why,
-        "needed": str(none.needed),
-        "members": str(len(none.members)),
-        "names": ", ".join(f"@{account}" for account in none.members),
-        "digest": wanted,
-        "due": utc(found.ratify_until),
-    }
-    return render(context, "decision.md", values) + "\n"
 
 
 def _tell(context: Context, found: Incident, wanted: str) -> None:

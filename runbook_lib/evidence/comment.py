@@ -281,13 +281,11 @@ def write(found: Found, body: str) -> Post:
     After a lost answer what stands there says whether it was written: it is never assumed, and
     never written twice.
     """
-    board = found.board
-    if found.ours is not None and found.holds(body):
-        return found.ours
+    ours, board = found.ours, found.board
+    if ours is not None and found.holds(body):
+        return ours
     try:
-        if found.ours is not None:
-            return board.update(found.ours.number, body)
-        return board.create(body)
+        return board.create(body) if ours is None else board.update(ours.number, body)
     except SourceRefused:
         raise
     except SourceError:

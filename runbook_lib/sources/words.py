@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -521,12 +521,12 @@ class Received:
     fault: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reports:
     """All reports of a release; ``unreadable`` says of the rest where they are and why."""
 
-    received: tuple[Received, ...] = ()
-    unreadable: tuple[tuple[str, str], ...] = ()
+    received: list[Received] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, node: str, stage: str) -> list[Received]:
         """Those in a node's name, oldest first."""
@@ -536,18 +536,17 @@ class Reports:
 
 def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Reports:
     """Every node report of a release. Raises SourceError when a place cannot be read."""
-    received: list[Received] = []
-    unreadable: list[tuple[str, str]] = []
+    found = Reports()
     for grounds, data in _report_places(scope, site, issue, release):
         try:
             signed = read_signed(data, NodeReport)
         except ValueError as error:
-            unreadable.append((grounds, f"expected a node report, got: {error}"))
+            found.unreadable.append((grounds, f"expected a node report, got: {error}"))
             continue
         if signed.statement.release == release:
             fault = _report_fault(site, signed, scope.now())
-            received.append(Received(signed.statement, grounds, fault))
-    return Reports(tuple(received), tuple(unreadable))
+            found.received.append(Received(signed.statement, grounds, fault))
+    return found
 
 
 def _report_places(
