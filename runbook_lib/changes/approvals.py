@@ -40,9 +40,8 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     """
     policy, person = playbook.APPROVERS.get(stage), site.person(author)
     if policy is None:
-        return [
-            unknown_row(SUBJECT, stage, "a policy that says who approves", "none for this stage")
-        ]
+        expected = "a policy that says who approves"
+        return [unknown_row(SUBJECT, stage, expected, "none for this stage")]
     if person is None:
         return [check_row(SUBJECT, "author", "one of the site's people", author, ok=False)]
     author = person.account
@@ -50,7 +49,12 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     alone = set(given) <= {author}
     if not policy.author or alone:
         given.pop(author, None)
-    seated = _seat(site, policy, list(given))
+    # Who fills which seat, so that as many as can be are filled.
+    holders = [site.holders(*seat) for seat in policy.seats]
+    orders = permutations([*given, *("" for _ in holders)], len(holders))
+    pairs = (zip(order, holders, strict=True) for order in orders)
+    fillings = ([one if one in can else "" for one, can in pair] for pair in pairs)
+    seated = max(fillings, key=lambda seats: sum(map(bool, seats)))
     rows = []
     for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1):
         what = f"seat {number} of {len(seated)}"
@@ -59,27 +63,11 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
             by = f"{account} ({given[account]})" if account else f"{author} {OWN}"
             rows.append(check_row(SUBJECT, what, expected, by, ok=True))
             continue
-        can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
+        can = sorted(account for account in holders[number - 1] if account != author)
         how = f"`approve {digest}` in the release issue, or `runbook approve`"
         got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
         rows.append(unknown_row(SUBJECT, what, expected, got))
     return rows + _objections(site, heard, digest, full=all(seated))
-
-
-def _seat(site: Site, policy: playbook.Approvers, accounts: list[str]) -> tuple[str, ...]:
-    """Who fills which seat, so that as many as can be are filled; empty where nobody can."""
-
-    def fits(account: str, seat: frozenset[str]) -> bool:
-        person = site.person(account)
-        return person is not None and not seat.isdisjoint(person.roles)
-
-    def filled(order: tuple[str, ...]) -> tuple[str, ...]:
-        pairs = zip(order, policy.seats, strict=True)
-        return tuple(account if fits(account, seat) else "" for account, seat in pairs)
-
-    nobody = [""] * len(policy.seats)
-    orders = permutations([*accounts, *nobody], len(policy.seats))
-    return max(map(filled, orders), key=lambda seats: sum(map(bool, seats)))
 
 
 def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:

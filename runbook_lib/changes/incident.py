@@ -265,21 +265,6 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
 # --- the council ----------------------------------------------------------------------------------
 
 
-def _measures(context: Context, found: Incident) -> str:
-    """The digest of what is to be decided: the same on every try that proposes the same."""
-    params: RecoveryParams = context.params
-    return digest_of(
-        {
-            "decides": found.id,
-            "opened": found.entries[0].hash,
-            "undoes": found.opened["undoes"],
-            "break_glass": found.break_glass,
-            "mitigations": params.mitigations,
-            "next_steps": params.next_steps,
-        }
-    )
-
-
 def plan_council(context: Context) -> list[Row]:
     """Whom it would convene. Only reads."""
     _called(context)
@@ -293,7 +278,16 @@ def convene(context: Context, applier: Applier) -> None:
     """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
     if not _called(context) or (found := _opened(context)) is None:
         return
-    wanted = _measures(context, found)
+    params: RecoveryParams = context.params
+    measures = {
+        "decides": found.id,
+        "opened": found.entries[0].hash,
+        "undoes": found.opened["undoes"],
+        "break_glass": found.break_glass,
+        "mitigations": params.mitigations,
+        "next_steps": params.next_steps,
+    }
+    wanted = digest_of(measures)  # the same on every try that proposes the same
     text = render(context, "decision.md", _values(context, found, wanted)) + "\n"
     facts = collect(context)
     _file(context, applier, found, _report(context, found, "governance", facts, text))

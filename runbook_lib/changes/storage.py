@@ -13,7 +13,7 @@ touched: one node that cannot be reached must not cost all others their data.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -171,36 +171,29 @@ KEY = "restore"
 
 def restore_instructions(
     context: Context, chosen: Chosen, nodes: Sequence[Node], height: int, root: str
-) -> list[Instruction]:
+) -> Iterator[Instruction]:
     """One for each operator of ``nodes``; ``root`` is the state root they must come to."""
-    by: dict[str, list[str]] = {}
-    for node in nodes:
-        by.setdefault(node.operator, []).append(node.name)
-    return [_one(context, chosen, who, names, height, root) for who, names in by.items()]
-
-
-def _one(
-    context: Context, chosen: Chosen, operator: str, nodes: list[str], height: int, root: str
-) -> Instruction:
-    name = f"{operator}.{KEY}"
-    marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
-    document = {
-        "bundle": chosen.path,
-        "height": height,
-        "label": chosen.label,
-        "nodes": {node: {"restore": chosen.name} for node in nodes},
-        "operator": operator,
-        "phase": KEY,
-        "plan": chosen.label,
-        "release": context.params.release,
-        "stage": context.stage,
-        "state_root": root,
-    }
-    facts = {"marker": marker, "snapshot": chosen.name, "snapshot_height": chosen.height}
-    told = canonical(document).decode()
-    text = MARKDOWN.render("restore.md.j2", **document, **facts, document=told)
-    file = context.folder / FOLDER / f"{name}.md"
-    return Instruction(operator, KEY, file, marker, text, text)
+    for operator in dict.fromkeys(node.operator for node in nodes):
+        name = f"{operator}.{KEY}"
+        marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
+        theirs = [node.name for node in nodes if node.operator == operator]
+        document = {
+            "bundle": chosen.path,
+            "height": height,
+            "label": chosen.label,
+            "nodes": {node: {"restore": chosen.name} for node in theirs},
+            "operator": operator,
+            "phase": KEY,
+            "plan": chosen.label,
+            "release": context.params.release,
+            "stage": context.stage,
+            "state_root": root,
+        }
+        facts = {"marker": marker, "snapshot": chosen.name, "snapshot_height": chosen.height}
+        told = canonical(document).decode()
+        text = MARKDOWN.render("restore.md.j2", **document, **facts, document=told)
+        file = context.folder / FOLDER / f"{name}.md"
+        yield Instruction(operator, KEY, file, marker, text, text)
 
 
 A = TypeVar("A", bound=OfNode)

@@ -20,7 +20,6 @@ from ..playbook import SPEAKS_FOR_OURS
 from ..sources.node import Membership
 from ..sources.words import (
     Heard,
-    Refused,
     Said,
     Window,
     Word,
@@ -206,7 +205,13 @@ def _said(context: Context, voice: Voice, asked: _Asked, heard: Heard) -> bool:
         if one.who in (voice.address, *voice.accounts)
         if one.said is None or (one.said.kind in kinds and one.said.stage in stages)
     ]
-    return judge(_instead(asked, words, refused) + call, unknown, return_at=asked.due)
+    got = "missing"
+    if words:
+        last = max(words, key=lambda word: word.at)
+        got = f"for another {_differs(last, asked.said)}: {last} ({last.grounds})"
+    elif refused:
+        got = f"{refused[-1].fault}: {refused[-1].why} ({refused[-1].grounds})"
+    return judge(got + call, unknown, return_at=asked.due)
 
 
 def _differs(word: Said, asked: Said) -> str:
@@ -216,16 +221,6 @@ def _differs(word: Said, asked: Said) -> str:
         for name in ("release", "stage", "window", "plan")
         if getattr(word, name) != getattr(asked, name)
     )
-
-
-def _instead(asked: _Asked, words: Sequence[Word], refused: Sequence[Refused]) -> str:
-    """What was said in place of what was asked for."""
-    if words:
-        last = max(words, key=lambda word: word.at)
-        return f"for another {_differs(last, asked.said)}: {last} ({last.grounds})"
-    if refused:
-        return f"{refused[-1].fault}: {refused[-1].why} ({refused[-1].grounds})"
-    return "missing"
 
 
 def _quoted(word: Word) -> str:

@@ -393,8 +393,12 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
     """A signed file as a word, once its signature is that of whom it names. Judged at ``now``."""
     statement = signed.statement
     who, said = visible(statement.account or statement.validator, 80), statement.said()
-    keys = _keys(site, statement.account, statement.validator)
-    if not keys:
+    if statement.account:
+        person = site.person(statement.account)
+        keys = {person.key} if person is not None else set()
+    else:
+        keys = {n.signoff_key for n in _nodes(site) if n.validator == statement.validator}
+    if not (keys := keys - {""}):
         kind = "a listed person with a key" if statement.account else "a signoff_key in the site"
         return Refused(who, f"expected {kind}, got {who!r}", name, "stranger", said)
     if not any(map(signed.is_by, keys)):
@@ -410,13 +414,6 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
         at=statement.at,
         grounds=name,
     )
-
-
-def _keys(site: Site, account: str, validator: str) -> set[str]:
-    if account:
-        person = site.person(account)
-        return {person.key} if person is not None and person.key else set()
-    return {n.signoff_key for n in _nodes(site) if n.validator == validator and n.signoff_key}
 
 
 def hear(
