@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .. import playbook
 from ..errors import ParameterError, SourceError
+from ..params import Drop, Waiver
 from ..session import OPEN, Session
 from ..sources.scope import Scope
 from ..sources.words import hear, in_force
@@ -24,24 +25,9 @@ def accept_waivers(session: Session) -> None:
         return
     if not session.params.waivers:
         return
-    scope, params, stage = (
-        session.scope(f"{OPEN}/waivers", session.number),
-        session.params,
-        session.stage,
-    )
-    for number, waiver in enumerate(params.waivers):
-        where = f"waivers.{number}"
-        if waiver.item not in playbook.DECLARED[stage]:
-            raise ParameterError(f"{where}.item: expected an item of {stage}, got {waiver.item!r}")
-        expires = parse_instant(waiver.expires)
-        if expires <= scope.now():
-            got = f"expected an instant to come, got {waiver.expires}"
-            raise ParameterError(f"{where}.expires: {got}")
-        digest = waiver.digest(params.release, stage)
-        by, grounds = _by_another(session, scope, digest, waiver.approval, where)
-        said = waiver.model_dump(mode="json", exclude={"approval"})
-        body = {**said, "expires": expires.isoformat(), **by, "grounds": grounds}
-        session.record.append("waiver", body)
+    scope = session.scope(f"{OPEN}/waivers", session.number)
+    for number, waiver in enumerate(session.params.waivers):
+        session.record.append("waiver", _accepted(session, scope, waiver, f"waivers.{number}"))
     session.tape.sync()
 
 
@@ -53,18 +39,24 @@ def accept_drops(session: Session, plan: Plan, dropped: list[str]) -> list[str]:
     """
     scope = session.scope(f"{OPEN}/drops", session.number)
     for number, drop in enumerate(getattr(session.params, "drops", [])):
-        if drop.node in dropped:
-            continue
-        where, known = f"drops.{number}", ", ".join(plan.nodes)
-        if drop.node not in plan.nodes:
-            raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
-        digest = drop.digest(plan.digest, session.params.release, session.stage)
-        by, _ = _by_another(session, scope, digest, drop.approval, where)
-        about = {"node": drop.node, "reason": drop.reason, "plan": plan.digest}
-        session.record.append("dropped", {**about, **by})
-        dropped = [*dropped, drop.node]
+        if drop.node not in dropped:
+            session.record.append(
+                "dropped", _dropped(session, scope, drop, plan, f"drops.{number}")
+            )
+            dropped = [*dropped, drop.node]
     session.tape.sync()
     return dropped
+
+
+def _dropped(
+    session: Session, scope: Scope, drop: Drop, plan: Plan, where: str
+) -> dict[str, object]:
+    if drop.node not in plan.nodes:
+        known = ", ".join(plan.nodes)
+        raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
+    digest = drop.digest(plan.digest, session.params.release, session.stage)
+    by, _ = _by_another(session, scope, digest, drop.approval, where)
+    return {"node": drop.node, "reason": drop.reason, "plan": plan.digest, **by}
 
 
 def _by_another(
@@ -90,3 +82,19 @@ def _by_another(
     accounts = [one.account for one in others] or [session.operator]
     by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
     return by, [one.grounds for one in others]
+
+
+def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dict[str, object]:
+    params, stage = session.params, session.stage
+    if waiver.item not in playbook.DECLARED[stage]:
+        raise ParameterError(f"{where}.item: expected an item of {stage}, got {waiver.item!r}")
+    if parse_instant(waiver.expires) <= scope.now():
+        raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
+    digest = waiver.digest(params.release, stage)
+    by, grounds = _by_another(session, scope, digest, waiver.approval, where)
+    return {
+        **waiver.model_dump(mode="json", exclude={"approval"}),
+        "expires": parse_instant(waiver.expires).isoformat(),
+        **by,
+        "grounds": grounds,
+    }

@@ -177,16 +177,19 @@ def metrics(context: Context) -> Card:
 
 def _pinned(context: Context) -> Iterator[tuple[str, dict[str, tuple[float, str]]]]:
     """(attempt, metric -> (median, unit)) of every baseline an attempt pinned and passed with."""
-    import pandas as pd
-
     for told in attempts(context):
         for entry in told.entries:
             result = entry.body.get("result") if entry.kind == "result" else None
             data: dict[str, Any] = result["data"] if result else {}
             if result and result["outcome"] == "PASS" and {"digest", "metrics"} <= set(data):
                 path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
-                table = pd.read_parquet(io.BytesIO(context.scope.read(path)))
-                grouped = table.groupby("metric", sort=False)
-                medians, units = grouped["value"].median(), grouped["unit"].first()
-                found = {str(n): (float(f"{medians[n]:.6g}"), str(units[n])) for n in medians.index}
-                yield f"{told.stage} {told.number}", found
+                yield f"{told.stage} {told.number}", _medians(context.scope.read(path))
+
+
+def _medians(parquet: bytes) -> dict[str, tuple[float, str]]:
+    import pandas as pd
+
+    table = pd.read_parquet(io.BytesIO(parquet))
+    grouped = table.groupby("metric", sort=False)
+    medians, units = grouped["value"].median(), grouped["unit"].first()
+    return {str(name): (float(f"{medians[name]:.6g}"), str(units[name])) for name in medians.index}

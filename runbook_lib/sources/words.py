@@ -87,11 +87,7 @@ class Window:
     end: datetime
 
     def __str__(self) -> str:
-        return f"{_utc(self.start)}/{_utc(self.end)}"
-
-
-def _utc(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")
+        return f"{self.start.isoformat()}/{self.end.isoformat()}".replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -368,25 +364,24 @@ def _nodes(site: Site) -> Iterator[Node]:
         yield from cluster.nodes
 
 
-def _names(scope: Scope, root: Path, folder: Path) -> list[str]:
+def _folder(scope: Scope, site: Site, folder: Path) -> Iterator[Word | Refused]:
     # A folder that is not there may be one that is not mounted: a withdrawal may lie in it.
+    root = site.words_root
     if root.name not in scope.listing(root.parent):
         raise SourceError(str(root), "expected a folder, even an empty one; create or mount it")
     names = [n for n in scope.listing(folder) if n.endswith(".json") and not n.startswith(".")]
     if len(names) > MAX_FILES:
         raise SourceError(str(folder), f"expected at most {MAX_FILES} files, got {len(names)}")
-    return names
-
-
-def _file(scope: Scope, site: Site, path: Path) -> Word | Refused:
-    name = visible(path.name, 120)
-    try:
-        signed = read_signed(scope.read(path, limit=MAX_SIGNED, follow=False), Statement)
-    except SourceError as error:
-        return Refused(name, error.problem, name, "unreadable")
-    except ValueError as error:
-        return Refused(name, f"expected a signed word, got: {error}", name, "unreadable")
-    return verify(site, signed, name, scope.now())
+    for name in names:
+        shown = visible(name, 120)
+        try:
+            data = scope.read(folder / name, limit=MAX_SIGNED, follow=False)
+            yield verify(site, read_signed(data, Statement), shown, scope.now())
+        except SourceError as error:
+            yield Refused(shown, error.problem, shown, "unreadable")
+        except ValueError as error:
+            why = f"expected a signed word, got: {error}"
+            yield Refused(shown, why, shown, "unreadable")
 
 
 def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> Word | Refused:
@@ -436,8 +431,7 @@ def hear(
             for comment in GitHub(scope, site.forge).comments(issue):
                 found += _comment(site, comment)
         if folder is not None:
-            names = _names(scope, site.words_root, folder)
-            found += [_file(scope, site, folder / name) for name in names]
+            found += _folder(scope, site, folder)
     words = [one for one in dict.fromkeys(found) if isinstance(one, Word)]
     return Heard(
         tuple(word for word in words if not word.withdraws),
