@@ -53,15 +53,13 @@ def node_report(args: argparse.Namespace) -> int:
         "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     data, signed = _sign(key, said, NodeReport)
-    if args.output is not None:
-        args.output.write_bytes(data)
     comment = f"```{FENCE}\n{data.decode().strip()}\n```\n"
     shown = comment.rstrip()
     if args.output is not None:
+        args.output.write_bytes(data)
         shown = f"wrote {args.output}: hand it to the release engineers, or comment what it says"
-    return say(
-        args.json, {"statement": said, "signature": signed.signature, "comment": comment}, shown
-    )
+    document = {"statement": said, "signature": signed.signature, "comment": comment}
+    return say(args.json, document, shown)
 
 
 def _sign(key: Ed25519PrivateKey, said: dict[str, Any], model: type[M]) -> tuple[bytes, Signed[M]]:

@@ -12,7 +12,7 @@ nothing. What we can read of the node ourselves must agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -325,24 +325,24 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    ways = (way for made in _instructions(context, phase, wave) for way in _ways(context, made))
+    ways = (way for made in instructions(context, phase, wave) for way in _ways(context, made))
     return all(applier.done(step.node, step.name) for step, _, _ in ways)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and read their nodes. False: not all are there."""
-    if not all(tell(context, applier, made) for made in _instructions(context, phase, wave)):
+    if not all(tell(context, applier, made) for made in instructions(context, phase, wave)):
         return False
     rows = look(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
 
 
-def tell_wave(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
-    """Instruct the operators of a wave by every way there is; rows of the ways that failed."""
+def tell_all(context: Context, applier: Applier, made: Iterable[Instruction]) -> list[Row]:
+    """Instruct operators by every way there is; rows of the ways that failed."""
     mine = replace(applier, rows=[])
-    for made in _instructions(context, phase, wave):
-        tell(context, mine, made, all_ways=True)
+    for one in made:
+        tell(context, mine, one, all_ways=True)
     return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows]
 
 
@@ -371,7 +371,7 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
     return rows
 
 
-def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
+def instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
     nodes = [phase.node(name) for name in wave]
     by = {one.operator: [n for n in nodes if n.operator == one.operator] for one in nodes}
     return [instruction(context, phase, theirs) for theirs in by.values()]

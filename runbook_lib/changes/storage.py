@@ -31,7 +31,7 @@ from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass
 from .lanes import lanes
-from .operators import FOLDER, LOOK_AGAIN, Instruction, seen, tell
+from .operators import FOLDER, LOOK_AGAIN, Instruction, seen, tell_all
 from .power import powers
 from .snapshot import Chosen, Staged, choose, staged
 from .waiting import hold_until
@@ -427,13 +427,12 @@ def restore_nodes(
     told = list[Row]()
     if agreed or not ours:
         root = work.report(agreed[0]).commitment_root if agreed else chosen.root
-        mine = replace(applier, rows=told)
-        for made in restore_instructions(context, chosen, theirs, height, root):
-            tell(context, mine, made, all_ways=True)
+        made = restore_instructions(context, chosen, theirs, height, root)
+        told = tell_all(context, applier, made)
     started = work.each(agreed, "start", work.start)
     work.each(started, "up", work.kept_row)
     rows += [row for name in ours for row in work.rows.get(name, ())]
-    rows += [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in told]
+    rows += told
     follows = [*started, *(node.name for node in theirs)]
     whole = len(started) == len(nodes)
     if not started:

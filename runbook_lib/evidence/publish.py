@@ -285,23 +285,20 @@ def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
         assets = forge.assets(release)
         for name, data in found.items():
             with attempt.reading("attached", "done", name, whole=True):
-                _require_sendable(attempt, name, data)
+                if attempt.redactor.found_in(data):
+                    why = "expected no secret in it, got one; find out how it came there"
+                    raise SourceError(name, why)
+                digest, sealed = files[name].digest, attempt.entries[-1].body["digest"]
+                if name == attempt.facts["notebook"] and sealed != digest:
+                    raise SourceError(name, f"expected it as sealed, {sealed}, got {digest}")
+                if not 0 < len(data) < MAX_ASSET:
+                    why = f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}"
+                    raise SourceError(name, why)
                 named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
                 asset = _asset(forge, release, assets, named, data)
-                url = asset.browser_download_url
-                files[name] = comment.Filed(asset.name, files[name].digest, url)
-                attempt.judge(name, "attached", files[name].digest, asset.name, ok=True)
+                files[name] = comment.Filed(asset.name, digest, asset.browser_download_url)
+                attempt.judge(name, "attached", digest, asset.name, ok=True)
     return list(files.values())
-
-
-def _require_sendable(attempt: Attempt, name: str, data: bytes) -> None:
-    if attempt.redactor.found_in(data):
-        raise SourceError(name, "expected no secret in it, got one; find out how it came there")
-    sealed = attempt.entries[-1].body["digest"]
-    if name == attempt.facts["notebook"] and sealed != digest_bytes(data):
-        raise SourceError(name, f"expected it as sealed, {sealed}, got {digest_bytes(data)}")
-    if not 0 < len(data) < MAX_ASSET:
-        raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 
 
 def _release(forge: Releases, attempt: Attempt) -> Release:

@@ -42,7 +42,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from ..clusters import Node
 from ..errors import SourceError
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG, STAGES
@@ -355,13 +354,10 @@ def known(site: Site, account: str) -> str:
     """The account of a listed person or a node's operator as the site spells it; empty for others."""
     if (person := site.person(account)) is not None:
         return person.account
-    operators = {node.operator.casefold(): node.operator for node in _nodes(site)}
+    operators = {
+        node.operator.casefold(): node.operator for c in site.clusters.values() for node in c.nodes
+    }
     return operators.get(account.casefold(), "")
-
-
-def _nodes(site: Site) -> Iterator[Node]:
-    for cluster in site.clusters.values():
-        yield from cluster.nodes
 
 
 def _folder(scope: Scope, site: Site, folder: Path) -> Iterator[Word | Refused]:
@@ -392,7 +388,8 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
         person = site.person(statement.account)
         keys = {person.key} if person is not None else set()
     else:
-        keys = {n.signoff_key for n in _nodes(site) if n.validator == statement.validator}
+        nodes = [node for cluster in site.clusters.values() for node in cluster.nodes]
+        keys = {n.signoff_key for n in nodes if n.validator == statement.validator}
     if not (keys := keys - {""}):
         kind = "a listed person with a key" if statement.account else "a signoff_key in the site"
         return Refused(who, f"expected {kind}, got {who!r}", name, "stranger", said)
