@@ -137,14 +137,9 @@ def approval(
 ) -> tuple[tuple[str, ...], list[Row]]:
     """Who approved ``digest``, and whether that is enough for this stage; ``local``: signed files."""
     params, site = context.params, context.site
-    heard = hear(
-        context.scope,
-        site,
-        digest,
-        issues=[] if local else [params.issue],
-        files=params.approvals,
-        release=params.release,
-    )
+    issues = [] if local else [params.issue]
+    files, release = params.approvals, params.release
+    heard = hear(context.scope, site, digest, issues=issues, files=files, release=release)
     rows = approved(site, heard, author, context.stage, digest=digest)
     own = {str(row.observed) for row in rows if row.observed == f"{author} {OWN}"}
     names = (word.account for word in in_force(site, heard, digest) if word.account != author)
