@@ -19,18 +19,16 @@ from .commands.printing import say
 from .errors import ParameterError, SourceError
 from .files import replace_file
 from .reach import Clock, Command, Rpc
-from .site import Commands
+from .site import Commands, Site, read_site
 from .sources.commands import SiteCommands
 from .sources.keys import M, Signed, read_signed
 from .sources.node import Fleet, Rollout
-from .sources.scope import Scope, live_scope
-from .sources.words import FENCE, NodeReport
+from .sources.scope import live_scope, read_clock
+from .sources.words import FENCE, NodeReport, Refused, Statement, verify
 from .strict import validate
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from .site import Site
 
 
 def node_report(args: argparse.Namespace) -> int:
@@ -55,15 +53,13 @@ def node_report(args: argparse.Namespace) -> int:
         "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     data, signed = _sign(key, said, NodeReport)
-    if args.output is not None:
-        args.output.write_bytes(data)
     comment = f"```{FENCE}\n{data.decode().strip()}\n```\n"
     shown = comment.rstrip()
     if args.output is not None:
+        args.output.write_bytes(data)
         shown = f"wrote {args.output}: hand it to the release engineers, or comment what it says"
-    return say(
-        args.json, {"statement": said, "signature": signed.signature, "comment": comment}, shown
-    )
+    document = {"statement": said, "signature": signed.signature, "comment": comment}
+    return say(args.json, document, shown)
 
 
 def _sign(key: Ed25519PrivateKey, said: dict[str, Any], model: type[M]) -> tuple[bytes, Signed[M]]:
@@ -88,26 +84,20 @@ def _ask(args: argparse.Namespace) -> tuple[Rollout, bool | None, datetime]:
         rollout = Fleet(scope, cluster).rollout()[args.node]
         if isinstance(rollout, SourceError):
             raise rollout
-        return rollout, _dry_run(args, scope), scope.now().astimezone(UTC)
-
-
-def _dry_run(args: argparse.Namespace, scope: Scope) -> bool | None:
-    if not args.dry_run:
-        return None
-    if not any("{config}" in word for word in args.dry_run):
-        raise ParameterError("--dry-run: expected {config} where the target goes, got none")
-    commands = Commands(dry_run=Command(argv=args.dry_run))
-    return SiteCommands(scope, commands).dry_run(args.target.absolute()).ok
+        accepted = None
+        if args.dry_run:
+            if not any("{config}" in word for word in args.dry_run):
+                raise ParameterError("--dry-run: expected {config} where the target goes, got none")
+            commands = Commands(dry_run=Command(argv=args.dry_run))
+            accepted = SiteCommands(scope, commands).dry_run(args.target.absolute()).ok
+        return rollout, accepted, scope.now().astimezone(UTC)
 
 
 def approve(args: argparse.Namespace) -> int:
     """Sign an approval, acknowledgement, sign-off or withdrawal. Raises ParameterError."""
-    from .site import read_site
-    from .sources.scope import read_clock
-    from .sources.words import Refused, Statement, verify
-
     site, key = read_site(args.site), private_key(args.key, args.passphrase_env)
     now, _ = read_clock(site.clock)
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     said = {
         "kind": args.kind,
         "withdraw": args.withdraw,
@@ -115,7 +105,7 @@ def approve(args: argparse.Namespace) -> int:
         "stage": args.stage,
         "window": args.window,
         "plan": args.digest.lower(),
-        **_speaker(site, args, _public(key)),
+        **_speaker(site, args, f"ed25519:{public}"),
         "at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     statement = {name: value for name, value in said.items() if value}
@@ -124,7 +114,10 @@ def approve(args: argparse.Namespace) -> int:
     if isinstance(word, Refused):
         raise ParameterError(f"{args.key}: {word.why}")
     path = args.output or _place(site, statement)
-    _write(path, data)
+    if os.path.lexists(path):
+        raise ParameterError(f"{path}: expected a new file, got one that is there")
+    # Whole or not at all: half a file would be read as one that nobody signed.
+    replace_file(path, data, 0o644)
     who = statement.get("account") or statement["validator"]
     document = {"path": str(path), "said": str(word), "by": who, "statement": statement}
     return say(args.json, document, f"wrote {path}\n{word}\nby {who} at {statement['at']}")
@@ -160,15 +153,18 @@ def private_key(path: Path, passphrase_env: str) -> Ed25519PrivateKey:
     return key
 
 
-def _public(key: Ed25519PrivateKey) -> str:
-    return f"ed25519:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
-
-
 def _speaker(site: Site, args: argparse.Namespace, public: str) -> dict[str, Any]:
     """Whose key it is: a person's for an approval, else a validator's, or its operator's."""
     accounts = [person.account for person in site.people if person.key == public]
     by_people = args.kind in ("approve", "accept-policy")
-    nodes = [] if by_people else _nodes(site, args.stage, args.validator, public)
+    clusters = [site.clusters[name] for at, name in site.stages.items() if at == args.stage]
+    nodes = [
+        node
+        for cluster in ([] if by_people else clusters)
+        for node in cluster.nodes
+        if node.signoff_key == public and node.validator
+        if args.validator in ("", node.name, node.validator)
+    ]
     if len(nodes) > 1:
         names = ", ".join(node.name for node in nodes)
         raise ParameterError(f"--validator: expected one of {names}: all have this key, got none")
@@ -182,22 +178,11 @@ def _speaker(site: Site, args: argparse.Namespace, public: str) -> dict[str, Any
     )
 
 
-def _nodes(site: Site, stage: str, wanted: str, public: str) -> list[Node]:
-    clusters = [site.clusters[name] for at, name in site.stages.items() if at == stage]
-    return [
-        node
-        for cluster in clusters
-        for node in cluster.nodes
-        if node.signoff_key == public and node.validator
-        if wanted in ("", node.name, node.validator)
-    ]
-
-
 def _place(site: Site, statement: dict[str, Any]) -> Path:
     """In the site's folder of that release, else here; named by what it says."""
     who = re.sub(r"[^\w.-]", "_", statement.get("account") or statement["validator"])
     name = f"{statement['kind']}-{who}-{digest(statement)[7:15]}.json"
-    folder = site.words_folder(statement.get("release", "")) if "release" in statement else None
+    folder = site.words_folder(statement.get("release", ""))
     if folder is None:
         return Path(name)
     if not site.words_root.is_dir():
@@ -207,10 +192,3 @@ def _place(site: Site, statement: dict[str, Any]) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
-
-
-def _write(path: Path, data: bytes) -> None:
-    if os.path.lexists(path):
-        raise ParameterError(f"{path}: expected a new file, got one that is there")
-    # Whole or not at all: half a file would be read as one that nobody signed.
-    replace_file(path, data, 0o644)

@@ -135,7 +135,7 @@ def result_card(standing: Standing) -> Card:
         "tries": wording.tries(standing),
         "reason": wording.reason(standing),
         "return_at": standing.return_at,
-        "said": wording.history(standing) + wording.waivers(standing),
+        "said": [*wording.history(standing), *wording.waivers(standing)],
         "planned": [(r.subject, r.what, *numbers(r.expected, r.observed, r.unit)) for r in short],
         "drafts": [(row.subject, row.what, row.observed) for row in drafts],
         "bad": [_row(row, standing.covers(row)) for row in bad],

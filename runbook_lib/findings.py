@@ -75,9 +75,19 @@ class Findings:
             yield judge
 
     @contextmanager
-    def reading(self, what: str, expected: Value, subject: str = "") -> Iterator[None]:
-        """What cannot be read in here is one INCONCLUSIVE finding; of its source, unless named."""
-        with unread(lambda error: self.judge(subject or error.source, what, expected, error)):
+    def reading(
+        self, what: str, expected: Value, subject: str = "", *, whole: bool = False
+    ) -> Iterator[None]:
+        """What cannot be read in here is one INCONCLUSIVE finding; of its source, unless named.
+
+        ``whole``: the problem names the source as well.
+        """
+
+        def tell(error: SourceError) -> None:
+            why = str(error) if whole else error.problem
+            self.unknown(subject or error.source, what, expected, why)
+
+        with unread(tell):
             yield
 
     def read(

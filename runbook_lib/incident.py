@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import display
 from .commands.printing import print_json
@@ -22,24 +22,22 @@ from .evidence.events import (
     IncidentSignedOff,
     Told,
 )
+from .evidence.incident_issues import Votes, approvals_of
 from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
+from .opening import find_operator
+from .site import Site, read_site
+from .sources.keys import MAX_SIGNED
+from .sources.scope import live_scope, read_clock
 from .strict import NAME, project_path
 from .verdicts import ExitCode
 from .wording import utc
-
-if TYPE_CHECKING:
-    from .site import Site
 
 MIN_REASON = 10
 
 
 def incident(args: argparse.Namespace) -> int:
     """Show incidents, or take one a step further; 4 while somebody's word is missing."""
-    from .opening import find_operator
-    from .site import read_site
-    from .sources.scope import read_clock
-
     site = read_site(args.site)
     store = Store(site.store_path)
     found = _find(store, args.what)
@@ -95,21 +93,25 @@ def _step(
                 )
             return one.closing(reason, operator, now), {"after": IncidentMitigated}
         case "ratify":
-            return _ratify(one, site, args)
+            if one.opened.break_glass is None:
+                raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+            issue, signed = _where(site, args)
+            votes = Votes(site, approvals_of(one, site, one.to_ratify, issue, signed))
+            made = votes.decision(one, one.to_ratify, ratifies=True)
+            if made is None:
+                return (None, {}) if one.ratified else None
+            return made.model_copy(update={"in_issue": issue, "signed_file": signed}), {}
     return _sign_off(one, site, operator, now, args)
 
 
 def _sign_off(
     one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
 ) -> Entered | None:
-    from .evidence.incident_issues import heard_about
-    from .sources.words import in_force
-
     closed, author = one.last(IncidentClosed), one.opened.author
     if closed is None:
         raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
     issue, signed = _where(site, args)
-    words = in_force(site, heard_about(one, site, closed.digest, (issue, signed)), closed.digest)
+    words = approvals_of(one, site, closed.digest, issue, signed)
     others = [w for w in words if w.account.casefold() != author.casefold()]
     about: dict[str, Any] = {"digest": closed.digest, "recorded_by": operator}
     if others:
@@ -123,26 +125,8 @@ def _sign_off(
     return IncidentSignedOff(**about), {"after": IncidentClosed}
 
 
-def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | None:
-    from .changes.incident import count_votes, decision
-    from .evidence.incident_issues import heard_about
-
-    wanted = one.to_ratify
-    if one.opened.break_glass is None:
-        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    where = _where(site, args)
-    votes = count_votes(site, heard_about(one, site, wanted, where), wanted)
-    made = decision(one, votes, wanted, ratifies=True)
-    if made is None:
-        return (None, {}) if one.ratified else None
-    return made.model_copy(update={"in_issue": where[0], "signed_file": where[1]}), {}
-
-
 def _where(site: Site, args: argparse.Namespace) -> tuple[int, str]:
     """Where else than in its issues words about it are; kept with what they ended."""
-    from .sources.keys import MAX_SIGNED
-    from .sources.scope import live_scope
-
     signed = ""
     if args.approval:
         with live_scope("incident", site.secret_names(), clock=site.clock) as scope:

@@ -15,6 +15,12 @@ from .session import PARAMETERS
 from .signers import Signing, signed_text
 from .verdicts import ExitCode, Verdict
 
+BACK = f"{WAY_BACK}/params.yaml"
+"""The parameter file of an attempt's way back, where there is one."""
+TEXTS = dict.fromkeys(("summary", "impact"), '"TEXT"')
+TEXTS |= dict.fromkeys(("mitigations", "next_steps"), '["TEXT"]')
+"""What a recovery's report cannot be without, as its parameter file says it."""
+
 
 def verdict_card(
     verdict: Verdict, folder: Path | None, signing: Signing | None = None
@@ -23,7 +29,7 @@ def verdict_card(
 
     ``signing``: with whose key it is about to be sealed.
     """
-    ready = folder is not None and _laid_ready(folder) is not None
+    ready = folder is not None and (folder / BACK).is_file()
     link = f"{WAY_BACK}/{playbook.NOTEBOOKS[f'{verdict.stage}_recovery']}" if ready else ""
     steps = next_steps(verdict, folder)
     signed = signed_text(signing) if folder is not None and signing is not None else ""
@@ -75,30 +81,16 @@ def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
     if stage != verdict.stage:
         undoes = opened_by(Record(folder / "record.jsonl").events(), folder.name).undoes
         folder = folder.parents[2] / (undoes.name if undoes else "")
-    path = _laid_ready(folder)
-    if path is None:
+    if not (path := folder / BACK).is_file():
         return []
     command = f"runbook recover {stage} -f {shlex.quote(str(path))}"
-    if stage != verdict.stage:
-        if unsaid := _unsaid(verdict):
-            lines = ", ".join(f"`{line}`" for line in unsaid)
-            return [f"Say in {path} what people are told ({lines}), then: `{command}`"]
-        return [f"Once what is named can be reached: `{command}`"]
-    return [f"Or take all of it back: `{command}`", f"Or some nodes only: `{command} --nodes NODE`"]
-
-
-def _laid_ready(folder: Path) -> Path | None:
-    """The parameter file of an attempt's way back; None where there is none."""
-    path = folder / WAY_BACK / "params.yaml"
-    return path if path.is_file() else None
-
-
-def _unsaid(verdict: Verdict) -> list[str]:
-    """The lines of a recovery's parameter file that its report cannot be without, and is."""
-    lines = {key: f'{key}: "TEXT"' for key in ("summary", "impact")}
-    lines |= {key: f'{key}: ["TEXT"]' for key in ("mitigations", "next_steps")}
+    if stage == verdict.stage:
+        some = f"Or some nodes only: `{command} --nodes NODE`"
+        return [f"Or take all of it back: `{command}`", some]
     rows = [row for item in verdict.blocking for row in item.open_rows if row.what == "text"]
-    return [lines[row.subject] for row in rows if row.subject in lines]
+    if unsaid := [f"`{r.subject}: {TEXTS[r.subject]}`" for r in rows if r.subject in TEXTS]:
+        return [f"Say in {path} what people are told ({', '.join(unsaid)}), then: `{command}`"]
+    return [f"Once what is named can be reached: `{command}`"]
 
 
 def _apply(verdict: Verdict, given: str, folder: Path | None) -> str:

@@ -319,9 +319,14 @@ class Site(Strict):
         folded = account.casefold()
         return next((one for one in self.people if one.account.casefold() == folded), None)
 
+    def holders(self, *roles: str) -> list[str]:
+        """The accounts of the people who have one of these roles."""
+        return [one.account for one in self.people if not set(one.roles).isdisjoint(roles)]
+
     def words_folder(self, release: str) -> Path | None:
         """Where signed words about a release lie; None when the site names no such folder."""
-        return project_path(self.words.replace("{release}", release)) if self.words else None
+        named = self.words and release
+        return project_path(self.words.replace("{release}", release)) if named else None
 
     @property
     def words_root(self) -> Path:

@@ -12,8 +12,9 @@ from .evidence.events import Event, Sealed, StepTaken, Undoes, of
 from .evidence.order import plan_of, undoing
 from .evidence.record import Record, opened_by
 from .evidence.seal import FOLDER
-from .evidence.store import Attempt, Store
+from .evidence.store import Store
 from .evidence.verify import verify_log
+from .findings import read_or
 from .outcomes import Outcome
 from .params import PER_TRY, STAGE_PARAMS, TOLD, RecoveryParams, way_back
 from .playbook import APPROVERS
@@ -30,7 +31,8 @@ def what_to_undo(
     """
     found = []
     for attempt in store.readable(release, stage)[0]:
-        opened, entries = store.opened(attempt), _entries(attempt)
+        opened = store.opened(attempt)
+        entries = read_or(list[Event](), attempt.record.events, (RunbookError, OSError))
         if opened.mode != "apply" or opened.source != source:
             continue
         if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
@@ -49,13 +51,6 @@ def what_to_undo(
     if stage in APPROVERS and not plan.approved_by:
         return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
     return undoes, ""
-
-
-def _entries(attempt: Attempt) -> list[Event]:
-    try:
-        return attempt.record.events()
-    except (RunbookError, OSError):
-        return []
 
 
 def undoes_of(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from .outcomes import Outcome
 from .playbook import RECOVERY
-from .verdicts import ExitCode, Standing, Verdict, WaivedRow
+from .verdicts import ExitCode, Standing, Verdict
 
 LONGEST = 300
 """Characters of one string that a card shows; the whole string stays in its JSON."""
@@ -110,19 +110,16 @@ def history(standing: Standing) -> list[str]:
     ]
 
 
-def waivers(standing: Standing) -> list[str]:
+def waivers(standing: Standing) -> Iterator[str]:
     """One line for each waived row: who accepted it, until when and why, and what that leaves out."""
-    return [_waiver(standing, row) for row in standing.waived]
-
-
-def _waiver(standing: Standing, row: WaivedRow) -> str:
-    by = " and ".join(row.approved_by) or "nobody"
-    own = ", self-approved" if row.self_approved else ""
-    found = standing.result.rows if standing.result is not None else ()
-    named = [r for r in found if (r.subject, r.outcome) == (row.subject, row.outcome)]
-    never = ", ".join(r.what for r in named if not r.waivable)
-    said = f"{row.subject} ({row.outcome.value}) waived by {by} until {utc(row.expires)}{own}"
-    return f"{said}: {row.reason}" + (f"; never waivable: {never}" if never else "")
+    for row in standing.waived:
+        by = " and ".join(row.approved_by) or "nobody"
+        own = ", self-approved" if row.self_approved else ""
+        found = standing.result.rows if standing.result is not None else ()
+        named = [r for r in found if (r.subject, r.outcome) == (row.subject, row.outcome)]
+        never = ", ".join(r.what for r in named if not r.waivable)
+        said = f"{row.subject} ({row.outcome.value}) waived by {by} until {utc(row.expires)}{own}"
+        yield f"{said}: {row.reason}" + (f"; never waivable: {never}" if never else "")
 
 
 def tally(words: Iterable[str]) -> str:

@@ -11,13 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from runbook_lib.changes.accepted import approvals
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
-from runbook_lib.sources.words import read_words
+from runbook_lib.sources.words import hear, in_force, read_words
 
 from .conftest import NOWHERE, as_pem, named
 
@@ -78,7 +77,8 @@ def test_an_approval_is_written_and_counts(desk: Desk) -> None:
     code, out, _ = desk.run(DIGEST)
     written = Path(out.splitlines()[0].removeprefix("wrote "))
     site = read_site(str(desk.practice.site))
-    found = approvals(desk.scope, site, DIGEST, issue=0, file=str(written.absolute()))
+    heard = hear(desk.scope, site, DIGEST, issues=[0], files=[str(written.absolute())])
+    found = in_force(site, heard, DIGEST)
 
     assert (code, out.splitlines()[1]) == (0, f"approve {DIGEST}")
     assert out.splitlines()[2].startswith("by bob at 20")

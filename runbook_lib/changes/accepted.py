@@ -14,21 +14,9 @@ from ..outcomes import Outcome
 from ..params import Drop, Waiver
 from ..plan import Plan
 from ..session import OPEN, Session
-from ..site import Site
 from ..sources.scope import Scope
-from ..sources.words import Word, hear, in_force
+from ..sources.words import hear, in_force
 from ..strict import parse_instant
-
-
-def approvals(
-    scope: Scope, site: Site, digest: str, *, issue: int, file: str, release: str = ""
-) -> list[Word]:
-    """Every valid approval of ``digest``. Raises SourceError when a place cannot be read.
-
-    With ``release`` the site's folder of signed words is read as well.
-    """
-    heard = hear(scope, site, digest, issues=[issue], files=[file], release=release)
-    return in_force(site, heard, digest)
 
 
 def accept_waivers(session: Session) -> None:
@@ -76,15 +64,15 @@ def _by_another(
     """Who else approved ``digest``, a lone operator where that may be, and where. Raises
     ParameterError.
     """
-    params = session.params
+    params, site = session.params, session.site
+    issues, release = [params.issue], params.release
     try:
-        given = approvals(
-            scope, session.site, digest, issue=params.issue, file=file, release=params.release
-        )
+        heard = hear(scope, site, digest, issues=issues, files=[file], release=release)
     except SourceError as error:
         raise ParameterError(f"{where}.approval: {error}") from error
-    others = tuple(one for one in given if one.account != session.operator)
-    if not others and not session.site.single_operator:
+    given = in_force(site, heard, digest)
+    others = [one for one in given if one.account != session.operator]
+    if not others and not site.single_operator:
         raise ParameterError(
             f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
             f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"

@@ -17,7 +17,7 @@ from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.scope import Scope, live_scope
-from .accepted import approvals
+from ..sources.words import hear, in_force
 from .state import kept_config
 from .targets import digests_of
 
@@ -64,7 +64,8 @@ def adopt(
         states = {name: state for name, (state, _) in read.items()}
         dumped = {name: state.model_dump(mode="json") for name, state in states.items()}
         found = digest(dumped)
-        given = approvals(scope, site, found, issue=issue, file=approval)
+        heard = hear(scope, site, found, issues=[issue], files=[approval])
+        given = in_force(site, heard, found)
         others = tuple(one.account for one in given if one.account != operator)
         approved = others or ((operator,) if site.single_operator else ())
         scope.tape.sync()

@@ -198,6 +198,15 @@ def asked(ask: Callable[[], object], more: str = "") -> Ended:
     return Ended(0, b"", b"")
 
 
+def has_secret(context: Context, what: str, text: str) -> bool:
+    """Whether a text that is to be posted holds a secret."""
+
+    def look() -> str:
+        return "yes" if context.scope.outside.redactor.found_in(text.encode()) else ""
+
+    return bool(context.scope.derive(f"a secret in the {what}", look))
+
+
 def all_pass(rows: list[Row]) -> bool:
     """Whether there are rows and all of them hold."""
     return bool(rows) and all(row.outcome is Outcome.PASS for row in rows)

@@ -18,6 +18,7 @@ from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
 from ..evidence.events import PlanMade, of
 from ..evidence.record import attempts_in, opened_by
+from ..findings import Findings, unread
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
 from ..plan import Plan, moved
@@ -28,6 +29,7 @@ from ..strict import project_path
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
 
 SUBJECT, OWN = "approval", "(self-approved)"
+UNREAD = (SourceError, ParameterError)
 
 
 def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
@@ -39,9 +41,8 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     """
     policy, person = playbook.APPROVERS.get(stage), site.person(author)
     if policy is None:
-        return [
-            unknown_row(SUBJECT, stage, "a policy that says who approves", "none for this stage")
-        ]
+        expected = "a policy that says who approves"
+        return [unknown_row(SUBJECT, stage, expected, "none for this stage")]
     if person is None:
         return [check_row(SUBJECT, "author", "one of the site's people", author, ok=False)]
     author = person.account
@@ -49,7 +50,12 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     alone = set(given) <= {author}
     if not policy.author or alone:
         given.pop(author, None)
-    seated = _seat(site, policy, list(given))
+    # Who fills which seat, so that as many as can be are filled.
+    holders = [site.holders(*seat) for seat in policy.seats]
+    orders = permutations([*given, *("" for _ in holders)], len(holders))
+    pairs = (zip(order, holders, strict=True) for order in orders)
+    fillings = ([one if one in can else "" for one, can in pair] for pair in pairs)
+    seated = max(fillings, key=lambda seats: sum(map(bool, seats)))
     rows = []
     for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1):
         what = f"seat {number} of {len(seated)}"
@@ -58,52 +64,30 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
             by = f"{account} ({given[account]})" if account else f"{author} {OWN}"
             rows.append(check_row(SUBJECT, what, expected, by, ok=True))
             continue
-        can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
+        can = sorted(account for account in holders[number - 1] if account != author)
         how = f"`approve {digest}` in the release issue, or `runbook approve`"
         got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
         rows.append(unknown_row(SUBJECT, what, expected, got))
     return rows + _objections(site, heard, digest, full=all(seated))
 
 
-def _seat(site: Site, policy: playbook.Approvers, accounts: list[str]) -> tuple[str, ...]:
-    """Who fills which seat, so that as many as can be are filled; empty where nobody can."""
-
-    def fits(account: str, seat: frozenset[str]) -> bool:
-        person = site.person(account)
-        return person is not None and not seat.isdisjoint(person.roles)
-
-    def filled(order: tuple[str, ...]) -> tuple[str, ...]:
-        pairs = zip(order, policy.seats, strict=True)
-        return tuple(account if fits(account, seat) else "" for account, seat in pairs)
-
-    nobody = [""] * len(policy.seats)
-    orders = permutations([*accounts, *nobody], len(policy.seats))
-    return max(map(filled, orders), key=lambda seats: sum(map(bool, seats)))
-
-
 def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
-    rows = [
-        check_row(SUBJECT, one.who, "its own key", f"forged, passed over: {one.grounds}", ok=True)
-        for one in heard.refused
-        if one.fault == "forged" and one.said is not None
-        if (one.said.kind, one.said.plan) == ("approve", digest)
-    ]
-    # It may be somebody's withdrawal.
-    rows += [
-        unknown_row(SUBJECT, f"signed word {one.who}", "readable", one.why)
-        for one in heard.refused
-        if one.fault == "unreadable"
-    ]
+    found = Findings()
+    for one in heard.refused:
+        said = one.said and (one.said.kind, one.said.plan)
+        if one.fault == "forged" and said == ("approve", digest):
+            got = f"forged, passed over: {one.grounds}"
+            found.judge(SUBJECT, one.who, "its own key", got, ok=True)
+    for one in heard.refused:
+        if one.fault == "unreadable":  # it may be somebody's withdrawal
+            found.unknown(SUBJECT, f"signed word {one.who}", "readable", one.why)
     standing = {word.account for word in in_force(site, heard, digest)}
     for word in () if full else heard.words:
         mine = (word.kind, word.plan) == ("approve", digest) and site.person(word.account)
-        back = withdrawn(word, heard)
-        if mine and back is not None and word.account not in standing:
+        if mine and word.account not in standing and (back := withdrawn(word, heard)) is not None:
             got = f"withdrawn: {back.grounds}"
-            rows.append(
-                check_row(SUBJECT, word.account, "an approval that stands", got, Outcome.FAIL)
-            )
-    return rows
+            found.judge(SUBJECT, word.account, "an approval that stands", got, ok=False)
+    return found.findings
 
 
 @dataclass(frozen=True)
@@ -154,14 +138,9 @@ def approval(
 ) -> tuple[tuple[str, ...], list[Row]]:
     """Who approved ``digest``, and whether that is enough for this stage; ``local``: signed files."""
     params, site = context.params, context.site
-    heard = hear(
-        context.scope,
-        site,
-        digest,
-        issues=[] if local else [params.issue],
-        files=params.approvals,
-        release=params.release,
-    )
+    issues = [] if local else [params.issue]
+    files, release = params.approvals, params.release
+    heard = hear(context.scope, site, digest, issues=issues, files=files, release=release)
     rows = approved(site, heard, author, context.stage, digest=digest)
     own = {str(row.observed) for row in rows if row.observed == f"{author} {OWN}"}
     names = (word.account for word in in_force(site, heard, digest) if word.account != author)
@@ -179,26 +158,19 @@ def require_standing(context: Context) -> None:
     """
     if isinstance(context.params, RecoveryParams):
         return
-    rows = _policy_rows(context)
-    if needs_approval(context) and context.plan is not None:
-        rows += _approval_rows(context, context.plan.digest)
-    if bad := [row for row in rows if row.outcome is not Outcome.PASS]:
-        raise Stopped(f"stopped: {explain(bad, '', '')}")
-
-
-def _policy_rows(context: Context) -> list[Row]:
-    path = context.params.site
+    path, found = context.params.site, Findings()
     what, expected = "policy", "the site file as this session opened it"
-    try:
+    with unread(lambda error: found.unknown(path, what, expected, str(error)), UNREAD):
         now = parse_site(context.scope.read(project_path(path)), path)
-    except (SourceError, ParameterError) as error:
-        return [unknown_row(path, what, expected, str(error))]
-    if now.policy_digest == context.site.policy_digest:
-        return []
-    from ..evidence.policy import policy_moved
+        if now.policy_digest != context.site.policy_digest:
+            from ..evidence.policy import policy_moved
 
-    got = f"{policy_moved(context.site, now)}; put it back"
-    return [check_row(path, what, expected, got, ok=False)]
+            got = f"{policy_moved(context.site, now)}; put it back"
+            found.judge(path, what, expected, got, ok=False)
+    if needs_approval(context) and context.plan is not None:
+        found.findings += _approval_rows(context, context.plan.digest)
+    if bad := [row for row in found.findings if row.outcome is not Outcome.PASS]:
+        raise Stopped(f"stopped: {explain(bad, '', '')}")
 
 
 def _approval_rows(context: Context, plan: str) -> list[Row]:

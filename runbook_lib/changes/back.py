@@ -31,7 +31,7 @@ from .approvals import Ruling
 from .kit import folder_of
 from .kit_script import FOLDERS, Variant, target_file
 from .lanes import lanes
-from .operators import look, tell_wave
+from .operators import instructions, look, tell_all
 from .power import cut, powers
 from .state import good_map, require_known, states
 from .targets import (
@@ -290,7 +290,8 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
 
     for wave in ours:
         found |= lanes(context, applier, wave, "", one)
-    told = [row for wave in theirs for row in tell_wave(context, applier, phase, wave)]
+    orders = [each for wave in theirs for each in instructions(context, phase, wave)]
+    told = tell_all(context, applier, orders)
     for wave in ours:  # wave by wave as well: most of them may run
         if left := [name for name in wave if _unreached(found[name])]:
             again = lanes(context, applier, left, ", again", one)

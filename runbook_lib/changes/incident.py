@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from string import Template
 from typing import Literal
 
@@ -26,7 +27,6 @@ from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, writ
 from ..evidence.events import (
     BreakGlass,
     Convened,
-    CouncilDecided,
     Event,
     IncidentClosed,
     IncidentFiled,
@@ -36,35 +36,29 @@ from ..evidence.events import (
     of,
     read_line,
 )
-from ..evidence.incident_issues import Issues, Report
+from ..evidence.incident_issues import Issues, Report, Votes
 from ..evidence.incidents import Incident, open_incident
 from ..evidence.record import opened_by, recorded
 from ..files import replace_file
-from ..outcomes import Outcome, Row, check_row, unknown_row, value_text
+from ..findings import unread
+from ..outcomes import Outcome, Row, value_text
 from ..params import RecoveryParams
 from ..playbook import COUNCIL, GATE_STEPS
-from ..site import Person, Site
 from ..sources.process import Ended
 from ..sources.running import tell
-from ..sources.words import Heard, hear, in_force
+from ..sources.words import hear, in_force
 from ..strict import project_path
 from ..wording import count, utc, visible
-from .apply import Applier, Step, all_pass, asked, keep, later, was_sent
-from .power import two_thirds
+from .apply import Applier, Step, all_pass, asked, has_secret, keep, later, was_sent
 from .state import states
 
 Audience = Literal["internal", "governance", "public"]
-NEEDED: dict[Audience, tuple[str, ...]] = {
-    "internal": ("summary",),
-    "governance": ("summary", "impact"),
-    "public": ("summary", "impact", "mitigations", "next_steps"),
+AUDIENCES: dict[Audience, tuple[str, tuple[str, ...]]] = {
+    "internal": ("Incident", ("summary",)),
+    "governance": ("Governance incident", ("summary", "impact")),
+    "public": ("Incident report", ("summary", "impact", "mitigations", "next_steps")),
 }
-"""The texts that an audience's report cannot be without."""
-_TITLES: dict[Audience, str] = {
-    "internal": "Incident",
-    "governance": "Governance incident",
-    "public": "Incident report",
-}
+"""How an audience's report is called, and the texts that it cannot be without."""
 _BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
 _DECIDED = ("summary", "impact", "mitigations")
 _NOTICE = "council-notice"
@@ -80,8 +74,8 @@ GATES = tuple(dict.fromkeys(gate for steps in GATE_STEPS.values() for gate in st
 # --- in the store ---------------------------------------------------------------------------------
 
 
-def _opened(context: Context, rows: list[Row]) -> Incident | None:
-    """This recovery's incident; None where there can be none. A row says which.
+def _opened(context: Context) -> Incident | None:
+    """This recovery's incident; None where there can be none. A finding says which.
 
     A later recovery of the same stopped apply joins the incident of an earlier one.
     """
@@ -116,13 +110,13 @@ def _opened(context: Context, rows: list[Row]) -> Incident | None:
 
     told = json.loads(context.scope.derive("the incident of this recovery", compute))
     if "problem" in told:
-        rows.append(unknown_row("incident", "opened in the store", "one", told["problem"]))
+        context.unknown("incident", "opened in the store", "one", told["problem"])
         return None
     found = Incident(told["id"], [read_line(line.encode()) for line in told["events"]])
     named = IncidentNamed(id=found.id, first=found.opened.hash)
     if named.content not in [event.content for event in of(context.journal, IncidentNamed)]:
         context.record.append(named)
-    rows.append(check_row("incident", "opened in the store", found.id, found.id, ok=True))
+    context.judge("incident", "opened in the store", found.id, found.id)
     return found
 
 
@@ -142,77 +136,75 @@ def _note(context: Context, found: Incident, event: Told) -> str:
     return context.scope.derive(f"{event.kind} in {found.id}", write_it)
 
 
-def _texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
-    """Each text that is needed, FAIL for one that says nothing."""
+def _said(context: Context, needed: tuple[str, ...]) -> bool:
+    """Whether each text that is needed says something; FAIL for one that does not."""
     params: RecoveryParams = context.params
-    rows, ignored = [], str.maketrans("", "", string.punctuation + string.whitespace)
+    ignored = str.maketrans("", "", string.punctuation + string.whitespace)
     for name in needed:
         value = getattr(params, name)
         lines = value if isinstance(value, list) else [value]
         there = bool(lines) and not any(x.translate(ignored).casefold() in _BLANKS for x in lines)
         got = "there" if there else "nothing said; set it and give a retry_reason"
-        rows.append(check_row(name, "text", "not empty", got, there))
-    return rows
+        context.judge(name, "text", "not empty", got, there)
+    return context.holds
 
 
 def plan_incident(context: Context, audience: Audience) -> list[Row]:
     """What would be filed. Only reads; an incident is not opened by a plan."""
-    rows = _texts(context, NEEDED[audience])
-    if any(row.outcome is Outcome.FAIL for row in rows):
-        return rows
-    would = f"an incident of {context.params.release} is opened, its {audience} report filed"
-    return [*rows, unknown_row("incident", "would be", "", would)]
+    if _said(context, AUDIENCES[audience][1]):
+        would = f"an incident of {context.params.release} is opened, its {audience} report filed"
+        context.unknown("incident", "would be", "", would)
+    return context.findings
 
 
 # --- in the forge ---------------------------------------------------------------------------------
 
 
-def file_incident(context: Context, applier: Applier, audience: Audience) -> list[Row]:
+def file_incident(context: Context, applier: Applier, audience: Audience) -> None:
     """Open the incident, file its report in the forge, read it back. Playbook: recovery."""
-    rows = _texts(context, NEEDED[audience])
-    found = _opened(context, rows)
-    if found is None:
-        return rows
-    facts = collect(context)
-    rows += _collected(facts, len(context.cluster.nodes))
-    if any(row.outcome is Outcome.FAIL for row in rows):
-        return rows
-    return [*rows, *_file(context, applier, found, _report(context, found, audience, facts, ""))]
-
-
-def _collected(facts: Facts, nodes: int) -> list[Row]:
-    """What the report tells of metrics and gates; the next try fetches what is missing."""
-    later = "; the next try collects them"
-    figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
-    rows = [check_row("figures", "collected", known := f"{len(facts.figures)} metrics", known)]
-    if figures or not facts.figures:
-        shown = f"{len(facts.figures)} collected; {''.join(figures[:1])}{later}"
-        rows = [unknown_row("figures", "collected", "every metric", shown)]
-    if not facts.unread:
-        return [*rows, check_row("gates", "read", f"{nodes} nodes", f"{nodes} nodes")]
-    got = f"not of {', '.join(facts.unread)}{later}"
-    return [*rows, unknown_row("gates", "read", f"{nodes} nodes", got)]
+    whole = _said(context, AUDIENCES[audience][1])
+    if (found := _opened(context)) is not None:
+        facts = collect(context)
+        if whole:
+            _file(context, applier, found, _report(context, found, audience, facts))
 
 
 def _report(
-    context: Context, found: Incident, audience: Audience, facts: Facts, first: str
+    context: Context, found: Incident, audience: Audience, facts: Facts, first: str = ""
 ) -> Report:
+    template = "public_report.md" if audience == "public" else "incident.md"
+    text = first + render(context, template, _values(context, found), facts)
+    summary = visible(" ".join(context.params.summary.split()), 120)
+    title = f"{AUDIENCES[audience][0]} {found.id}: {summary}"
+    return Report(found.id, audience, title, text, found.opened.at)
+
+
+def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, str]:
+    """What is told of an incident, and of what the council is to decide, as Markdown."""
     params: RecoveryParams = context.params
-    values = {
+    none, glass = Votes(context.site, ()), found.opened.break_glass
+    why = "It does what was approved together with the plan it takes back."
+    if glass:
+        why = f"Break-glass by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"
+    return {
         "incident": found.id,
         "release": params.release,
         "cluster": plain(context.cluster_name, 80),
+        "opened": utc(found.opened.at),
         "summary": one_line(params.summary),
         "impact": one_line(params.impact) or NOTHING,
         "mitigations": said(params.mitigations),
         "next_steps": said(params.next_steps),
+        "measures": said([*params.mitigations, *params.next_steps]),
+        "break_glass": why,
+        "needed": str(none.needed),
+        "members": str(len(none.members)),
+        "names": ", ".join(f"@{account}" for account in none.members),
+        "digest": wanted,
+        "due": utc(found.ratify_until),
         "facts": _facts(context, found),
         "ending": _ending(found),
     }
-    template = "public_report.md" if audience == "public" else "incident.md"
-    text = first + render(context, template, values, facts)
-    title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
-    return Report(found.id, audience, title, text, found.opened.at)
 
 
 def _facts(context: Context, found: Incident) -> str:
@@ -246,15 +238,17 @@ def _ending(found: Incident) -> str:
     return "\n\n".join(lines)
 
 
-def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[Row]:
+def _file(context: Context, applier: Applier, found: Incident, report: Report) -> None:
     kind = f"{report.audience}-report"
     document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
-    if context.scope.derive(f"a secret in the {kind}", lambda: _secret(context, report)):
-        return [check_row(kind, "secrets", "none", "one; take it out of the texts", ok=False)]
+    if has_secret(context, kind, report.body):
+        context.judge(kind, "secrets", "none", "one; take it out of the texts", ok=False)
+        return
     try:
         there = find(report.board(Issues(context.scope, context.site.forge)), report.marker)
     except SourceError as error:
-        return [keep(context, kind, document, error)]
+        context.findings.append(keep(context, kind, document, error))
+        return
     made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
     name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
     applier.settle(lambda step: bool(made) and step.startswith(name))
@@ -264,195 +258,105 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     def run(*_: object) -> Ended:
         return asked(lambda: made.append(write(there, report.body).number), more)
 
-    step = Step("forge", name, run, expected="filed")
-    if not made and not applier.step(step):
+    if not made and not applier.step(Step("forge", name, run, expected="filed")):
         keep(context, kind, document, None)
-        return [applier.rows.pop()]  # the step's own
-    try:
+        return
+    with context.reading(f"{kind} read back", digest(report.body), "forge", whole=True):
         rows = [*there.rows(), *read_back(there, made[0], report.body)]
-    except SourceError as error:
-        return [unknown_row("forge", f"{kind} read back", digest(report.body), str(error))]
-    if all_pass(rows):
-        outbox.drop(context.folder, kind)
-        by, audience, at = context.opened.operator, report.audience, context.now
-        filed = IncidentFiled(audience=audience, number=made[0], by=by, at=at)
-        _note(context, found, filed)
-    return rows
-
-
-def _secret(context: Context, report: Report) -> str:
-    return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
+        context.findings += rows
+        if all_pass(rows):
+            outbox.drop(context.folder, kind)
+            by, audience, at = context.opened.operator, report.audience, context.now
+            filed = IncidentFiled(audience=audience, number=made[0], by=by, at=at)
+            _note(context, found, filed)
 
 
 # --- the council ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Votes:
-    """Who of the members approved a digest; ``at`` is when they became two thirds."""
-
-    members: tuple[Person, ...]
-    by: tuple[str, ...]
-    grounds: tuple[str, ...]
-    at: datetime | None
-
-    def __str__(self) -> str:
-        by = f": {', '.join(self.by)}" if self.by else ""
-        return f"{len(self.by)} of {len(self.members)} members{by}"
-
-
-def members(site: Site) -> tuple[Person, ...]:
-    return tuple(person for person in site.people if COUNCIL in person.roles)
-
-
-def count_votes(site: Site, heard: Heard, digest: str) -> Votes:
-    """Approvals of ``digest`` by council members that stand, each member counted once."""
-    seated = members(site)
-    accounts = {person.account for person in seated}
-    words = sorted(in_force(site, heard, digest), key=lambda word: word.at)
-    first = {word.account: word for word in reversed(words) if word.account in accounts}
-    given = sorted(first.values(), key=lambda word: (word.at, word.account))
-    enough = bool(seated) and len(given) >= two_thirds(len(seated))
-    return Votes(
-        seated,
-        tuple(word.account for word in given),
-        tuple(word.grounds for word in given),
-        given[two_thirds(len(seated)) - 1].at if enough else None,
-    )
-
-
-def decision(
-    incident: Incident, votes: Votes, digest: str, ratifies: bool
-) -> CouncilDecided | None:
-    """The event that records a decision; None while there is none, or it is recorded already."""
-    if votes.at is None or incident.decided(digest) is not None:
-        return None
-    return CouncilDecided(
-        by=", ".join(votes.by),
-        at=votes.at,
-        digest=digest,
-        grounds=tuple(votes.grounds),
-        ratifies=ratifies,
-        late=votes.at > incident.ratify_until,
-    )
-
-
-def _measures(context: Context, found: Incident) -> str:
-    """The digest of what is to be decided: the same on every try that proposes the same."""
-    params: RecoveryParams = context.params
-    return digest_of(
-        {
-            "decides": found.id,
-            "opened": found.opened.hash,
-            "undoes": dict(found.opened.undoes or ()),
-            "break_glass": dict(found.opened.break_glass or ()),
-            "mitigations": params.mitigations,
-            "next_steps": params.next_steps,
-        }
-    )
-
-
 def plan_council(context: Context) -> list[Row]:
     """Whom it would convene. Only reads."""
-    rows = [*_texts(context, _DECIDED), _seated(context)]
-    if any(row.outcome is Outcome.FAIL for row in rows):
-        return rows
-    would = "told, and asked for a decision within 24 h"
-    return [*rows, unknown_row("council", "would be", "", would)]
+    _called(context)
+    if all(row.outcome is not Outcome.FAIL for row in context.findings):
+        would = "told, and asked for a decision within 24 h"
+        context.unknown("council", "would be", "", would)
+    return context.findings
 
 
-def convene(context: Context, applier: Applier) -> list[Row]:
+def convene(context: Context, applier: Applier) -> None:
     """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
-    rows = [*_texts(context, _DECIDED), _seated(context)]
-    if not all_pass(rows):
-        return rows
-    found = _opened(context, rows)
-    if found is None:
-        return rows
-    wanted = _measures(context, found)
-    facts, text = collect(context), _text(context, found, wanted)
-    rows += _collected(facts, len(context.cluster.nodes))
-    rows += _file(context, applier, found, _report(context, found, "governance", facts, text))
-    return [*rows, *_tell(context, found, wanted), *_decided(context, found, wanted)]
-
-
-def _seated(context: Context) -> Row:
-    seated = ", ".join(person.account for person in members(context.site))
-    got = seated or "nobody in the site's people has it"
-    outcome = Outcome.PASS if seated else Outcome.INCONCLUSIVE
-    return check_row("council", "members", f"people with the role {COUNCIL}", got, outcome)
-
-
-def _text(context: Context, found: Incident, wanted: str) -> str:
+    if not _called(context) or (found := _opened(context)) is None:
+        return
     params: RecoveryParams = context.params
-    seated, glass = members(context.site), found.opened.break_glass
-    why = "It does what was approved together with the plan it takes back."
-    if glass:
-        why = f"Break-glass by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"
-    values = {
-        "release": params.release,
-        "cluster": plain(context.cluster_name, 80),
-        "incident": found.id,
-        "opened": utc(found.opened.at),
-        "measures": said([*params.mitigations, *params.next_steps]),
-        "break_glass": why,
-        "needed": str(two_thirds(len(seated))),
-        "members": str(len(seated)),
-        "names": ", ".join(f"@{person.account}" for person in seated),
-        "digest": wanted,
-        "due": utc(found.ratify_until),
+    measures = {
+        "decides": found.id,
+        "opened": found.opened.hash,
+        "undoes": dict(found.opened.undoes or ()),
+        "break_glass": dict(found.opened.break_glass or ()),
+        "mitigations": params.mitigations,
+        "next_steps": params.next_steps,
     }
-    return render(context, "decision.md", values) + "\n"
+    wanted = digest_of(measures)  # the same on every try that proposes the same
+    text = render(context, "decision.md", _values(context, found, wanted)) + "\n"
+    facts = collect(context)
+    _file(context, applier, found, _report(context, found, "governance", facts, text))
+    _tell(context, found, wanted)
+    _decided(context, found, wanted)
 
 
-def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
+def _called(context: Context) -> bool:
+    """Whether there is something to decide, and somebody who can."""
+    _said(context, _DECIDED)
+    got = ", ".join(context.site.holders(COUNCIL))
+    ok = bool(got) or Outcome.INCONCLUSIVE
+    got = got or "nobody in the site's people has it"
+    context.judge("council", "members", f"people with the role {COUNCIL}", got, ok)
+    return context.holds
+
+
+def _tell(context: Context, found: Incident, wanted: str) -> None:
     """Page the council, once for each thing to decide."""
-    what, commands = "told", context.site.commands
-    sent = of(context.journal, Convened)
-    once = [check_row("council", what, "once", "once", ok=True)]
-    if any(told.digest == wanted for told in sent):
-        return once
-    if was_sent(context, _NOTICE, wanted, "the notice"):
+    told = any(event.digest == wanted for event in of(context.journal, Convened))
+    if not told and not was_sent(context, _NOTICE, wanted, "the notice"):
+        text = (
+            f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
+            f"to be decided until {utc(found.ratify_until)}\n"
+            f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
+            f"  `approve {wanted}`\n"
+        )
+        subject = f"council convened: {found.id} on {context.cluster_name}"
+        said, path = {"role": COUNCIL, "subject": subject}, context.folder / "council.txt"
+        replace_file(path, text)
+        try:
+            tell(context.scope, context.site.commands, "notify", **said, text=str(path))
+        except SourceError as error:
+            document = {"kind": "notice", **said, "text": text, "digest": wanted}
+            context.findings.append(keep(context, _NOTICE, document, error, about=wanted))
+            return
+        outbox.drop(context.folder, _NOTICE)
+    if not told:
         context.record.append(Convened(digest=wanted, at=context.now))
-        return once
-    subject = f"council convened: {found.id} on {context.cluster_name}"
-    text = (
-        f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
-        f"to be decided until {utc(found.ratify_until)}\n"
-        f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
-        f"  `approve {wanted}`\n"
-    )
-    path = context.folder / "council.txt"
-    replace_file(path, text)
-    try:
-        tell(context.scope, commands, "notify", role=COUNCIL, subject=subject, text=str(path))
-    except SourceError as error:
-        document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
-        return [keep(context, _NOTICE, {**document, "digest": wanted}, error, about=wanted)]
-    outbox.drop(context.folder, _NOTICE)
-    context.record.append(Convened(digest=wanted, at=context.now))
-    return once
+    context.judge("council", "told", "once", "once")
 
 
-def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
-    what, due = "decided", found.ratify_until
-    expected = f"by two thirds until {utc(due)}"
-    try:
+def _decided(context: Context, found: Incident, wanted: str) -> None:
+    due, release = found.ratify_until, context.params.release
+    what, expected = "decided", f"by two thirds until {utc(due)}"
+    judge = partial(context.judge, "council", what, expected)
+    with context.reading(what, expected, "council", whole=True):
         issues = [context.params.issue, *found.filed, *_filed_now(context, found)]
-        release = context.params.release
         heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
-    except SourceError as error:
-        return [unknown_row("council", what, expected, str(error))]
-    votes = count_votes(context.site, heard, wanted)
-    made = decision(found, votes, wanted, ratifies=found.opened.break_glass is not None)
-    if made is not None and (problem := _note(context, found, made)):
-        return [unknown_row("council", "decision recorded", found.id, problem)]
-    if votes.at is None and context.now <= due:
-        return [unknown_row("council", what, expected, str(votes), return_at=due)]
-    got = f"{votes}, at {utc(votes.at)}, " if votes.at else f"{votes}; "
-    late = votes.at is None or votes.at > due
-    got = f"{got}later than 24 h after the recovery" if late else got.removesuffix(", ")
-    return [check_row("council", what, expected, got, not late)]
+        votes = Votes(context.site, in_force(context.site, heard, wanted))
+        made = votes.decision(found, wanted, ratifies=found.opened.break_glass is not None)
+        if made is not None and (problem := _note(context, found, made)):
+            context.unknown("council", "decision recorded", found.id, problem)
+        elif votes.at is not None and votes.at <= due:
+            judge(f"{votes}, at {utc(votes.at)}", ok=True)
+        elif votes.at is None and context.now <= due:
+            judge(str(votes), Outcome.INCONCLUSIVE, return_at=due)
+        else:
+            at = f", at {utc(votes.at)}, " if votes.at else "; "
+            judge(f"{votes}{at}later than 24 h after the recovery", ok=False)
 
 
 def _filed_now(context: Context, found: Incident) -> list[int]:
@@ -477,8 +381,11 @@ class Facts:
 
     nodes: list[tuple[str, ...]] = field(default_factory=list)
     figures: list[tuple[str, ...]] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
+
+    def reading(self, what: str, *problems: type[Exception]) -> AbstractContextManager[None]:
+        """What cannot be read in here is missing."""
+        return unread(lambda e: self.missing.append((what, str(e))), (SourceError, *problems))
 
     def tables(self, limit: int) -> dict[str, str]:
         """Markdown of each, of at most ``limit`` rows."""
@@ -543,47 +450,54 @@ def one_line(text: str) -> str:
 
 
 def collect(context: Context) -> Facts:
-    """Everything that can be read now. Raises nothing but what a replay lacks."""
-    facts = Facts()
-    undoes = context.opened.undoes
-    forward: list[Event] = []
+    """Everything that can be read now; two findings say whether metrics and gates of all were."""
+    facts, forward, undoes = Facts(), list[Event](), context.opened.undoes
     if undoes:
-        try:
+        with facts.reading(f"record of {undoes.name}", RecordDamaged):
             forward = recorded(context.scope, context.store, undoes.name)
-        except (SourceError, RecordDamaged) as error:
-            facts.missing.append((f"record of {undoes.name}", str(error)))
     # What this very item did before is in its own issue, not in its own words.
     mine = [e for e in context.journal if getattr(e, "item", "") != context.item]
-    _nodes(context, facts, [*forward, *mine])
-    begun = opened_by(forward, "forward") if forward else context.opened
-    _figures(context, facts, begun.now)
+    silent = [node.name for node in context.cluster.nodes]
+    with facts.reading("gates of the nodes", RecordDamaged):
+        silent = _nodes(context, facts, [*forward, *mine])
+    with facts.reading("figures", ParameterError):
+        begun = opened_by(forward, "forward") if forward else context.opened
+        _figures(context, facts, begun.now)
+    later, known = "; the next try collects them", f"{len(facts.figures)} metrics"
+    figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
+    if figures or not facts.figures:
+        got = f"{len(facts.figures)} collected; {''.join(figures[:1])}{later}"
+        context.unknown("figures", "collected", "every metric", got)
+    else:
+        context.judge("figures", "collected", known, known)
+    known = f"{len(context.cluster.nodes)} nodes"
+    got, ok = (
+        (f"not of {', '.join(silent)}{later}", Outcome.INCONCLUSIVE) if silent else (known, None)
+    )
+    context.judge("gates", "read", known, got, ok)
     return facts
 
 
-def _nodes(context: Context, facts: Facts, known: Sequence[Event]) -> None:
-    """Every node's gates: as it answers, else as it was last read back."""
-    try:
-        last = dict(states(known, context.attempt_name))
-        seen = context.fleet.rollout()
-    except (SourceError, RecordDamaged) as error:
-        facts.missing.append(("gates of the nodes", str(error)))
-        facts.unread = [node.name for node in context.cluster.nodes]
-        return
+def _nodes(context: Context, facts: Facts, known: Sequence[Event]) -> list[str]:
+    """Every node's gates: as it answers, else as it was last read back. Those that do not answer."""
+    last = dict(states(known, context.attempt_name))
+    seen = context.fleet.rollout()
     for node in context.cluster.nodes:
-        now = seen[node.name]
-        if isinstance(now, SourceError):
-            facts.unread.append(node.name)
-            facts.missing.append((f"gates of {node.name}", now.problem))
-            before = last.get(node.name)
-            gates = before.state.gates if before else {}
-            when = f"read back {utc(before.at)}" if before else "never read back"
-            channel = before.state.channel if before else "?"
-        else:
+        now, before = seen[node.name], last.get(node.name)
+        channel, when = "?", "never read back"
+        gates: Mapping[str, bool] = {}
+        if not isinstance(now, SourceError):
             gates, channel, when = now.feature_gates, now.release_channel, "now"
+        else:
+            facts.missing.append((f"gates of {node.name}", now.problem))
+            if before is not None:
+                gates, channel = before.state.gates, before.state.channel
+                when = f"read back {utc(before.at)}"
         on = {True: "**on**", False: "off"}
         words = [on[bool(gates.get(gate))] if gates else "?" for gate in GATES]
         who = node.operator or "us"
         facts.nodes.append((code(node.name), plain(who, 60), *words, code(channel), when))
+    return [name for name, now in seen.items() if isinstance(now, SourceError)]
 
 
 def _figures(context: Context, facts: Facts, begun: datetime) -> None:
@@ -591,16 +505,12 @@ def _figures(context: Context, facts: Facts, begun: datetime) -> None:
     from ..metrics.catalogue import narrow, parse_catalogue
 
     path = project_path("params/metrics.yaml")
-    try:
-        catalogue = parse_catalogue(context.scope.read(path), path.name)
-        metrics = [m for m in catalogue.metrics if m.per == "aggregate" and m.topic in TOPICS]
-        asked = {metric.name: narrow(metric, context.matchers) for metric in metrics}
-        queries = list(dict.fromkeys(query for many in asked.values() for query in many))
-        then = context.prometheus.instants(queries, begun)
-        now = context.prometheus.instants(queries, context.at)
-    except (SourceError, ParameterError) as error:
-        facts.missing.append(("figures", str(error)))
-        return
+    catalogue = parse_catalogue(context.scope.read(path), path.name)
+    metrics = [m for m in catalogue.metrics if m.per == "aggregate" and m.topic in TOPICS]
+    asked = {metric.name: narrow(metric, context.matchers) for metric in metrics}
+    queries = list(dict.fromkeys(query for many in asked.values() for query in many))
+    then = context.prometheus.instants(queries, begun)
+    now = context.prometheus.instants(queries, context.at)
     for metric in metrics:
         pairs = [(_value(then[query]), _value(now[query])) for query in asked[metric.name]]
         found = next((pair for pair in pairs if pair[1] is not None), None)

@@ -12,7 +12,7 @@ nothing. What we can read of the node ourselves must agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -124,7 +124,7 @@ class Look:
 
     context: Context
     phase: Phase
-    told: dict[tuple[str, str], datetime]
+    told: dict[str, datetime]
     now: datetime
     deadline: datetime | None
 
@@ -173,7 +173,7 @@ class Look:
         reports = self._reports
         if isinstance(reports, SourceError):
             return [unknown_row(node.node, REPORT, expected, str(reports))], None
-        told = self._told(node)
+        told = self.told.get(node.operator)
         mine = [
             one
             for one in reports.of(node.node, context.stage)
@@ -205,15 +205,6 @@ class Look:
             return read_reports(context.scope, context.site, **about)
         except SourceError as error:
             return error
-
-    def _told(self, node: NodePlan) -> datetime | None:
-        parted = f"{self.phase.name}."
-        instants = [
-            at
-            for (operator, key), at in self.told.items()
-            if operator == node.operator and (key == self.phase.name or key.startswith(parted))
-        ]
-        return min(instants, default=None)
 
     def _ours(self, node: NodePlan, report: NodeReport) -> list[Row]:
         """What we can read of the node ourselves against its report; silence is no contradiction."""
@@ -333,24 +324,24 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    ways = (way for made in _instructions(context, phase, wave) for way in _ways(context, made))
+    ways = (way for made in instructions(context, phase, wave) for way in _ways(context, made))
     return all(applier.done(step.node, step.name) for step, _, _ in ways)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and read their nodes. False: not all are there."""
-    if not all(tell(context, applier, made) for made in _instructions(context, phase, wave)):
+    if not all(tell(context, applier, made) for made in instructions(context, phase, wave)):
         return False
     rows = look(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
 
 
-def tell_wave(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
-    """Instruct the operators of a wave by every way there is; rows of the ways that failed."""
+def tell_all(context: Context, applier: Applier, made: Iterable[Instruction]) -> list[Row]:
+    """Instruct operators by every way there is; rows of the ways that failed."""
     mine = replace(applier, rows=[])
-    for made in _instructions(context, phase, wave):
-        tell(context, mine, made, all_ways=True)
+    for one in made:
+        tell(context, mine, one, all_ways=True)
     return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows]
 
 
@@ -359,7 +350,7 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
 
     Rows of what is still missing then say when to return.
     """
-    params, told_at = context.params, _told(applier)
+    params, told_at = context.params, _told(applier, phase)
     deadline = params.window[1] if isinstance(params, RolloutParams) else None
     names = ", ".join(dict.fromkeys(phase.node(name).operator for name in wave))
     for pause in (*PAUSES_S, None):
@@ -379,13 +370,18 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
     return rows
 
 
-def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
+def instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
     nodes = [phase.node(name) for name in wave]
     by = {one.operator: [n for n in nodes if n.operator == one.operator] for one in nodes}
     return [instruction(context, phase, theirs) for theirs in by.values()]
 
 
-def _told(applier: Applier) -> dict[tuple[str, str], datetime]:
-    """(operator, step) -> when its instruction first went out."""
-    begun = [step for step in applier.steps() if step.phase == "intent"]
-    return {(step.node, step.step.partition("-")[2]): step.at for step in reversed(begun)}
+def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:
+    """Operator -> when the first instruction of a phase went out."""
+    found = dict[str, datetime]()
+    for step in applier.steps():
+        key = step.step.partition("-")[2]
+        mine = key == phase.name or key.startswith(f"{phase.name}.")
+        if mine and step.phase == "intent":
+            found[step.node] = min(step.at, found.get(step.node, step.at))
+    return found

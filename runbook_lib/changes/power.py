@@ -38,14 +38,9 @@ def power_of(validator: Validator) -> int:
     return int(validator.stake) * multiplier * (hours + 1)
 
 
-def two_thirds(total: int) -> int:
-    """Two thirds, rounded up."""
-    return -(-2 * total // 3)
-
-
 def quorum_of(total: int) -> int:
     """The power a commit needs: ceil(2/3 of the total) + 1."""
-    return two_thirds(total) + 1
+    return -(-2 * total // 3) + 1
 
 
 def powers(context: Context) -> Powers:

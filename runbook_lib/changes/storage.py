@@ -3,12 +3,17 @@
 The snapshot verified, the node stopped and proven so, its log inspected, its data put aside, the
 snapshot restored, proofs replayed; then the state roots of all nodes are compared, and only what
 agrees is started. Operators are told what to do, and seen to follow the chain.
+
+Whether a chain needs that: it goes on when every node commits blocks, seen twice, two blocks' time
+apart. It is halted when none that answers does although enough power is up to commit; with less up,
+nodes are missing, and no restore brings them back. Whatever is neither is undecided, and nothing is
+touched: one node that cannot be reached must not cost all others their data.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,56 +27,175 @@ from ..evidence.comment import MARKDOWN
 from ..evidence.events import SnapshotChosen
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import OfNode, answer
-from ..sources.node import Rollout
+from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
-from .halting import follow
 from .lanes import lanes
-from .operators import FOLDER, LOOK_AGAIN, Instruction, tell
-from .snapshot import choose
+from .operators import FOLDER, LOOK_AGAIN, Instruction, seen, tell_all
+from .power import powers
+from .snapshot import Staged, choose, staged
+from .waiting import hold_until
+
+BLOCKS = 2
+FOLLOWS = "follows its chain"
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How a node follows its chain; ``height`` is its last one, None when it did not answer."""
+
+    row: Row
+    height: int | None
+    moved: bool
+
+
+@dataclass(frozen=True)
+class Need:
+    """The nodes whose storage must be restored; without any, rows that disprove it, or do not."""
+
+    rows: list[Row]
+    nodes: tuple[str, ...] = ()
+
+
+def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Followed]:
+    """Each node looked at twice, two blocks' time apart."""
+
+    def look() -> dict[str, Consensus | SourceError]:
+        return context.fleet.get("/status/consensus", Consensus, names, retries=1)
+
+    first = look()
+    pause = timedelta(milliseconds=BLOCKS * context.cluster.block_time_ms, seconds=1)
+    hold_until(context, context.scope.renew() + pause, f"{BLOCKS} blocks")
+    second = look()
+    return {name: _followed(name, first[name], second[name]) for name in first}
+
+
+def _followed(
+    name: str, first: Consensus | SourceError, second: Consensus | SourceError
+) -> Followed:
+    expected = f"{BLOCKS} blocks on, committed by a quorum"
+    if isinstance(first, SourceError):
+        return Followed(check_row(name, FOLLOWS, expected, first), None, False)
+    if isinstance(second, SourceError):
+        return Followed(check_row(name, FOLLOWS, expected, second), None, False)
+    power = f"{second.commit_power} of {second.quorum_threshold}"
+    moved = second.height > first.height
+    enough = int(second.commit_power) >= int(second.quorum_threshold)
+    ok = moved and second.quorum_reached and enough
+    got = f"height {first.height:,}, then {second.height:,}, committed by {power}"
+    return Followed(check_row(name, FOLLOWS, expected, got, ok), second.height, moved)
+
+
+def halted(context: Context) -> Need:
+    """Whether the chain stands still: then every node must go back, together."""
+    found = follow(context)
+    rows = [one.row for one in found.values()]
+    bundles = [row for one in staged(context) for row in one.rows]
+    answering = [name for name, one in found.items() if one.height is not None]
+    if not answering or any(one.moved for one in found.values()):
+        return Need([*rows, *bundles])
+    others = [name for name in found if name not in answering]
+    heard = seen(context, others) if others else {}
+    up = [*answering, *(name for name, by in heard.items() if by)]
+    try:
+        known = powers(context)
+    except SourceError as error:
+        return Need([*rows, context.unreadable("power that is up", "known", error)])
+    power = sum(known.of.get(name, 0) for name in up)
+    if power < known.quorum:
+        got = f"{power:,}: bring back the nodes that are down first"
+        row = unknown_row("the chain", "power that is up", f"{known.quorum:,} for a block", got)
+        # That it stands still proves nothing yet: no chain commits without a quorum.
+        unsure = {"outcome": Outcome.INCONCLUSIVE}
+        opened = [r if r.outcome is Outcome.PASS else r.model_copy(update=unsure) for r in rows]
+        return Need([*opened, row])
+    heights = sorted({one.height for one in found.values() if one.height is not None})
+    got = f"halted at {', '.join(f'{height:,}' for height in heights)}, a quorum is up"
+    row = check_row("the chain", "goes on or is halted", "known", got, ok=True)
+    return Need([row], tuple(node.name for node in context.cluster.nodes))
+
+
+def corrupted(context: Context) -> Need:
+    """Whether snapshots or logs are corrupt: on the nodes whose log is, they are restored."""
+    found, bundles = follow(context), staged(context)
+    ours = {node.name for node in context.cluster.nodes if node.control == "ours"}
+    rows, needed = [row for one in bundles for row in one.rows], list[str]()
+    newest = next((one for one in bundles if one.whole), None)
+    for name, one in found.items():
+        mine = [_at(context, name, newest)] if newest is not None and name in ours else []
+        if one.height is None and name in ours:
+            row, corrupt = _log(context, name)
+            if corrupt:
+                needed.append(name)
+                continue
+            mine.append(row)
+        rows += [one.row, *mine]
+    return Need(rows, tuple(needed))
+
+
+def _commands(context: Context) -> StorageCommands:
+    return StorageCommands(context.scope, context.site.commands)
+
+
+def _at(context: Context, name: str, staged: Staged) -> Row:
+    """The newest whole bundle, as a node fetches it."""
+    what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
+    words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
+    try:
+        ended = _commands(context).verify_snapshot(name, staged.folder)
+    except SourceError as error:
+        return check_row(name, what, expected, error)
+    if ended.code in words:
+        return check_row(name, what, expected, words[ended.code], ended.code == 0)
+    return unknown_row(name, what, expected, ended.problem or f"exit {ended.code}")
+
+
+def _log(context: Context, name: str) -> tuple[Row, bool]:
+    """The log of a node that does not answer, and whether it is corrupt.
+
+    It is read only where the node's process is gone.
+    """
+    what = "write-ahead log"
+    try:
+        if not _commands(context).stopped(name):
+            got = "its process is there, and answers nobody"
+            return unknown_row(name, what, "read", got), False
+        wal = wal_of(name, _commands(context).inspect_wal(name))
+    except SourceError as error:
+        return check_row(name, what, "read", error), False
+    return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt
+
 
 KEY = "restore"
 
 
 def restore_instructions(
     context: Context, chosen: SnapshotChosen, nodes: Sequence[Node], height: int, root: str
-) -> list[Instruction]:
+) -> Iterator[Instruction]:
     """One for each operator of ``nodes``; ``root`` is the state root they must come to."""
-    by: dict[str, list[str]] = {}
-    for node in nodes:
-        by.setdefault(node.operator, []).append(node.name)
-    return [_one(context, chosen, who, names, height, root) for who, names in by.items()]
-
-
-def _one(
-    context: Context,
-    chosen: SnapshotChosen,
-    operator: str,
-    nodes: list[str],
-    height: int,
-    root: str,
-) -> Instruction:
-    name = f"{operator}.{KEY}"
-    marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
-    document = {
-        "bundle": chosen.path,
-        "height": height,
-        "label": chosen.label,
-        "nodes": {node: {"restore": chosen.name} for node in nodes},
-        "operator": operator,
-        "phase": KEY,
-        "plan": chosen.label,
-        "release": context.params.release,
-        "stage": context.stage,
-        "state_root": root,
-    }
-    facts = {"marker": marker, "snapshot": chosen.name, "snapshot_height": chosen.height}
-    told = canonical(document).decode()
-    text = MARKDOWN.render("restore.md.j2", **document, **facts, document=told)
-    file = context.folder / FOLDER / f"{name}.md"
-    return Instruction(operator, KEY, file, marker, text, text)
+    for operator in dict.fromkeys(node.operator for node in nodes):
+        name = f"{operator}.{KEY}"
+        marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
+        theirs = [node.name for node in nodes if node.operator == operator]
+        document = {
+            "bundle": chosen.path,
+            "height": height,
+            "label": chosen.label,
+            "nodes": {node: {"restore": chosen.name} for node in theirs},
+            "operator": operator,
+            "phase": KEY,
+            "plan": chosen.label,
+            "release": context.params.release,
+            "stage": context.stage,
+            "state_root": root,
+        }
+        facts = {"marker": marker, "snapshot": chosen.name, "snapshot_height": chosen.height}
+        told = canonical(document).decode()
+        text = MARKDOWN.render("restore.md.j2", **document, **facts, document=told)
+        file = context.folder / FOLDER / f"{name}.md"
+        yield Instruction(operator, KEY, file, marker, text, text)
 
 
 A = TypeVar("A", bound=OfNode)
@@ -118,10 +242,10 @@ class Work:
         self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]
     ) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            made = tried(lambda: [*applier.rows, *do(One(name, context, applier))])
+            made = tried(do, One(name, context, applier))
             if isinstance(made, SourceError):
-                return [*applier.rows, unknown_row(name, phase, "readable", str(made))]
-            return made
+                made = [unknown_row(name, phase, "readable", str(made))]
+            return [*applier.rows, *made]
 
         return lanes(self.context, self.applier, names, f" {phase}", one)
 
@@ -280,7 +404,7 @@ def plan_storage(context: Context) -> list[Row]:
     return [check_row(name, what, "its own", after, Outcome.INCONCLUSIVE) for name in names]
 
 
-def recover_storage(
+def restore_nodes(
     context: Context, applier: Applier, nodes: Sequence[str], *, log: bool = False
 ) -> list[Row]:
     """Restore the nodes to the attempt's snapshot; with ``log`` replay what was finalized since.
@@ -302,13 +426,12 @@ def recover_storage(
     told = list[Row]()
     if agreed or not ours:
         root = work.report(agreed[0]).commitment_root if agreed else chosen.root
-        mine = replace(applier, rows=told)
-        for made in restore_instructions(context, chosen, theirs, height, root):
-            tell(context, mine, made, all_ways=True)
+        made = restore_instructions(context, chosen, theirs, height, root)
+        told = tell_all(context, applier, made)
     started = work.each(agreed, "start", work.start)
     work.each(started, "up", work.kept_row)
     rows += [row for name in ours for row in work.rows.get(name, ())]
-    rows += [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in told]
+    rows += told
     follows = [*started, *(node.name for node in theirs)]
     whole = len(started) == len(nodes)
     if not started:

@@ -54,7 +54,7 @@ def _text(context: Context) -> str:
 
 def _duty(context: Context) -> str:
     """Who lifts the freeze: a member of the council, named before it begins."""
-    owners = [person.account for person in context.site.people if COUNCIL in person.roles]
+    owners = context.site.holders(COUNCIL)
     what, expected = "lifts the freeze afterwards", f"somebody with the role {COUNCIL}"
     owner = owners[0] if owners else "nobody in the site's people has it"
     context.judge("proposals", what, expected, owner, bool(owners) or Outcome.INCONCLUSIVE)
@@ -339,13 +339,11 @@ class MilestoneIssue(Wire):
     """An open issue of a milestone, or a pull request, which has ``pull_request``."""
 
     number: int
-    title: str
     state: Literal["open", "closed"]
     body: str | None
     labels: list[Annotated[str, BeforeValidator(_name)]]
     milestone: _Number | None
     pull_request: object = None
-    html_url: str
 
     @property
     def branches(self) -> list[str]:

@@ -10,7 +10,7 @@ from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..plan import differences, rollout_keys
-from ..sources.words import NodeReport, Reports, read_reports
+from ..sources.words import NodeReport, read_reports
 
 if TYPE_CHECKING:
     from .drift import Live
@@ -30,20 +30,14 @@ def stand_in(context: Context, unread: Sequence[Node], live: Live) -> None:
             context.scope, context.site, issue=params.issue, release=params.release
         )
         for node in unread:
-            if found := _fresh(context, node, reports):
-                _take(context, node.name, found, live)
-
-
-def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | None:
-    """The newest report of a node, when it is young enough; a forged one is a finding."""
-    mine = reports.of(node.name, context.stage)
-    good = [one.report for one in mine if not one.fault]
-    if forged := [one for one in mine if one.fault.startswith("forged")]:
-        got = f"{forged[0].grounds}: {forged[0].fault}"
-        context.judge(node.name, WHAT, f"by {node.operator}", got, ok=False, waivable=False)
-    elif good and context.now - good[-1].at <= context.params.valid_for:
-        return good[-1]
-    return None
+            mine = reports.of(node.name, context.stage)
+            good = [one.report for one in mine if not one.fault]
+            if forged := [one for one in mine if one.fault.startswith("forged")]:
+                got = f"{forged[0].grounds}: {forged[0].fault}"
+                by = f"by {node.operator}"
+                context.judge(node.name, WHAT, by, got, ok=False, waivable=False)
+            elif good and context.now - good[-1].at <= params.valid_for:
+                _take(context, node.name, good[-1], live)
 
 
 def _take(context: Context, name: str, report: NodeReport, live: Live) -> None:

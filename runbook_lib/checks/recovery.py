@@ -17,9 +17,8 @@ from ..changes import incident as reporting
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
 from ..changes.back import Undone, go_back, undone
 from ..changes.back import make_back_plan as plan
-from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
 from ..changes.roll import planned_rows
-from ..changes.storage import plan_storage, recover_storage
+from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_storage, restore_nodes
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
@@ -85,7 +84,7 @@ def _rows(
         names = _wanted(context, found)
         rows = _restored(context, applier, names, names, log=log) if names else []
         return [*found.rows, *rows], len(names)
-    rows = recover_storage(context, applier, begun, log=log)
+    rows = restore_nodes(context, applier, begun, log=log)
     others = {node.name for node in context.cluster.nodes} - set(begun)
     if rest is None or not others:
         return rows, len(begun)
@@ -108,7 +107,7 @@ def _restored(
 ) -> list[Row]:
     """``names`` restored; ``all_`` are those that the attempt has to finish from now on."""
     context.record.append(Restoring(item=context.item, nodes=tuple(all_)))
-    return recover_storage(context, applier, names, log=log)
+    return restore_nodes(context, applier, names, log=log)
 
 
 def storage_rows(context: Context, applier: Applier) -> list[Row]:
@@ -246,13 +245,15 @@ def plan_halt(context: Context) -> list[Row]:
 
 def announce_halt(context: Context, applier: Applier) -> None:
     """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
-    reference, stands = halted_attempt(context), partial(announced, context)
+    reference, release = halted_attempt(context), context.params.release
+    governance = Governance(context.scope, context.site.commands)
+    stands = partial(governance.halted, release, context.stage, reference)
     text = context.read("halt announced", "the template filled", lambda: halt_text(context))
     if text is None:
         return
     path, what = context.folder / "halt.txt", "stands in the channel"
     replace_file(path, text)
-    values = {"release": context.params.release, "stage": context.stage, "reference": reference}
+    values = {"release": release, "stage": context.stage, "reference": reference}
     document = {"kind": "halt", "values": values, "text": text}
 
     def run(lock: int, outputs: Path) -> Ended:
@@ -283,32 +284,20 @@ def announce_halt(context: Context, applier: Applier) -> None:
         context.judge("halt", what, reference, got)
 
 
-def announced(context: Context) -> bool:
-    """Whether the halt stands where validators read. Raises SourceError."""
-    wanted = ("halt", context.params.release, context.stage, halted_attempt(context))
-    found = Governance(context.scope, context.site.commands).announced()
-    return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
-
-
-Tell = Callable[[Context, Applier], list[Row]]
+Tell = Callable[[Context, Applier], None]
 
 
 def _change(item: str, plan: Callable[[Context], list[Row]], tell: Tell, passed: str) -> Change:
     def apply(context: Context, applier: Applier) -> CheckResult:
-        rows = tell(context, applier)
-        return context.conclude(rows, passed=passed, empty="nothing was told")
+        tell(context, applier)
+        return context.conclude(passed=passed, empty="nothing was told")
 
     return Change(item, plan, apply, exclusive=False)
 
 
 def _filed(item: str, audience: reporting.Audience, passed: str) -> Change:
-    def plan(context: Context) -> list[Row]:
-        return reporting.plan_incident(context, audience)
-
-    def tell(context: Context, applier: Applier) -> list[Row]:
-        return reporting.file_incident(context, applier, audience)
-
-    return _change(item, plan, tell, passed)
+    plan = partial(reporting.plan_incident, audience=audience)
+    return _change(item, plan, partial(reporting.file_incident, audience=audience), passed)
 
 
 incident = _filed(
@@ -341,8 +330,8 @@ def _back(
     passed: str,
     *,
     would: Callable[[Context], list[Row]] = lambda context: [],
-    first: Callable[[Context, Applier], None] = lambda context, applier: None,
-    then: Tell = lambda context, applier: [],
+    first: Tell = lambda context, applier: None,
+    then: Callable[[Context, Applier], list[Row]] = lambda context, applier: [],
 ) -> Change:
     """A change that takes the plan's nodes back; ``first`` and ``then`` are what else it does.
 

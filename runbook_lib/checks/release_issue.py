@@ -6,25 +6,13 @@ import json
 
 from .. import playbook
 from ..canonical import canonical
-from ..changes.apply import Applier, Change, Step, all_pass, asked
+from ..changes.apply import Applier, Change, Step, asked, has_secret
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.comment import (
-    Account,
-    Found,
-    comments_of,
-    compose,
-    digest,
-    find,
-    marker,
-    other_stages,
-    plan_digest,
-    read_back,
-    write,
-)
+from ..evidence import comment
 from ..evidence.events import RunStarted
 from ..evidence.standing import verdict
-from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
+from ..outcomes import CheckResult, Row, Value
 from ..sources.github import Post
 from ..sources.process import Ended
 
@@ -40,10 +28,11 @@ def expected(context: Context) -> tuple[str, Value]:
 def _plan(context: Context) -> list[Row]:
     """The comment that would be posted. Only reads."""
     number = _issue(context)
-    rows, found = _state(context, number)
+    found = _state(context, number)
     what = f"comment {found.ours.number} is updated" if found.ours else "a new comment"
-    would = {"would get": what, "text": _body(context)}
-    return rows + [unknown_row(f"issue {number}", each, "", would[each]) for each in would]
+    context.unknown(f"issue {number}", "would get", "", what)
+    context.unknown(f"issue {number}", "text", "", _body(context))
+    return context.findings
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
@@ -54,29 +43,28 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
     looks first.
     """
     number = _issue(context)
-    applier.rows, found = _state(context, number)
+    found = _state(context, number)
     applier.settle(lambda name: found.ours is not None and name == _step_name(found.ours.body))
     body = _body(context)
-    if context.scope.derive("a secret in the comment", lambda: _secret(context, body)):
-        row = check_row("comment", "secrets", "none", "one; find out how it came there", ok=False)
-        applier.rows.append(row)
+    if has_secret(context, "comment", body):
+        got = "one; find out how it came there"
+        context.judge("comment", "secrets", "none", got, ok=False)
     made: list[Post] = []
 
     def run(*_: object) -> Ended:
-        return asked(lambda: made.append(write(found, body)))
+        return asked(lambda: made.append(comment.write(found, body)))
 
     step = Step(f"issue {number}", _step_name(body), run, expected="written")
-    if all_pass(applier.rows) and applier.step(step):
+    if context.holds and applier.step(step):
         # A step that was done before has left its comment where it was found.
-        comment = made[0] if made else found.ours
-        assert comment is not None
-        applier.rows += read_back(found, comment.number, body)
-        made = [comment]
+        post = made[0] if made else found.ours
+        assert post is not None
+        context.findings += comment.read_back(found, post.number, body)
+        made = [post]
     return context.conclude(
-        applier.rows,
         passed=f"posted to issue {number} and read back",
         empty="nothing was posted",
-        data={"digest": digest(body), **({"comment": made[0].html_url} if made else {})},
+        data={"digest": comment.digest(body), **({"comment": made[0].html_url} if made else {})},
     )
 
 
@@ -91,15 +79,16 @@ def _issue(context: Context) -> int:
     return number
 
 
-def _state(context: Context, number: int) -> tuple[list[Row], Found]:
-    """The issue as it is, and the comments in it that bear the release's marker.
+def _state(context: Context, number: int) -> comment.Found:
+    """The comments in the issue as it is that bear the release's marker.
 
     A head that it tells of must be in the store: who opened the attempt while the forge was silent
     could not compare them.
     """
     issue, release = context.forge.issue(number), context.params.release
-    found = find(comments_of(context.forge, number), marker(release))
-    rows = [check_row(f"issue {number}", "state", "open", issue.state), *found.rows()]
+    found = comment.find(comment.comments_of(context.forge, number), comment.marker(release))
+    context.judge(f"issue {number}", "state", "open", issue.state)
+    context.findings += found.rows()
 
     def lost() -> str:
         from ..evidence.heads import missing, told
@@ -108,16 +97,12 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
         return canonical(missing(context.store, release, heads)).decode()
 
     for problem in json.loads(context.scope.derive("heads that the store lacks", lost)):
-        rows.append(check_row("store", "heads that the issue tells of", "held", problem, ok=False))
-    return rows, found
+        context.judge("store", "heads that the issue tells of", "held", problem, ok=False)
+    return found
 
 
 def _step_name(body: str) -> str:
-    return f"comment {digest(body).removeprefix('sha256:')[:12]}"
-
-
-def _secret(context: Context, body: str) -> str:
-    return "yes" if context.scope.outside.redactor.found_in(body.encode()) else ""
+    return f"comment {comment.digest(body).removeprefix('sha256:')[:12]}"
 
 
 def _body(context: Context) -> str:
@@ -128,18 +113,18 @@ def _body(context: Context) -> str:
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)
     update = {"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
-    account = Account(
+    account = comment.Account(
         verdict=so_far.model_copy(update=update),
         name=context.attempt_name,
         head=known[-1].hash,
-        plan=plan_digest(known),
+        plan=comment.plan_digest(known),
         sealed=False,
     )
     release = context.params.release
 
     def others() -> str:
-        return canonical(other_stages(context.store, release, so_far.stage)).decode()
+        return canonical(comment.other_stages(context.store, release, so_far.stage)).decode()
 
     # The other stages' logs as they are now: a replay has the text alone.
     found = json.loads(context.scope.derive("the other stages", others))
-    return compose(account, found)
+    return comment.compose(account, found)

@@ -17,9 +17,17 @@ from ..errors import SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome
 from ..playbook import SPEAKS_FOR_OURS
-from ..site import Site
 from ..sources.node import Membership
-from ..sources.words import Heard, Refused, Said, Window, Word, parse_window, read_words, taken_back
+from ..sources.words import (
+    Heard,
+    Said,
+    Window,
+    Word,
+    known,
+    parse_window,
+    read_words,
+    taken_back,
+)
 
 SET = "validator set"
 AGREED = "the same to every node"
@@ -34,7 +42,7 @@ class Voice:
     stake: int
     share: float
     node: Node | None
-    accounts: tuple[str, ...]
+    accounts: Sequence[str]
 
     @property
     def name(self) -> str:
@@ -42,9 +50,6 @@ class Voice:
 
     def says(self, word: Word) -> bool:
         return word.validator == self.address or word.account in self.accounts
-
-    def claimed_by(self, one: Refused) -> bool:
-        return one.who == self.address or one.who in self.accounts
 
 
 def voices(context: Context, answers: Answers) -> list[Voice]:
@@ -55,20 +60,14 @@ def voices(context: Context, answers: Answers) -> list[Voice]:
             stakes.setdefault(validator.address, validator.stake)
     total = sum(stakes.values())
     nodes = {node.validator: node for node in context.cluster.nodes if node.validator}
-    return [
-        Voice(address, stake, stake / total if total else 0.0, node, _accounts(context.site, node))
-        for address, stake in stakes.items()
-        for node in [nodes.get(address)]
-    ]
-
-
-def _accounts(site: Site, node: Node | None) -> tuple[str, ...]:
-    if node is None:
-        return ()
-    if node.operator:
-        person = site.person(node.operator)
-        return (person.account if person is not None else node.operator,)
-    return tuple(person.account for person in site.people if SPEAKS_FOR_OURS in person.roles)
+    found = list[Voice]()
+    for address, stake in stakes.items():
+        node = nodes.get(address)
+        accounts = context.site.holders(SPEAKS_FOR_OURS) if node is not None else []
+        if node is not None and node.operator:
+            accounts = [known(context.site, node.operator)]
+        found.append(Voice(address, stake, stake / total if total else 0.0, node, accounts))
+    return found
 
 
 def _judge_set(context: Context, answers: Answers, speakers: list[Voice], summary: str) -> None:
@@ -76,12 +75,9 @@ def _judge_set(context: Context, answers: Answers, speakers: list[Voice], summar
     expected = "one set, said by more than half of the nodes"
     views = {n: view for n, view in answers.items() if isinstance(view, Membership)}
     failed = [str(error) for error in answers.values() if isinstance(error, SourceError)]
-    known = sorted((voice.address, voice.stake) for voice in speakers)
-    others = [
-        name
-        for name, view in views.items()
-        if sorted((v.address, v.stake) for v in view.validators) != known
-    ]
+    mine = sorted((voice.address, voice.stake) for voice in speakers)
+    said = {n: sorted((v.address, v.stake) for v in view.validators) for n, view in views.items()}
+    others = [name for name, theirs in said.items() if theirs != mine]
     if len(views) * 2 <= len(answers):
         got = f"{len(views)} of {len(answers)} nodes answer ({failed[0]})"
         context.unknown(SET, AGREED, expected, got)
@@ -107,10 +103,6 @@ class _Asked:
     def due(self) -> datetime | None:
         """When to come back, while there is time left."""
         return self.deadline if self.now < self.deadline else None
-
-    @property
-    def expected(self) -> str:
-        return f"said by {self.deadline:%Y-%m-%d %H:%M:%SZ}"
 
 
 @judges("testnet.ready.validators-acknowledged")
@@ -190,34 +182,36 @@ def _judge(context: Context, asked: _Asked) -> CheckResult:
 def _said(context: Context, voice: Voice, asked: _Asked, heard: Heard) -> bool:
     """Whether one validator said it; nothing that is not its word, in time, counts."""
     what = f"{asked.what} ({voice.share:.1%} of stake)"
-    judge = partial(context.judge, voice.name, what, asked.expected)
+    expected = f"said by {asked.deadline:%Y-%m-%d %H:%M:%SZ}"
+    judge = partial(context.judge, voice.name, what, expected)
     call, unknown = f"; call {' or '.join(voice.accounts) or 'its operator'}", Outcome.INCONCLUSIVE
     if voice.node is None:
         return judge("a validator the site does not list", unknown)
-    refused = [one for one in heard.refused if voice.claimed_by(one) and _about(one, asked)]
     words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
     mine = [w for w in words if not _differs(w, asked.said)]
     back = [w for w in heard.withdrawals if voice.says(w)]
-    standing = [word for word in mine if taken_back(word, back) is None]
-    for word in standing:
-        if word.at <= asked.deadline:
-            got = f"{word.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(word)}: {word.grounds}"
-            return judge(got, ok=True)
+    taken = {word: one for word in mine if (one := taken_back(word, back)) is not None}
+    standing = sorted((w for w in mine if w not in taken), key=lambda word: word.at)
+    if standing and standing[0].at <= asked.deadline:
+        return judge(_quoted(standing[0]), ok=True)
     if standing:
-        late = min(standing, key=lambda word: word.at)
-        got = f"late, {late.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(late)}: {late.grounds}{call}"
-        return judge(got, unknown)
-    for word in mine:
-        if (taken := taken_back(word, back)) is not None:
-            got = f"withdrawn {taken.at:%Y-%m-%d %H:%M:%SZ} by {_speaker(taken)}: {taken.grounds}"
-            return judge(got + call, ok=False)
-    return judge(_instead(asked, words, refused) + call, unknown, return_at=asked.due)
-
-
-def _about(one: Refused, asked: _Asked) -> bool:
-    return one.said is None or (
-        one.said.kind in ("", asked.said.kind) and one.said.stage in ("", asked.said.stage)
-    )
+        return judge(f"late, {_quoted(standing[0])}{call}", unknown)
+    if taken:
+        return judge(f"withdrawn {_quoted(taken[mine[0]])}{call}", ok=False)
+    kinds, stages = ("", asked.said.kind), ("", asked.said.stage)
+    refused = [
+        one
+        for one in heard.refused
+        if one.who in (voice.address, *voice.accounts)
+        if one.said is None or (one.said.kind in kinds and one.said.stage in stages)
+    ]
+    got = "missing"
+    if words:
+        last = max(words, key=lambda word: word.at)
+        got = f"for another {_differs(last, asked.said)}: {last} ({last.grounds})"
+    elif refused:
+        got = f"{refused[-1].fault}: {refused[-1].why} ({refused[-1].grounds})"
+    return judge(got + call, unknown, return_at=asked.due)
 
 
 def _differs(word: Said, asked: Said) -> str:
@@ -229,15 +223,6 @@ def _differs(word: Said, asked: Said) -> str:
     )
 
 
-def _instead(asked: _Asked, words: Sequence[Word], refused: Sequence[Refused]) -> str:
-    """What was said in place of what was asked for."""
-    if words:
-        last = max(words, key=lambda word: word.at)
-        return f"for another {_differs(last, asked.said)}: {last} ({last.grounds})"
-    if refused:
-        return f"{refused[-1].fault}: {refused[-1].why} ({refused[-1].grounds})"
-    return "missing"
-
-
-def _speaker(word: Word) -> str:
-    return word.account or f"its key ({word.validator})"
+def _quoted(word: Word) -> str:
+    by = word.account or f"its key ({word.validator})"
+    return f"{word.at:%Y-%m-%d %H:%M:%SZ} by {by}: {word.grounds}"

@@ -100,7 +100,7 @@ class Watching:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
         if not any(_failing(each.rows) for each in self.log.judged()):
             return
-        from .notification import engage
+        from .anomalies import engage
 
         queries = {"chain": HEIGHT, **self._queries()}
         self.trouble = engage(self.context, self.log, self.metrics, queries)

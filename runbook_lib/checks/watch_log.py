@@ -85,7 +85,7 @@ def reachable(context: Context) -> None:
     what, expected = "can be told and answer", "a person, a way to tell them, a place to answer"
     problem = ""
     ways = [name for name, there in ways_of(context).items() if there]
-    if not accounts(context, (COMMANDER,)):
+    if not context.site.holders(COMMANDER):
         problem = f"nobody has the role {COMMANDER}; list them in the site's people"
     elif not ways:
         problem = "no way to tell them; set commands.notify, telemetry.notify or issue"
@@ -102,10 +102,6 @@ def ways_of(context: Context) -> dict[str, bool]:
         "webhook": site.telemetry.notify is not None,
         "comment": bool(context.params.issue),
     }
-
-
-def accounts(context: Context, roles: tuple[str, ...]) -> list[str]:
-    return [p.account for p in context.site.people if any(role in p.roles for role in roles)]
 
 
 def patience(context: Context) -> timedelta:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from .. import wording
@@ -229,14 +230,8 @@ class Board:
 
 def comments_of(forge: GitHub, issue: int) -> Board:
     """The comments of an issue."""
-    return Board(
-        "comment",
-        forge.me,
-        lambda: forge.comments(issue),
-        lambda body: forge.create_comment(issue, body),
-        forge.update_comment,
-        forge.comment,
-    )
+    listed, create = partial(forge.comments, issue), partial(forge.create_comment, issue)
+    return Board("comment", forge.me, listed, create, forge.update_comment, forge.comment)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..playbook import COUNCIL
 from ..site import Site
 from ..sources.github import GitHub, Issue
 from ..sources.scope import live_scope
-from ..sources.words import Heard, hear, in_force
+from ..sources.words import Word, hear, in_force
 from .comment import Board
-from .events import IncidentClosed, IncidentSignedOff, Spoken
+from .events import CouncilDecided, IncidentClosed, IncidentSignedOff
 from .incidents import Incident
 
 CLOCKS_APART = timedelta(days=1)
@@ -65,48 +67,77 @@ class Report:
 
     def board(self, forge: Issues) -> Board:
         """The issues among which it is filed."""
-        return Board(
-            "issue",
-            forge.me,
-            lambda: forge.issues(self.since - CLOCKS_APART),
-            lambda body: forge.create_issue(self.title, body),
-            forge.update_issue,
-            forge.issue_if_there,
-        )
+        listed = partial(forge.issues, self.since - CLOCKS_APART)
+        create = partial(forge.create_issue, self.title)
+        return Board("issue", forge.me, listed, create, forge.update_issue, forge.issue_if_there)
 
 
 # --- whether those who ended an incident still say so: its file is no proof of that ---------------
 
-Where = tuple[int, str]
-"""An issue and a signed file's text: where else than in the incident's issues a word may be."""
 
+def approvals_of(
+    one: Incident, site: Site, wanted: str, issue: int, signed: str = ""
+) -> list[Word]:
+    """Approvals of a digest: in the issues of the incident, in ``issue``, in a ``signed`` text.
 
-def heard_about(one: Incident, site: Site, wanted: str, where: Where) -> Heard:
-    """What was said of a digest: in the issues of the incident, and ``where`` else. Raises SourceError."""
-    issues, signed = [where[0], one.opened.issue, *one.filed], [where[1].encode()]
-    release = one.opened.release
+    Raises SourceError.
+    """
+    issues, release = [issue, one.opened.issue, *one.filed], one.opened.release
     with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
-        return hear(scope, site, wanted, issues=issues, files=signed, release=release)
+        files = [signed.encode()]
+        heard = hear(scope, site, wanted, issues=issues, files=files, release=release)
+        return in_force(site, heard, wanted)
 
 
-def _where(event: Spoken) -> Where:
-    return event.in_issue, event.signed_file
+class Votes:
+    """The council's approvals of a digest, one of each member, oldest first.
+
+    ``at`` is when they became ``needed``, two thirds of the members; None while they are fewer.
+    """
+
+    def __init__(self, site: Site, words: Iterable[Word]) -> None:
+        members, first = site.holders(COUNCIL), dict[str, Word]()
+        for word in sorted(words, key=lambda word: (word.at, word.account)):
+            if word.account in members:
+                first.setdefault(word.account, word)
+        self.words, self.members = list(first.values()), members
+        self.needed = -(-2 * len(members) // 3)
+        self.at = self.words[self.needed - 1].at if 0 < self.needed <= len(first) else None
+
+    def __str__(self) -> str:
+        by = f": {', '.join(word.account for word in self.words)}" if self.words else ""
+        return f"{len(self.words)} of {len(self.members)} members{by}"
+
+    def decision(self, incident: Incident, digest: str, *, ratifies: bool) -> CouncilDecided | None:
+        """The event that records a decision; None while there is none, or it is recorded already."""
+        if self.at is None or incident.decided(digest) is not None:
+            return None
+        return CouncilDecided(
+            by=", ".join(word.account for word in self.words),
+            at=self.at,
+            digest=digest,
+            grounds=tuple(word.grounds for word in self.words),
+            ratifies=ratifies,
+            late=self.at > incident.ratify_until,
+        )
 
 
 def unsaid(one: Incident, site: Site) -> str:
     """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
-    closed, signed, ratified = one.last(IncidentClosed), one.last(IncidentSignedOff), one.ratified
-    try:
-        if closed and signed and not (site.single_operator and signed.self_approved):
-            heard = heard_about(one, site, closed.digest, _where(signed))
-            if signed.account not in {w.account for w in in_force(site, heard, closed.digest)}:
-                return f"expected it signed off by {signed.account}, got no such word"
-        if one.opened.break_glass and ratified:
-            heard = heard_about(one, site, one.to_ratify, _where(ratified))
-            said = in_force(site, heard, one.to_ratify)
-            seated = {person.account for person in site.people if COUNCIL in person.roles}
-            if not seated or 3 * len({word.account for word in said} & seated) < 2 * len(seated):
-                return "expected its break-glass ratified by the council, got no such words"
-    except SourceError as error:
-        return f"expected what ended it read again, got: {error}"
+    said = tried(_unsaid, one, site)
+    return (
+        f"expected what ended it read again, got: {said}" if isinstance(said, SourceError) else said
+    )
+
+
+def _unsaid(one: Incident, site: Site) -> str:
+    closed, signed = one.last(IncidentClosed), one.last(IncidentSignedOff)
+    if closed and signed and not (site.single_operator and signed.self_approved):
+        words = approvals_of(one, site, closed.digest, signed.in_issue, signed.signed_file)
+        if signed.account not in {word.account for word in words}:
+            return f"expected it signed off by {signed.account}, got no such word"
+    if one.opened.break_glass and (made := one.ratified):
+        words = approvals_of(one, site, one.to_ratify, made.in_issue, made.signed_file)
+        if Votes(site, words).at is None:
+            return "expected its break-glass ratified by the council, got no such words"
     return ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
 from ..files import place
+from ..findings import read_or
 from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..sources import local
 from ..wording import utc
@@ -233,37 +235,24 @@ def incidents_of(store: Store, release: str) -> list[Incident]:
     return sorted(mine, key=lambda one: (one.opened.at, one.id))
 
 
-def _readable(store: Store, release: str) -> list[Incident]:
-    """Those that are not damaged: a recovery opens its own whatever became of others."""
-    found = []
-    for each in ids(store):
-        with suppress(StoreError):
-            found.append(load(store, each))
-    return [one for one in found if one.opened.release == release]
-
-
 def open_incident(
     store: Store, opened: IncidentOpened, same: Callable[[Incident], bool]
 ) -> Incident:
     """The incident that ``same`` knows as this one, else a new one, under an id of its own."""
     release = opened.release
     with store.release_lock(release):
-        for one in reversed(_readable(store, release)):
-            if same(one):
+        for each in reversed(ids(store)):
+            one = read_or(None, partial(load, store, each), StoreError)  # whatever became of others
+            if one is not None and one.opened.release == release and same(one):
                 return one
-        stem, number = f"{release}-{opened.stage}-", 1
-        named = _named(store, release)
+        stem, number, named = f"{release}-{opened.stage}-", 1, set[str]()
+        with suppress(RunbookError, OSError):
+            named = {name for _, _, name, _ in recoveries(store, release)}
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
         place(store.root, f"{INCIDENTS}/{name}{SUFFIX}")
         Record(path_of(store, name)).append(opened.model_copy(update={"id": name}))
         return load(store, name)
-
-
-def _named(store: Store, release: str) -> set[str]:
-    with suppress(RunbookError, OSError):
-        return {name for _, _, name, _ in recoveries(store, release)}
-    return set()
 
 
 def add(

@@ -11,10 +11,11 @@ adds nothing.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -22,7 +23,8 @@ from urllib.parse import quote, urlsplit
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError, StoreError
 from ..files import keep_file
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..findings import Findings, unread
+from ..outcomes import Outcome, Row
 from ..playbook import RECOVERY
 from ..recording import recorded_site
 from ..site import Site
@@ -37,22 +39,7 @@ from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn
 from ..wording import utc
-from . import incidents, outbox
-from .comment import (
-    Account,
-    Filed,
-    account_of,
-    comments_of,
-    compose,
-    find,
-    marker,
-    other_stages,
-    read_back,
-    seal_marker,
-    sealed_text,
-    stands,
-    write,
-)
+from . import comment, incidents, outbox
 from .events import Event, IncidentFiled, Opened, Sealed, of
 from .incident_issues import Issues, Report
 from .order import undone_by
@@ -63,139 +50,123 @@ from .store import Store
 
 def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
-    rows = list[Row]()
-    with live_scope("publish", site.secret_names(), clock=site.clock, http=http) as scope:
+    found, secrets, clock = Findings(), site.secret_names(), site.clock
+    kept = found.clean("outbox", "kept", "nothing")
+    with live_scope("publish", secrets, clock=clock, http=http) as scope, kept:
         for path in outbox.pending(folder):
-            rows += _one(scope, site, folder, path, opened)
-    return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
+            document = Document(scope, site, opened, path)
+            with document.reading("sent", "done", path.name, whole=True):
+                document.send(Record(folder / "record.jsonl").events())
+            if document.holds:
+                outbox.drop(folder, outbox.kind_of(path))
+            found.findings += document.findings
+    return found.findings
 
 
-def _one(scope: Scope, site: Site, folder: Path, path: Path, opened: Opened) -> list[Row]:
-    try:
-        document = outbox.read(path, Record(folder / "record.jsonl").events())
-        what = _BY_KIND[document["kind"]]
-        if document.get("until") and (late := _too_late(scope, site, document, opened)):
-            return [unknown_row(path.name, "sent", "while it may be followed", late)]
-        rows = what(scope, site, document, opened.operator)
-    except SourceError as error:
-        return [unknown_row(path.name, "sent", "done", str(error))]
-    except (ValueError, KeyError, TypeError, OSError, ParameterError) as error:
-        return [check_row(path.name, "sent", "what the record names", str(error), ok=False)]
-    if all(row.outcome is Outcome.PASS for row in rows):
-        outbox.drop(folder, outbox.kind_of(path))
-    return rows
+@dataclass
+class Document(Findings):
+    """One document of the outbox, on its way."""
 
+    scope: Scope
+    site: Site
+    opened: Opened
+    path: Path
 
-def _too_late(scope: Scope, site: Site, document: Mapping[str, Any], opened: Opened) -> str:
-    """Why an instruction must not be followed any more; empty while it may."""
-    stage = (opened.release, opened.stage, opened.attempt)
-    if by := undone_by(Store(site.store_path), *stage):
-        return f"undone by {by}"
-    plan, issue = opened.params.get("approved_plan", ""), opened.issue
-    if plan and (issue or site.words):
-        heard = read_words(scope, site, issue=issue, release=stage[0])
-        said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
-        gone = [w for w in said if withdrawn(w, heard) is not None]
-        if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
-            return f"its approval was withdrawn by {', '.join(sorted(lost))}"
-    until = datetime.fromisoformat(document["until"])
-    return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
+    def send(self, events: Sequence[Event]) -> None:
+        """Send what the record names, once. Raises SourceError for what cannot be."""
+        wrong = (ValueError, KeyError, TypeError, OSError, ParameterError)
+        what, expected = "sent", "what the record names"
+        fail = partial(self.judge, self.path.name, what, expected, ok=False)
+        with unread(lambda error: fail(str(error)), wrong):
+            document = outbox.read(self.path, events)
+            if document.get("until") and (late := self._too_late(document)):
+                self.unknown(self.path.name, "sent", "while it may be followed", late)
+                return
+            match document["kind"]:
+                case "issue":
+                    self._issue(document)
+                case "comment":
+                    self._comment(document)
+                case "halt":
+                    self._halt(document)
+                case "notice":
+                    role, subject = str(document["role"]), str(document["subject"])
+                    self._command("notify", "text", document, role=role, subject=subject)
+                    self.judge(role, "told", subject, subject)
+                case "instruct":
+                    operator = str(document["operator"])
+                    self._command("instruct", "file", document, operator=operator)
+                    self.judge(operator, "instructed", "exit 0", "exit 0")
+                case kind:
+                    raise KeyError(kind)
 
+    def _too_late(self, document: Mapping[str, Any]) -> str:
+        """Why an instruction must not be followed any more; empty while it may."""
+        opened, site = self.opened, self.site
+        store, release = Store(site.store_path), opened.release
+        if by := undone_by(store, release, opened.stage, opened.attempt):
+            return f"undone by {by}"
+        plan, issue = opened.params.get("approved_plan"), opened.issue
+        if plan and (issue or site.words):
+            heard = read_words(self.scope, site, issue=issue, release=release)
+            said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
+            gone = [w for w in said if withdrawn(w, heard) is not None]
+            if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
+                return f"its approval was withdrawn by {', '.join(sorted(lost))}"
+        until = datetime.fromisoformat(document["until"])
+        return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
 
-def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    report = Report(
-        incident=str(document["incident"]),
-        audience=str(document["audience"]),
-        title=str(document["title"]),
-        text=str(document["text"]),
-        since=datetime.fromisoformat(document["since"]),
-    )
-    forge = Issues(scope, site.forge, writes="notify")
-    found = find(report.board(forge), report.marker)
-    number = write(found, report.body).number
-    rows = [*found.rows(), *read_back(found, number, report.body)]
-    if all(row.outcome is Outcome.PASS for row in rows):
-        rows += _filed(site, report, number, by)
-    return rows
+    def _issue(self, document: Mapping[str, Any]) -> None:
+        """A report in an issue of its own, which its incident then names."""
+        texts = {name: str(document[name]) for name in ("incident", "audience", "title", "text")}
+        report = Report(**texts, since=datetime.fromisoformat(document["since"]))
+        board = report.board(Issues(self.scope, self.site.forge, "notify"))
+        found = comment.find(board, report.marker)
+        number = comment.write(found, report.body).number
+        self.findings += [*found.rows(), *comment.read_back(found, number, report.body)]
+        store, at = Store(self.site.store_path), read_clock(self.site.clock)[0]
+        by, audience = self.opened.operator, report.audience
+        filed = IncidentFiled(audience=audience, number=number, by=by, at=at)
+        unsaid = partial(self.unknown, report.incident, "says where", f"issue {number}")
+        with unread(lambda error: unsaid(str(error)), RunbookError):
+            if self.holds and number not in incidents.load(store, report.incident).filed:
+                incidents.add(store, report.incident, filed)
 
+    def _comment(self, document: Mapping[str, Any]) -> None:
+        """An operator's instruction in the release issue, once; by its first line."""
+        issue, marker = int(document["issue"]), str(document["marker"])
+        forge = GitHub(self.scope, self.site.forge, "notify")
+        if not comment.stands(forge, issue, marker):
+            forge.create_comment(issue, str(document["text"]))
+        there = comment.stands(forge, issue, marker)
+        got = f"issue {issue}" if there else "not among its comments"
+        self.judge(str(document["operator"]), "instructed", f"issue {issue}", got)
 
-def _filed(site: Site, report: Report, number: int, by: str) -> list[Row]:
-    """Say so in the incident."""
-    store, at = Store(site.store_path), read_clock(site.clock)[0]
-    event = IncidentFiled(audience=report.audience, number=number, by=by, at=at)
-    try:
-        if number not in incidents.load(store, report.incident).filed:
-            incidents.add(store, report.incident, event)
-    except RunbookError as error:
-        return [unknown_row(report.incident, "says where", f"issue {number}", str(error))]
-    return []
+    def _halt(self, document: Mapping[str, Any]) -> None:
+        values = {name: str(document["values"][name]) for name in ("release", "stage", "reference")}
+        announced = partial(Governance(self.scope, self.site.commands).halted, **values)
+        if not announced():
+            self._command("announce_halt", "text", document, **values)
+        wanted = values["reference"]
+        got = wanted if announced() else "not among those that stand"
+        self.judge("halt", "stands in the channel", wanted, got)
 
+    def _command(self, name: str, file: str, document: Mapping[str, Any], **values: str) -> None:
+        """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
+        with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
+            text.write(str(document["text"]))
+            text.flush()
+            tell(self.scope, self.site.commands, name, **values, **{file: text.name})
 
-def _halt(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    values = {name: str(document["values"][name]) for name in ("release", "stage", "reference")}
-    wanted = ("halt", *values.values())
-
-    def announced() -> bool:
-        found = Governance(scope, site.commands).announced()
-        return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
-
-    if not announced():
-        _by_command(scope, site, "announce_halt", "text", document, **values)
-    there = announced()
-    got = values["reference"] if there else "not among those that stand"
-    return [check_row("halt", "stands in the channel", values["reference"], got, there)]
-
-
-def _by_command(
-    scope: Scope, site: Site, name: str, file: str, document: Mapping[str, Any], **values: str
-) -> None:
-    """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
-    with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
-        text.write(str(document["text"]))
-        text.flush()
-        tell(scope, site.commands, name, **values, **{file: text.name})
-
-
-def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    """An operator's instruction by the site's command."""
-    operator = str(document["operator"])
-    _by_command(scope, site, "instruct", "file", document, operator=operator)
-    return [check_row(operator, "instructed", "exit 0", "exit 0", ok=True)]
-
-
-def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    role, subject = str(document["role"]), str(document["subject"])
-    _by_command(scope, site, "notify", "text", document, role=role, subject=subject)
-    return [check_row(role, "told", subject, subject, ok=True)]
-
-
-def _comment(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    """An operator's instruction in the release issue, once; by its first line."""
-    issue, marker = int(document["issue"]), str(document["marker"])
-    forge = GitHub(scope, site.forge, writes="notify")
-    if not stands(forge, issue, marker):
-        forge.create_comment(issue, str(document["text"]))
-    there = stands(forge, issue, marker)
-    got = f"issue {issue}" if there else "not among its comments"
-    return [check_row(str(document["operator"]), "instructed", f"issue {issue}", got, there)]
-
-
-_BY_KIND = {
-    "issue": _issue,
-    "halt": _halt,
-    "notice": _notice,
-    "comment": _comment,
-    "instruct": _instruct,
-}
 
 KINDS = {".ipynb": "application/x-ipynb+json", ".json": "application/json"}
 MAX_ASSET = 2 * 1024**3
 PUBLISHED = ("live", "rehearsal")
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A sealed apply as its folder holds it."""
+@dataclass
+class Attempt(Findings):
+    """A sealed apply as its folder holds it, and what comes of publishing it."""
 
     folder: Path
     entries: list[Event]
@@ -203,11 +174,7 @@ class Attempt:
     facts: dict[str, Any]
     site: Site
     issue: int
-
-    @property
-    def name(self) -> str:
-        facts = self.facts
-        return f"{facts['release']}/{facts['stage']}/{facts['attempt']:04d}"
+    redactor: Redactor
 
 
 def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
@@ -218,20 +185,14 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
     try:
         opened = opened_by(Record(folder / "record.jsonl").events(), folder.name)
         publishes = opened.source in PUBLISHED and opened.mode == "apply"
-        due = opened.issue
-        if not (publishes and (due or outbox.pending(folder))):
+        if not (publishes and (opened.issue or outbox.pending(folder))):
             return []
-        rows = publish(folder, http)
+        open_rows = [row for row in publish(folder, http) if row.outcome is not Outcome.PASS]
+        problems = [f"{row.subject}: {row.what}: {row.observed}" for row in open_rows[:1]]
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
         said = str(error) if isinstance(error, RunbookError | OSError) else repr(error)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        return [_later(folder, "it was interrupted" if interrupted else said)]
-    open_rows = [row for row in rows if row.outcome is not Outcome.PASS]
-    return [_later(folder, f"{row.subject}: {row.what}: {row.observed}") for row in open_rows[:1]]
-
-
-def _later(folder: Path, problem: str) -> str:
-    return f"publish: {problem}; the outbox keeps it: runbook publish {folder}"
+        problems = ["it was interrupted" if isinstance(error, KeyboardInterrupt) else said]
+    return [f"publish: {why}; the outbox keeps it: runbook publish {folder}" for why in problems]
 
 
 def publish(folder: Path, http: Http | None = None) -> list[Row]:
@@ -240,33 +201,34 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
     """
-    opened = _opened(folder)
-    kept: list[Row] = []
+    events, kept = Record(folder / "record.jsonl").events(), list[Row]()
+    opened = opened_by(events, folder.name)
+    if opened.source not in PUBLISHED or opened.mode != "apply":
+        got = f"{opened.source} {opened.mode}"
+        raise ParameterError(
+            f"{folder.name}: expected a live apply, got {got}; nothing else is published"
+        )
     if opened.stage in RECOVERY or outbox.pending(folder):  # what could not be sent, first
         kept = send(folder, _recorded(folder, opened), opened, http)
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
-    attempt = _attempt(folder)
+    attempt = _attempt(folder, opened, events)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
-    redactor = Redactor(secrets)
     with live_scope("publish", secrets, clock=clock, http=http) as scope:
-        forge = Releases(scope, attempt.site.forge, writes="notify")
-        rows, files = _attach(forge, attempt, redactor)
-        rows += _post(forge, attempt, files, redactor)
-    bad = [row for row in rows if row.outcome is not Outcome.PASS]
+        forge = Releases(scope, attempt.site.forge, "notify")
+        _post(forge, attempt, _attach(forge, attempt))
+    bad = [row for row in attempt.findings if row.outcome is not Outcome.PASS]
     if bad:
         _note(folder, {"issue": attempt.issue, "problem": f"{bad[0].subject}: {bad[0].observed}"})
     else:
         (folder / OUTBOX).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there
             (folder / OUTBOX).parent.rmdir()
-    return [*kept, *rows]
+    return [*kept, *attempt.findings]
 
 
-def _attempt(folder: Path) -> Attempt:
-    opened = _opened(folder)
-    entries = Record(folder / "record.jsonl").events()
+def _attempt(folder: Path, opened: Opened, entries: list[Event]) -> Attempt:
     if not (issue := opened.issue):
         raise ParameterError(
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
@@ -283,19 +245,9 @@ def _attempt(folder: Path) -> Attempt:
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its record; seal it again"
         )
-    return Attempt(folder, entries, newest, facts, _recorded(folder, opened), issue)
-
-
-def _opened(folder: Path) -> Opened:
-    """What a live apply was opened with. Raises ParameterError for any other."""
-    got = "no record"
-    for opened in of(Record(folder / "record.jsonl").events()[:1], Opened):
-        if opened.source in PUBLISHED and opened.mode == "apply":
-            return opened
-        got = f"{opened.source} {opened.mode}"
-    raise ParameterError(
-        f"{folder.name}: expected a live apply, got {got}; nothing else is published"
-    )
+    site = _recorded(folder, opened)
+    redactor = Redactor(site.secret_names())
+    return Attempt(folder, entries, newest, facts, site, issue, redactor)
 
 
 def _recorded(folder: Path, opened: Opened) -> Site:
@@ -317,46 +269,34 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
-    """The notebook and its attestations as assets of the release's evidence; rows, and where they are."""
+def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
+    """The notebook and its attestations as assets of the release's evidence; where they are."""
     number = attempt.sealed.number
     attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
     names = [str(attempt.facts["notebook"]), *attested]
     found = {
         name: recorded(attempt.folder / name) for name in names if (attempt.folder / name).is_file()
     }
-    files = {name: Filed(name, digest_bytes(data)) for name, data in found.items()}
-    try:
+    files = {name: comment.Filed(name, digest_bytes(data)) for name, data in found.items()}
+    with attempt.reading("release", "done", "evidence", whole=True):
         release = _release(forge, attempt)
         assets = forge.assets(release)
-    except SourceError as error:
-        return [_unsent("evidence", "release", error)], list(files.values())
-    rows = []
-    for name, data in found.items():
-        try:
-            _may_be_sent(attempt, name, data, redactor)
-            named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
-            asset = _asset(forge, release, assets, named, data)
-        except SourceError as error:
-            rows.append(_unsent(name, "attached", error))
-            continue
-        files[name] = Filed(asset.name, files[name].digest, asset.browser_download_url)
-        rows.append(check_row(name, "attached", files[name].digest, asset.name, ok=True))
-    return rows, list(files.values())
-
-
-def _unsent(subject: str, what: str, error: SourceError) -> Row:
-    return unknown_row(subject, what, "done", f"{error.source}: {error.problem}")
-
-
-def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -> None:
-    if redactor.found_in(data):
-        raise SourceError(name, "expected no secret in it, got one; find out how it came there")
-    sealed = of(attempt.entries, Sealed)[-1].digest
-    if name == attempt.facts["notebook"] and sealed != digest_bytes(data):
-        raise SourceError(name, f"expected it as sealed, {sealed}, got {digest_bytes(data)}")
-    if not 0 < len(data) < MAX_ASSET:
-        raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
+        for name, data in found.items():
+            with attempt.reading("attached", "done", name, whole=True):
+                if attempt.redactor.found_in(data):
+                    why = "expected no secret in it, got one; find out how it came there"
+                    raise SourceError(name, why)
+                digest, sealed = files[name].digest, of(attempt.entries, Sealed)[-1].digest
+                if name == attempt.facts["notebook"] and sealed != digest:
+                    raise SourceError(name, f"expected it as sealed, {sealed}, got {digest}")
+                if not 0 < len(data) < MAX_ASSET:
+                    why = f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}"
+                    raise SourceError(name, why)
+                named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
+                asset = _asset(forge, release, assets, named, data)
+                files[name] = comment.Filed(asset.name, digest, asset.browser_download_url)
+                attempt.judge(name, "attached", digest, asset.name, ok=True)
+    return list(files.values())
 
 
 def _release(forge: Releases, attempt: Attempt) -> Release:
@@ -390,41 +330,29 @@ def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, da
 # --- the comments -------------------------------------------------------------------------------------
 
 
-def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
+def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.facts
-    release, board = str(facts["release"]), comments_of(forge, attempt.issue)
-    store = Store(attempt.site.store_path)
-    stage = str(facts["stage"])
+    release, stage, number = str(facts["release"]), str(facts["stage"]), int(facts["attempt"])
+    board, store = comment.comments_of(forge, attempt.issue), Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
     later = [one.number for one in known if store.opened(one).mode == "apply"][-1:]
-    try:
-        account = _account(attempt, files)
-        texts = {seal_marker(account): sealed_text(account)}
-        rows = []
-        if later and later[0] > facts["attempt"]:
+    with attempt.reading("comment", "done", where, whole=True):
+        made = comment.account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
+        broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
+        verdict, head = made.verdict.model_copy(update={"broken": broken}), attempt.sealed.digest
+        account = replace(made, verdict=verdict, head=head, sealed=True, files=tuple(files))
+        texts = {comment.seal_marker(account): comment.sealed_text(account)}
+        if later and later[0] > number:
             kept = f"attempt {later[0]} stays, it is later"
-            rows.append(check_row(where, "summary", kept, kept, ok=True))
+            attempt.judge(where, "summary", kept, kept)
         else:
-            texts[marker(release)] = compose(account, other_stages(store, release, stage))
+            others = comment.other_stages(store, release, stage)
+            texts[comment.marker(release)] = comment.compose(account, others)
         for first, text in texts.items():
-            body, found = redactor.clean_text(text), find(board, first)
-            rows += [*found.rows(), *read_back(found, write(found, body).number, body)]
-        return rows
-    except SourceError as error:
-        return [_unsent(where, "comment", error)]
-
-
-def _account(attempt: Attempt, files: list[Filed]) -> Account:
-    facts, made = attempt.facts, account_of(attempt.name, attempt.entries)
-    broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
-    return replace(
-        made,
-        verdict=made.verdict.model_copy(update={"broken": broken}),
-        head=attempt.sealed.digest,
-        sealed=True,
-        files=tuple(files),
-    )
+            body, found = attempt.redactor.clean_text(text), comment.find(board, first)
+            number = comment.write(found, body).number
+            attempt.findings += [*found.rows(), *comment.read_back(found, number, body)]
 
 
 class Release(Wire):
@@ -434,7 +362,6 @@ class Release(Wire):
     tag_name: str
     prerelease: bool
     upload_url: str
-    html_url: str
 
 
 class Asset(Wire):

@@ -1,37 +1,15 @@
-"""Telling people what was found: by a webhook, a comment in the release issue."""
+"""What the site's governance commands say: announcements that stand, and proposals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from .. import reach
-from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
-from .scope import Scope
 from .wire import Wire
-
-
-def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
-    """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    request = wire.request(
-        webhook,
-        "POST",
-        webhook.url or f"{{{webhook.url_env}}}",
-        body=canonical(document),
-        headers=(("content-type", "application/json"),),
-        purpose="notify",
-    )
-    request = replace(request, url_env=webhook.url_env)
-    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
-
-
-# --- What the site's governance commands say: announcements that stand, and proposals ---
 
 
 class Announcement(Wire):
@@ -80,6 +58,12 @@ class Governance(SiteCommands):
     def announced(self) -> list[Announcement]:
         """Every announcement that stands."""
         return wire.decode("announced", self._read("announced").stdout, _Announced).announced
+
+    def halted(self, release: str, stage: str, reference: str) -> bool:
+        """Whether the halt of that rollout stands where validators read."""
+        wanted = ("halt", release, stage, reference)
+        found = self.announced()
+        return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
     def proposals(self) -> Proposals:
         """The state of governance proposals."""

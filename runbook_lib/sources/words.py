@@ -35,14 +35,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from ..clusters import Node
 from ..errors import SourceError
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG, STAGES
@@ -57,6 +56,7 @@ Kind = Literal[
     "acknowledge", "sign-off", "approve", "accept-policy", "acknowledge-anomaly", "decide"
 ]
 DECISIONS = ("continue", "restart", "recover")
+_CHOICE = "|".join(DECISIONS)
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
     "sign-off": ("release", "stage", "window", "plan"),
@@ -66,15 +66,6 @@ FORMS: dict[str, tuple[str, ...]] = {
     "decide": ("anomaly", "decision", "reason"),
 }
 LONGEST_REASON = 500
-_PLACES = {
-    "release": "RELEASE",
-    "stage": "STAGE",
-    "window": "START/END",
-    "plan": "sha256:DIGEST",
-    "anomaly": "ID",
-    "decision": "|".join(DECISIONS),
-    "reason": "REASON",
-}
 _ANOMALY = r"A[0-9a-f]{8}"
 # "decide" is a word that people use: it is ours only before an anomaly's id. A verb is ASCII: any
 # case of Unicode's would take in letters that are another's (long s, dotless i).
@@ -85,7 +76,6 @@ _LINE = re.compile(
 LONGEST_COMMENT = 16_384
 """Characters of a comment whose words count: Markdown that is made to be slow takes the square."""
 _HIDDEN = "expected plain text, no code, list, table, link or HTML; say it in a comment of its own"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -96,11 +86,7 @@ class Window:
     end: datetime
 
     def __str__(self) -> str:
-        return f"{_utc(self.start)}/{_utc(self.end)}"
-
-
-def _utc(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")
+        return f"{self.start.isoformat()}/{self.end.isoformat()}".replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -157,32 +143,22 @@ def parse_window(text: str) -> Window:
     return window
 
 
-_FIELDS: dict[str, tuple[Callable[[str], object], str, Callable[[str], str]]] = {
-    "anomaly": (
-        re.compile(_ANOMALY, re.I).fullmatch,
-        "A and 8 hex digits",
-        lambda text: "A" + text[1:].lower(),
-    ),
-    "decision": (
-        lambda text: text.lower() in DECISIONS,
-        f"one of {', '.join(DECISIONS)}",
-        str.lower,
-    ),
-    "plan": (lambda text: _DIGEST.fullmatch(text.lower()), "sha256: and 64 hex digits", str.lower),
-    "stage": (STAGES.__contains__, f"one of {', '.join(STAGES)}", str),
-    "release": (NAME.fullmatch, "the name of a release", str),
+_FIELDS: dict[str, tuple[str, str, str, Callable[[str], object]]] = {
+    "release": ("RELEASE", NAME.pattern, "the name of a release", str),
+    "stage": ("STAGE", "|".join(STAGES), f"one of {', '.join(STAGES)}", str),
+    "window": ("START/END", "(?s).*", "", parse_window),
+    "plan": ("sha256:DIGEST", "(?ai)sha256:[0-9a-f]{64}", "sha256: and 64 hex digits", str.lower),
+    "anomaly": ("ID", f"(?ai){_ANOMALY}", "A and 8 hex digits", str.capitalize),
+    "decision": (_CHOICE, f"(?ai){_CHOICE}", f"one of {', '.join(DECISIONS)}", str.lower),
+    "reason": ("REASON", "(?s).*", "", lambda text: visible(text.strip(), LONGEST_REASON)),
 }
-"""What a field's word must hold, how that is called, and how it is written."""
+"""How a field is called in a form, what it must match, how that is called, how it is written."""
 
 
 def _field(name: str, text: str) -> Any:
     """One word of a line. Raises ValueError."""
-    if name == "window":
-        return parse_window(text)
-    if name == "reason":
-        return visible(text.strip(), LONGEST_REASON)
-    holds, expected, written = _FIELDS[name]
-    if not holds(text):
+    _, pattern, expected, written = _FIELDS[name]
+    if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {expected}, got {visible(text, 80)!r}")
     return written(text)
 
@@ -191,7 +167,7 @@ def parse_said(kind: str, words: list[str]) -> Said:
     """What a verb and the words after it say. Raises ValueError with the form expected."""
     form = FORMS[kind]
     words = _joined(form, words)
-    expected = f"`{kind} {' '.join(_PLACES[name] for name in form)}`"
+    expected = f"`{kind} {' '.join(_FIELDS[name][0] for name in form)}`"
     if len(words) != len(form):
         raise ValueError(f"expected {expected}, got {len(words)} words after {kind}")
     try:
@@ -350,32 +326,9 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
 
     Raises SourceError when a place cannot be read, or there is none.
     """
-    folder = site.words_folder(release) if release else None
-    if not issue and folder is None:
+    if not issue and site.words_folder(release) is None:
         raise SourceError("words", "expected a release issue (issue) or the site's folder (words)")
-    return _heard(_found(scope, site, issue, folder))
-
-
-def _found(scope: Scope, site: Site, issue: int, folder: Path | None) -> Iterable[Word | Refused]:
-    found: list[Word | Refused] = []
-    if issue:
-        for comment in GitHub(scope, site.forge).comments(issue):
-            found += _comment(site, comment)
-    if folder is not None:
-        for name in _names(scope, site.words_root, folder):
-            found.append(_file(scope, site, folder / name))
-    return dict.fromkeys(found)
-
-
-def _heard(found: Iterable[Word | Refused]) -> Heard:
-    words, refused = list[Word](), list[Refused]()
-    for one in found:
-        if isinstance(one, Word):
-            words.append(one)
-        else:
-            refused.append(one)
-    said = (word for word in words if not word.withdraws)
-    return Heard(tuple(said), tuple(word for word in words if word.withdraws), tuple(refused))
+    return hear(scope, site, "", issues=[issue], release=release)
 
 
 def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
@@ -401,42 +354,43 @@ def known(site: Site, account: str) -> str:
     """The account of a listed person or a node's operator as the site spells it; empty for others."""
     if (person := site.person(account)) is not None:
         return person.account
-    operators = {node.operator.casefold(): node.operator for node in _nodes(site)}
+    operators = {
+        node.operator.casefold(): node.operator for c in site.clusters.values() for node in c.nodes
+    }
     return operators.get(account.casefold(), "")
 
 
-def _nodes(site: Site) -> Iterator[Node]:
-    for cluster in site.clusters.values():
-        yield from cluster.nodes
-
-
-def _names(scope: Scope, root: Path, folder: Path) -> list[str]:
+def _folder(scope: Scope, site: Site, folder: Path) -> Iterator[Word | Refused]:
     # A folder that is not there may be one that is not mounted: a withdrawal may lie in it.
+    root = site.words_root
     if root.name not in scope.listing(root.parent):
         raise SourceError(str(root), "expected a folder, even an empty one; create or mount it")
     names = [n for n in scope.listing(folder) if n.endswith(".json") and not n.startswith(".")]
     if len(names) > MAX_FILES:
         raise SourceError(str(folder), f"expected at most {MAX_FILES} files, got {len(names)}")
-    return names
-
-
-def _file(scope: Scope, site: Site, path: Path) -> Word | Refused:
-    name = visible(path.name, 120)
-    try:
-        signed = read_signed(scope.read(path, limit=MAX_SIGNED, follow=False), Statement)
-    except SourceError as error:
-        return Refused(name, error.problem, name, "unreadable")
-    except ValueError as error:
-        return Refused(name, f"expected a signed word, got: {error}", name, "unreadable")
-    return verify(site, signed, name, scope.now())
+    for name in names:
+        shown = visible(name, 120)
+        try:
+            data = scope.read(folder / name, limit=MAX_SIGNED, follow=False)
+            yield verify(site, read_signed(data, Statement), shown, scope.now())
+        except SourceError as error:
+            yield Refused(shown, error.problem, shown, "unreadable")
+        except ValueError as error:
+            why = f"expected a signed word, got: {error}"
+            yield Refused(shown, why, shown, "unreadable")
 
 
 def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> Word | Refused:
     """A signed file as a word, once its signature is that of whom it names. Judged at ``now``."""
     statement = signed.statement
     who, said = visible(statement.account or statement.validator, 80), statement.said()
-    keys = _keys(site, statement.account, statement.validator)
-    if not keys:
+    if statement.account:
+        person = site.person(statement.account)
+        keys = {person.key} if person is not None else set()
+    else:
+        nodes = [node for cluster in site.clusters.values() for node in cluster.nodes]
+        keys = {n.signoff_key for n in nodes if n.validator == statement.validator}
+    if not (keys := keys - {""}):
         kind = "a listed person with a key" if statement.account else "a signoff_key in the site"
         return Refused(who, f"expected {kind}, got {who!r}", name, "stranger", said)
     if not any(map(signed.is_by, keys)):
@@ -454,13 +408,6 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
     )
 
 
-def _keys(site: Site, account: str, validator: str) -> set[str]:
-    if account:
-        person = site.person(account)
-        return {person.key} if person is not None and person.key else set()
-    return {n.signoff_key for n in _nodes(site) if n.validator == validator and n.signoff_key}
-
-
 def hear(
     scope: Scope,
     site: Site,
@@ -468,17 +415,26 @@ def hear(
     *,
     issues: Iterable[int],
     files: Iterable[str | bytes] = (),
-    release: str,
+    release: str = "",
 ) -> Heard:
     """What was said in issues (0: none) and the site's folder, and approvals of ``digest`` in ``files``.
 
     A file is its path, or what was in it. Raises SourceError when a place cannot be read, and for a file that approves anything else.
     """
     found: list[Word | Refused] = [_signed(scope, site, digest, file) for file in files if file]
-    folder = site.words_folder(release) if release else None
+    folder = site.words_folder(release)
     for issue in dict.fromkeys(filter(None, issues)) or [0]:
-        found += _found(scope, site, issue, folder)
-    return _heard(found)
+        if issue:
+            for comment in GitHub(scope, site.forge).comments(issue):
+                found += _comment(site, comment)
+        if folder is not None:
+            found += _folder(scope, site, folder)
+    words = [one for one in dict.fromkeys(found) if isinstance(one, Word)]
+    return Heard(
+        tuple(word for word in words if not word.withdraws),
+        tuple(word for word in words if word.withdraws),
+        tuple(one for one in dict.fromkeys(found) if isinstance(one, Refused)),
+    )
 
 
 def in_force(site: Site, heard: Heard, digest: str, kind: str = "approve") -> list[Word]:
@@ -553,12 +509,12 @@ class Received:
     fault: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reports:
     """All reports of a release; ``unreadable`` says of the rest where they are and why."""
 
-    received: tuple[Received, ...] = ()
-    unreadable: tuple[tuple[str, str], ...] = ()
+    received: list[Received] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, node: str, stage: str) -> list[Received]:
         """Those in a node's name, oldest first."""
@@ -568,18 +524,17 @@ class Reports:
 
 def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Reports:
     """Every node report of a release. Raises SourceError when a place cannot be read."""
-    received: list[Received] = []
-    unreadable: list[tuple[str, str]] = []
+    found = Reports()
     for grounds, data in _report_places(scope, site, issue, release):
         try:
             signed = read_signed(data, NodeReport)
         except ValueError as error:
-            unreadable.append((grounds, f"expected a node report, got: {error}"))
+            found.unreadable.append((grounds, f"expected a node report, got: {error}"))
             continue
         if signed.statement.release == release:
             fault = _report_fault(site, signed, scope.now())
-            received.append(Received(signed.statement, grounds, fault))
-    return Reports(tuple(received), tuple(unreadable))
+            found.received.append(Received(signed.statement, grounds, fault))
+    return found
 
 
 def _report_places(

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib.changes.accepted import approvals
 from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
@@ -18,7 +17,7 @@ from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
-from runbook_lib.sources.words import Heard, Refused, Said, Word
+from runbook_lib.sources.words import Heard, Refused, Said, Word, hear, in_force
 
 from ..sources.github_answers import spoken
 
@@ -42,7 +41,8 @@ class Asking:
         self.comments.append(spoken(len(self.comments) + 1, body, by, AT))
 
     def accounts(self, *, issue: int = 1, file: str = "") -> list[str]:
-        found = approvals(self.scope, self.site, DIGEST, issue=issue, file=file)
+        heard = hear(self.scope, self.site, DIGEST, issues=[issue], files=[file])
+        found = in_force(self.site, heard, DIGEST)
         return [approval.account for approval in found]
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -102,7 +102,8 @@ def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
 def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -> None:
     asking.say(f"approve {DIGEST}", "alice")
     path = practice.approve(DIGEST)
-    found = approvals(asking.scope, asking.site, DIGEST, issue=1, file=path)
+    heard = hear(asking.scope, asking.site, DIGEST, issues=[1], files=[path])
+    found = in_force(asking.site, heard, DIGEST)
 
     assert [approval.account for approval in found] == ["bob", "alice"]
     assert found[0].grounds == Path(path).name

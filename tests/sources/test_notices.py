@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runbook_lib.checks.anomalies import by_webhook
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.evidence.comment import stands
 from runbook_lib.reach import Command, Webhook
 from runbook_lib.site import Commands
-from runbook_lib.sources import notices
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.running import tell
@@ -66,7 +66,7 @@ def test_a_webhook_gets_json_and_its_token(world: World, monkeypatch: pytest.Mon
     monkeypatch.setenv("PAGER_TOKEN", "pager-token-of-no-worth")
     endpoint = Webhook(url="https://pager.example/hooks", token_env="PAGER_TOKEN")
 
-    notices.by_webhook(world.scope(answering(202)), endpoint, {"id": "A1", "roles": ["x"]})
+    by_webhook(world.scope(answering(202)), endpoint, {"id": "A1", "roles": ["x"]})
 
     [request] = world.asked
     assert json.loads(request.content) == {"id": "A1", "roles": ["x"]}
@@ -75,7 +75,7 @@ def test_a_webhook_gets_json_and_its_token(world: World, monkeypatch: pytest.Mon
     assert [entry.purpose for entry in read_entries(world.folder)] == ["notify"]
     # One that is busy is asked again with the next look, not at once: whoever it told was told.
     with pytest.raises(SourceError, match=r"^telemetry.notify: expected status 200 or .*, got 503"):
-        notices.by_webhook(world.scope(answering(503, "busy")), endpoint, {})
+        by_webhook(world.scope(answering(503, "busy")), endpoint, {})
     assert len(world.asked) == 2
 
 
@@ -89,7 +89,7 @@ def test_a_webhook_whose_url_is_a_secret_is_called_by_its_variable(
     scoped = world.scope(answering(404, "no such hook: /services/T0001/B0001/wxyz0123"))
 
     with pytest.raises(SourceError) as caught:
-        notices.by_webhook(scoped, Webhook(url_env="PAGER_URL"), {})
+        by_webhook(scoped, Webhook(url_env="PAGER_URL"), {})
 
     assert [str(request.url) for request in world.asked] == [HOOK]
     [entry] = read_entries(world.folder)
@@ -116,7 +116,7 @@ def test_a_secret_that_is_no_url_is_not_shown(
     monkeypatch.setenv("PAGER_URL", value)
 
     with saying(ParameterError, f"environment: PAGER_URL: {problem}"):
-        notices.by_webhook(world.scope(), Webhook(url_env="PAGER_URL"), {})
+        by_webhook(world.scope(), Webhook(url_env="PAGER_URL"), {})
 
 
 @pytest.mark.parametrize(

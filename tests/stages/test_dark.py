@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.changes.halting import FOLLOWS
+from runbook_lib.changes.storage import FOLLOWS
 from runbook_lib.checks import recovery
 from runbook_lib.evidence.incidents import incidents_of
 from runbook_lib.evidence.seal import seals

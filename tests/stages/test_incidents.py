@@ -337,7 +337,7 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
     network.forge.edit(edited, word + " ")
     site = read_site(str(network.site)).model_copy(update={"single_operator": False})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runbook_lib.site.read_site", lambda path: site)
+        patch.setattr("runbook_lib.incident.read_site", lambda path: site)
         assert take("--sign-off") == 4
 
     network.say("rehearsal-council-a", word, issue=number)
