@@ -17,10 +17,10 @@ from .package import VERSION
 from .params import stage_params
 from .session import OPEN, Session, hand_over, last_tries, run_kind
 from .site import Site, parse_site
+from .sources.http import Http
 from .sources.local import Folder, plain_files
 from .sources.local import recorded as read
 from .sources.redact import Redactor
-from .sources.scope import Outside
 from .sources.tape import Asked, Meta, Slot, read_body, read_entries
 from .sources.tape import Entry as Answer
 from .strict import PROJECT
@@ -57,7 +57,7 @@ def open_replay(stage: str, folder: Folder) -> Session:
         store=store,
         attempt=attempt,
         tape=tape,
-        outside=Outside(Redactor()),
+        outside=Http(Redactor()),
         number=len(sessions),
         mode=opened["mode"],
         source="replay",

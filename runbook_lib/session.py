@@ -18,7 +18,8 @@ from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import StageParams, promoted, stage_params
 from .site import Site
-from .sources.scope import Outside, Scope
+from .sources.http import Http
+from .sources.scope import Scope
 from .sources.tape import Tape
 
 OPEN = "stage.open"
@@ -36,7 +37,7 @@ class Session:
     store: Store
     attempt: Attempt
     tape: Tape
-    outside: Outside
+    outside: Http
     number: int
     mode: Literal["plan", "apply"]
     source: Source

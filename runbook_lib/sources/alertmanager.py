@@ -24,6 +24,7 @@ from ..clusters import Node
 from ..errors import ParameterError, SourceError
 from ..strict import parse_yaml
 from . import wire
+from .http import JSON, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -280,12 +281,9 @@ class Alertmanager:
             "startsAt": (starts - self._scope.offset).isoformat(),
             "endsAt": (ends - self._scope.offset).isoformat(),
         }
-        body, headers = json.dumps([alert]).encode(), (("content-type", "application/json"),)
-        url = f"{self._settings.url}/api/v2/alerts"  # it answers 200 with an empty body
-        request = wire.request(
-            self._settings, "POST", url, body=body, headers=headers, purpose="notify"
-        )
-        wire.content("alertmanager: post", self._scope.http([request])[0])
+        url, body = f"{self._settings.url}/api/v2/alerts", json.dumps([alert]).encode()
+        request = Request("POST", url, self._settings, body=body, headers=JSON, purpose="notify")
+        wire.ask(self._scope, "alertmanager: post", request)  # it answers 200 with an empty body
 
     def _translated(self, found: W, *names: str) -> W:
         self._scope.now()
@@ -293,8 +291,8 @@ class Alertmanager:
         return found.model_copy(update=instants)
 
     def _get(self, kind: str) -> bytes:
-        request = wire.request(self._settings, "GET", f"{self._settings.url}/api/v2/{kind}")
-        return wire.content(f"alertmanager: {kind}", self._scope.http([request])[0])
+        request = Request("GET", f"{self._settings.url}/api/v2/{kind}", self._settings)
+        return wire.ask(self._scope, f"alertmanager: {kind}", request)
 
 
 # --- Regular expressions that others wrote, matched in time linear in what is read ---

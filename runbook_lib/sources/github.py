@@ -19,7 +19,7 @@ from .. import site
 from ..canonical import canonical
 from ..errors import SourceError, SourceRefused
 from . import wire
-from .http import Answer, Failure, Pairs, Purpose
+from .http import Answer, Pairs, Purpose, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -160,12 +160,10 @@ class GitHub:
     def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Answer:
         """The answer of status 200; with ``absent`` also of 404."""
         got = self._send("GET", url, params=params)
-        if isinstance(got, Failure) or got.status == 200:
+        if got.status == 200 or (absent and got.status == 404):
+            return got
+        if got.failure:
             wire.content(source, got)
-            assert isinstance(got, Answer)
-            return got
-        if absent and got.status == 404:
-            return got
         raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
 
     def written(
@@ -187,7 +185,7 @@ class GitHub:
     ) -> bytes:
         """What was answered to a write. Raises SourceRefused where it was not done and will not be."""
         got = self._send(method, url, params=params, body=data, kind=kind)
-        if isinstance(got, Failure) or got.status in (200, 201):
+        if got.failure or got.status in (200, 201):
             return wire.content(source, got, expected=(200, 201))
         refused = got.status in REFUSED and not _limited(got)
         error = SourceRefused if refused else SourceError
@@ -195,15 +193,15 @@ class GitHub:
 
     def _send(
         self, method: str, url: str, *, params: Pairs = (), body: bytes = b"", kind: str = ""
-    ) -> Answer | Failure:
+    ) -> Answer:
         headers = (
             ("accept", "application/vnd.github+json"),
             ("x-github-api-version", "2022-11-28"),
             ("user-agent", "rpp-runbooks"),
             *((("content-type", kind),) if kind else ()),
         )
-        request = wire.request(
-            self._settings, method, url, params=params, body=body, headers=headers,
+        request = Request(
+            method, url, self._settings, params=params, body=body, headers=headers,
             purpose="read" if method == "GET" else self._writes,
         )  # fmt: skip
         [got] = self._scope.http([request])
@@ -282,10 +280,9 @@ class GitHub:
         return self.written(source, "PATCH", path, {"body": body}, Comment)
 
 
-def _secondary(got: Answer | Failure) -> bool:
+def _secondary(got: Answer) -> bool:
     """Whether we asked too much at once: GitHub says so in words, and wants a minute of quiet."""
-    said = got.body.lower() if isinstance(got, Answer) and got.status in (403, 429) else b""
-    return b"secondary rate limit" in said
+    return got.status in (403, 429) and b"secondary rate limit" in got.body.lower()
 
 
 def _limited(got: Answer) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -13,22 +12,22 @@ from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
+from .http import JSON, Request
 from .scope import Scope
 from .wire import Wire
 
 
 def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
     """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    request = wire.request(
-        webhook,
+    notice = Request(
         "POST",
         webhook.url or f"{{{webhook.url_env}}}",
+        webhook,
         body=canonical(document),
-        headers=(("content-type", "application/json"),),
+        headers=JSON,
         purpose="notify",
     )
-    request = replace(request, url_env=webhook.url_env)
-    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
+    wire.ask(scope, "telemetry.notify", notice, expected=(200, 201, 202, 204))
 
 
 # --- What the site's governance commands say: announcements that stand, and proposals ---

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import json
-import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
-
-import stamina
+from urllib.parse import urlencode
 
 from ..canonical import digest_bytes
 from ..errors import RecordDamaged, SourceError
@@ -28,26 +26,13 @@ from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
-from .http import FAILURES, RETRIED_STATUS, Answer, Budget, Failure, Http, Loop, Purpose, Request
+from .http import FAILURES, Answer, Budget, Http, Purpose, Request, no_answer
 from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
 from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape, inputs_of
 
 RETRIES = 3
-
-
-class Outside:
-    """What a live scope performs requests with. ``http`` may be given a transport by tests."""
-
-    def __init__(self, redactor: Redactor, http: Http | None = None) -> None:
-        self.redactor, self.loop = redactor, Loop()
-        self.http = http or Http(redactor)
-
-    def close(self) -> None:
-        """Give back sockets and thread; what is asked later opens them again."""
-        self.loop.run(self.http.close())
-        self.loop.close()
 
 
 class Scope:
@@ -60,7 +45,7 @@ class Scope:
     def __init__(
         self,
         tape: Tape,
-        outside: Outside,
+        outside: Http,
         item: str,
         number: int,
         *,
@@ -290,9 +275,7 @@ class Scope:
 
     # --- HTTP -----------------------------------------------------------------------------------
 
-    def http(
-        self, requests: Sequence[Request], *, retries: int = RETRIES
-    ) -> list[Answer | Failure]:
+    def http(self, requests: Sequence[Request], *, retries: int = RETRIES) -> list[Answer]:
         """Answers in the order asked, concurrently. Reads are retried; each retry is an entry.
 
         Identical requests must not be asked in one call: their answers could change places.
@@ -303,27 +286,28 @@ class Scope:
         if len(set(keys)) != len(keys):
             raise ValueError("identical concurrent requests cannot be told apart on the tape")
 
-        async def all_of_them() -> list[Answer | Failure]:
+        async def all_of_them() -> list[Answer]:
             work = (self._asked(r, k, retries) for r, k in zip(requests, keys, strict=True))
             return list(await asyncio.gather(*work))
 
-        return self.outside.loop.run(all_of_them())
+        return self.outside.run(all_of_them())
 
-    async def _asked(self, request: Request, key: str, retries: int) -> Answer | Failure:
-        async def once() -> Answer | Failure:
-            slot, asked = self._claim(key), Asked(request.purpose)
+    async def _asked(self, request: Request, key: str, retries: int) -> Answer:
+        """The last answer; a replay waits for none."""
+        for asked in itertools.count(1):
+            slot, begun = self._claim(key), Asked(request.purpose)
             found = self.tape.recall(slot)
             if found is None:
-                source = request.source or urlsplit(request.url).netloc
-                budget = self._budgets.setdefault(source, Budget())
-                meta, body = _to_meta(await self.outside.http.send(request, budget))
-                found = self.tape.record(slot, asked, meta, body)
+                budget = self._budgets.setdefault(request.source, Budget())
+                meta, body = _to_meta(await self.outside.send(request, budget))
+                found = self.tape.record(slot, begun, meta, body)
             self._entries.append(found[0])
-            return _from_entry(*found)
-
-        if request.purpose != "read":
-            return await once()
-        return await with_retries(once, retries, live=self.live)
+            got = _from_entry(*found)
+            wait = got.worth_asking_again(asked)
+            if wait is None or asked == retries or request.purpose != "read":
+                break
+            await asyncio.sleep(wait if self.live else 0)
+        return got
 
     def _request_key(self, request: Request) -> str:
         query = "?" + urlencode(sorted(request.params)) if request.params else ""
@@ -360,18 +344,18 @@ class Scope:
         return text
 
 
-def _to_meta(got: Answer | Failure) -> tuple[Meta, bytes]:
-    if isinstance(got, Failure):
-        return {"failure": got.kind, "text": got.text}, b""
+def _to_meta(got: Answer) -> tuple[Meta, bytes]:
+    if got.failure:
+        return {"failure": got.failure, "text": got.text}, b""
     return {"status": got.status, "headers": got.headers}, got.body
 
 
-def _from_entry(entry: Entry, body: bytes) -> Answer | Failure:
+def _from_entry(entry: Entry, body: bytes) -> Answer:
     meta = entry.meta
     if "failure" in meta:
         if meta["failure"] not in FAILURES:
             raise RecordDamaged(f"tape: expected a known failure, got {meta['failure']!r}")
-        return Failure(meta["failure"], meta["text"])
+        return no_answer(meta["failure"], meta["text"])
     return Answer(int(meta["status"]), body, dict(meta["headers"]))
 
 
@@ -392,64 +376,8 @@ def live_scope(
     with ExitStack() as stack:
         if tape is None:
             tape = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-")))
-        outside = Outside(redactor, http)
-        stack.callback(outside.close)
+        outside = stack.enter_context(closing(http or Http(redactor)))
         yield Scope(LiveTape(tape, redactor), outside, item, 1, clock=clock)
-
-
-# --- Asking again: which answers are worth it, how often, and after how long ---
-
-LONGEST_WAIT_S = 20.0
-
-# Each retry is on the tape; on stderr it would stand in a notebook's output.
-logging.getLogger("stamina").addHandler(logging.NullHandler())
-
-
-class _Again(Exception):
-    def __init__(self, last: Answer | Failure) -> None:
-        self.last = last
-
-
-async def with_retries(
-    once: Callable[[], Awaitable[Answer | Failure]], attempts: int, *, live: bool
-) -> Answer | Failure:
-    """What ``once`` gave last; a server that asks for a longer wait is not asked again.
-
-    A replay waits for nothing.
-    """
-
-    def backoff(error: Exception) -> bool | float:
-        if not isinstance(error, _Again):
-            return False
-        asked = error.last.headers.get("retry-after", "") if isinstance(error.last, Answer) else ""
-        wait = float(asked) if asked.isdigit() else None
-        if wait is not None and wait > LONGEST_WAIT_S:
-            return False
-        if not live:
-            return 0.0
-        return True if wait is None else wait
-
-    last: Answer | Failure | None = None
-    with suppress(_Again):
-        async for attempt in stamina.retry_context(
-            on=backoff,
-            attempts=attempts,
-            timeout=None,
-            wait_initial=0.2 if live else 0.0,
-            wait_jitter=0.0,
-        ):
-            with attempt:
-                last = await once()
-                if _worth_retrying(last):
-                    raise _Again(last)
-    assert last is not None
-    return last
-
-
-def _worth_retrying(got: Answer | Failure) -> bool:
-    if isinstance(got, Failure):
-        return got.kind not in ("TooLarge", "GivenUp")
-    return got.status in RETRIED_STATUS
 
 
 # --- The clock that a site names: UTC, or ahead of it by what a rehearsal's file says ---

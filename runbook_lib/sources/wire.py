@@ -1,4 +1,4 @@
-"""What all sources share: requests from the site's settings, answers to typed values or errors.
+"""What all sources share: answers as typed values, or errors.
 
 Answers may hold keys we do not know (servers grow), but a key we read must be there and of the
 right type: valid JSON of another shape is a SourceError, never a default.
@@ -12,9 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, Valida
 
 from ..canonical import load_once
 from ..errors import SourceError
-from ..reach import ClientCertificate, Reached
-from ..strict import project_path
-from .http import MAX_BODY, Answer, Failure, Pairs, Purpose, Request, Tls
+from .http import Answer, Request
+from .scope import Scope
 
 
 class Wire(BaseModel):
@@ -40,36 +39,6 @@ def _whole(value: object) -> object:
 DecimalString = Annotated[int, BeforeValidator(_whole)]
 
 
-def request(
-    reach: Reached,
-    method: str,
-    url: str,
-    *,
-    params: Pairs = (),
-    body: bytes = b"",
-    headers: Pairs = (),
-    pace: tuple[str, int, int] | None = None,
-    purpose: Purpose = "read",
-    max_bytes: int = MAX_BODY,
-) -> Request:
-    """A request with the token, headers, TLS files and time-out that the site names."""
-    pair: ClientCertificate | None = getattr(reach, "client_certificate", None)
-    return Request(
-        method, url, params=params, body=body, headers=headers, bearer=reach.token_env,
-        secrets=tuple(sorted(reach.headers_env.items())),
-        tls=Tls(
-            ca=_path(reach.ca), certificate=_path(pair.certificate) if pair else "",
-            key=_path(pair.key) if pair else "",
-        ),
-        timeout_s=reach.timeout_s, pace=pace, purpose=purpose, max_bytes=max_bytes,
-        source=pace[0] if pace else getattr(reach, "url", ""),
-    )  # fmt: skip
-
-
-def _path(path: str) -> str:
-    return str(project_path(path)) if path else ""
-
-
 _HINTS = {
     401: "; check the token",
     403: "; check what the token may do",
@@ -78,10 +47,10 @@ _HINTS = {
 }
 
 
-def content(source: str, got: Answer | Failure, *, expected: tuple[int, ...] = (200,)) -> bytes:
+def content(source: str, got: Answer, *, expected: tuple[int, ...] = (200,)) -> bytes:
     """The body of a good answer. Raises SourceError for any other status, or none at all."""
-    if isinstance(got, Failure):
-        raise SourceError(source, f"expected an answer, got {got.kind}: {got.text}")
+    if got.failure:
+        raise SourceError(source, f"expected an answer, got {got.failure}: {got.text}")
     if got.status not in expected:
         text = " ".join(got.body[:300].decode("utf-8", "replace").split())
         said = f": {text}" if text else ""
@@ -89,6 +58,13 @@ def content(source: str, got: Answer | Failure, *, expected: tuple[int, ...] = (
         hint = _HINTS.get(got.status, "")
         raise SourceError(source, f"expected status {wanted}, got {got.status}{said}{hint}")
     return got.body
+
+
+def ask(
+    scope: Scope, source: str, request: Request, *, expected: tuple[int, ...] = (200,)
+) -> bytes:
+    """The body of the answer to one request. Raises SourceError as ``content``."""
+    return content(source, scope.http([request])[0], expected=expected)
 
 
 def decode(source: str, body: bytes, model: type[M]) -> M:

@@ -23,7 +23,7 @@ from runbook_lib.recording import ReplayTape
 from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape, Tape
 from runbook_lib.strict import PROJECT, Range
 
@@ -140,7 +140,7 @@ class Look:
         self.world, self.tape, self.root = World(root), root / "tape", root
         redactor = Redactor()
         transport = httpx.MockTransport(lambda request: self.world.answer(request))
-        self.outside = Outside(redactor, Http(redactor, transport))
+        self.outside = Http(redactor, transport)
 
     def site(self, limits: dict[str, Range] | None = None, **telemetry: Any) -> Site:
         given = {

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import stamina
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import reach, site
@@ -20,7 +19,7 @@ from runbook_lib.reach import Clock
 from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.signatures import Policy
 from runbook_lib.sources.stage_commands import StageCommands
 from runbook_lib.sources.tape import LiveTape
@@ -41,7 +40,7 @@ class World:
     folder: Path
     redactor: Redactor
     asked: list[httpx.Request] = field(default_factory=list)
-    _outside: list[Outside] = field(default_factory=list)
+    _outside: list[Http] = field(default_factory=list)
 
     def scope(
         self,
@@ -68,14 +67,14 @@ class World:
         for outside in self._outside:
             outside.close()
 
-    def _make(self, handler: Handler | None) -> Outside:
+    def _make(self, handler: Handler | None) -> Http:
         def answer(request: httpx.Request) -> httpx.Response:
             self.asked.append(request)
             assert handler is not None
             return handler(request)
 
         transport = httpx.MockTransport(answer) if handler is not None else None
-        outside = Outside(self.redactor, Http(self.redactor, transport))
+        outside = Http(self.redactor, transport)
         self._outside.append(outside)
         return outside
 
@@ -88,10 +87,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def no_waiting() -> Iterator[None]:
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries happen, without the pauses between them."""
-    with stamina.set_testing(True, attempts=9, cap=True):
-        yield
+    monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
 
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
