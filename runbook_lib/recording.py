@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from .errors import RecordDamaged, StoreError, TapeMiss
+from .errors import RecordDamaged, StoreError
 from .evidence.record import Entry, parse
 from .evidence.store import Store
 from .package import VERSION
@@ -21,8 +21,7 @@ from .sources.http import Http
 from .sources.local import Folder, plain_files
 from .sources.local import recorded as read
 from .sources.redact import Redactor
-from .sources.tape import Asked, Meta, Slot, read_body, read_entries
-from .sources.tape import Entry as Answer
+from .sources.tape import ReplayTape, read_body, read_entries
 from .strict import PROJECT
 
 RECORDINGS = PROJECT / "notebooks" / "recordings"
@@ -99,35 +98,3 @@ def recording(stage: str) -> zipfile.Path:
         ) from None
     except zipfile.BadZipFile as error:
         raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error
-
-
-class ReplayTape:
-    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
-
-    live = False
-
-    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
-        self._folder, self._judged = folder, judged
-        self._entries = {entry.slot: entry for entry in read_entries(folder)}
-
-    def number(self, item: str, number: int) -> int:
-        return self._judged.get(item, number)
-
-    def holds(self, slot: Slot) -> bool:
-        return slot in self._entries
-
-    def recall(self, slot: Slot) -> tuple[Answer, bytes] | None:
-        entry = self._entries.get(slot)
-        if entry is None:
-            item, number, key, n = slot
-            raise TapeMiss(
-                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
-                " none; it was recorded by another version, or this run asks something else"
-            )
-        return entry, read_body(self._folder, entry.body)
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Answer, bytes]:
-        raise TapeMiss(f"{slot[0]}: replay: expected to record nothing, got {slot[2]}")
-
-    def sync(self) -> None:
-        """Nothing was written."""

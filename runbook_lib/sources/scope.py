@@ -10,27 +10,29 @@ import asyncio
 import copy
 import itertools
 import json
+import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
 from urllib.parse import urlencode
 
-from ..canonical import digest_bytes
-from ..errors import RecordDamaged, SourceError
+from ..canonical import canonical, digest_bytes
+from ..errors import RecordDamaged, SourceError, TapeMiss, tried
 from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
 from .http import FAILURES, Answer, Budget, Http, Purpose, Request, no_answer
-from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
+from .local import MAX_FILE, Algorithm, FileDigest
 from .process import Ended
 from .redact import Redactor
-from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape, inputs_of
+from .tape import Asked, Entry, LiveTape, Meta, ReplayTape, Slot, Tape, inputs_of
 
 RETRIES = 3
 
@@ -53,7 +55,7 @@ class Scope:
         aliases: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.item, self.tape, self.outside = item, tape, outside
-        self.number = tape.number(item, number)
+        self.number = tape.number(item, number) if isinstance(tape, ReplayTape) else number
         self._clock = clock or Clock()
         self._aliases = sorted([*aliases, (str(PROJECT), "project")], key=lambda a: -len(a[0]))
         self._uses: Counter[str] = Counter()
@@ -71,7 +73,7 @@ class Scope:
 
     @property
     def live(self) -> bool:
-        return self.tape.live
+        return isinstance(self.tape, LiveTape)
 
     @property
     def inputs(self) -> str:
@@ -115,7 +117,7 @@ class Scope:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
         def ask() -> tuple[Meta, bytes]:
-            return local.content(path, limit, follow and not self._ours(path))
+            return {}, local.recorded(path, limit, follow=follow and not self._ours(path))
 
         return self._of_file("READ", path, ask)[1]
 
@@ -147,19 +149,23 @@ class Scope:
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
-        return list(json.loads(self._of_file("LIST", path, lambda: local.names(path))[1]))
+
+        def ask() -> tuple[Meta, bytes]:
+            return {}, canonical(sorted(os.listdir(path)) if path.is_dir() else [])
+
+        return list(json.loads(self._of_file("LIST", path, ask)[1]))
 
     def file_digest(self, path: Path) -> str:
         """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
-        meta, _ = self._of_file("DIGEST", path, lambda: local.hashed(path, "sha256"))
-        return str(meta["digest"])
+        return self._digest("DIGEST", path, "sha256").digest
 
     def member_digest(self, path: Path, member: str) -> str:
         """``sha256:HEX`` of one file inside a tar archive. Raises SourceError."""
-        meta, _ = self._of_file(
-            f"MEMBER {member} OF", path, lambda: local.member_digest(path, member)
-        )
-        return str(meta["digest"])
+
+        def ask() -> tuple[Meta, bytes]:
+            return {"digest": local.member_digest(path, member)}, b""
+
+        return str(self._of_file(f"MEMBER {member} OF", path, ask)[0]["digest"])
 
     def file_digests(
         self, paths: Sequence[Path], algorithm: Algorithm = "sha256"
@@ -172,16 +178,18 @@ class Scope:
             raise ValueError("identical concurrent questions cannot be told apart on the tape")
 
         def one(path: Path) -> FileDigest | SourceError:
-            def ask() -> tuple[Meta, bytes]:
-                return local.hashed(path, algorithm)
+            return tried(self._digest, f"DIGEST {algorithm}", path, algorithm)
 
-            try:
-                meta, _ = self._of_file(f"DIGEST {algorithm}", path, ask)
-            except SourceError as error:
-                return error
-            return FileDigest(meta["digest"], meta["bytes"])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashlib releases the interpreter's lock
+            return list(pool.map(one, paths))
 
-        return on_all_cores(one, paths)
+    def _digest(self, question: str, path: Path, algorithm: Algorithm) -> FileDigest:
+        def ask() -> tuple[Meta, bytes]:
+            digest, size = local.hash_file(path, algorithm)
+            return {"digest": digest, "bytes": size}, b""
+
+        meta, _ = self._of_file(question, path, ask)
+        return FileDigest(meta["digest"], meta["bytes"])
 
     def _of_file(
         self, question: str, path: Path, ask: Callable[[], tuple[Meta, bytes]]
@@ -192,8 +200,8 @@ class Scope:
         def asked() -> tuple[Meta, bytes]:
             try:
                 return ask()
-            except SourceError as error:
-                return {"error": error.problem}, b""
+            except (OSError, ValueError, RecordDamaged, SourceError) as error:
+                return {"error": local.unreadable(error)}, b""
 
         meta, body = self._ask(f"{question} {name}", "read", asked)
         if "error" in meta:
@@ -262,16 +270,13 @@ class Scope:
 
     def notice(self, what: str, look: Callable[[], str]) -> str:
         """What ``look`` saw of our own store, on the tape only when it saw something."""
-        slot = self._claim(f"NOTICE {what}")
-        if self.live:
-            seen = look()
-            found = self.tape.record(slot, Asked("read"), {"value": seen}, b"") if seen else None
-        else:
-            found = self.tape.recall(slot) if self.tape.holds(slot) else None
-        if found is None:
+        key, seen = f"NOTICE {what}", look() if self.live else ""
+        if self.live and not seen:
+            self._claim(key)
             return ""
-        self._entries.append(found[0])
-        return str(found[0].meta["value"])
+        with suppress(TapeMiss):
+            return str(self._ask(key, "read", lambda: ({"value": seen}, b""))[0]["value"])
+        return ""
 
     # --- HTTP -----------------------------------------------------------------------------------
 
@@ -296,11 +301,12 @@ class Scope:
         """The last answer; a replay waits for none."""
         for asked in itertools.count(1):
             slot, begun = self._claim(key), Asked(request.purpose)
-            found = self.tape.recall(slot)
-            if found is None:
+            if isinstance(self.tape, LiveTape):
                 budget = self._budgets.setdefault(request.source, Budget())
                 meta, body = _to_meta(await self.outside.send(request, budget))
                 found = self.tape.record(slot, begun, meta, body)
+            else:
+                found = self.tape.recall(slot)
             self._entries.append(found[0])
             got = _from_entry(*found)
             wait = got.worth_asking_again(asked)
@@ -325,11 +331,12 @@ class Scope:
         self, key: str, purpose: Purpose, ask: Callable[[], tuple[Meta, bytes]]
     ) -> tuple[Meta, bytes]:
         slot, asked = self._claim(key), Asked(purpose)
-        found = self.tape.recall(slot)
-        if found is None:
-            found = self.tape.record(slot, asked, *ask())
-        self._entries.append(found[0])
-        return found[0].meta, found[1]
+        if isinstance(self.tape, LiveTape):
+            entry, body = self.tape.record(slot, asked, *ask())
+        else:
+            entry, body = self.tape.recall(slot)
+        self._entries.append(entry)
+        return entry.meta, body
 
     def _named(self, said: bytes, argv: list[str]) -> bytes:
         """What a command said, with the folders that its words gave away under their names."""

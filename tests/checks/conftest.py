@@ -16,12 +16,11 @@ from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.findings import Findings
 from runbook_lib.outcomes import CheckResult, Row, unknown_row
-from runbook_lib.recording import ReplayTape
 from runbook_lib.site import read_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
-from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.tape import LiveTape, ReplayTape
 from runbook_lib.sources.words import Window
 from runbook_rehearsal.network import RehearsalNetwork
 

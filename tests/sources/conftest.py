@@ -16,13 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
-from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.signatures import Policy
 from runbook_lib.sources.stage_commands import StageCommands
-from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.tape import LiveTape, ReplayTape
 
 from .verifying import DATA, IDENTITY, ISSUER, Authority
 
