@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
@@ -125,6 +126,7 @@ def validate(model: type[M], value: dict[str, Any], where: str) -> M:
 
 _EXPECTED = {
     "missing": "expected a value, got none",
+    "extra_forbidden": "expected no such key; remove it or correct its spelling",
     "string_type": "expected text in quotes",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
@@ -133,29 +135,24 @@ _EXPECTED = {
 
 
 def _problems(where: str, error: ErrorDetails) -> list[str]:
-    several = error.get("ctx", {}).get("error")
+    several, got = error.get("ctx", {}).get("error"), error["input"]
     if isinstance(several, Problems):
         key = "".join(f"{part}." for part in error["loc"])
         return [f"{where}: {key}{problem}" for problem in several.problems]
-    return [_problem(where, error)]
+    scalar = isinstance(got, str | int | float | bool | None)
+    shown = repr(got) if scalar else type(got).__name__
+    return [f"{where}: {sentence(error, _EXPECTED, shown)}"]
 
 
-def _problem(where: str, error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    kind, got = error["type"], error["input"]
-    prefix = f"{where}: {key}" if key else where
-    if kind == "extra_forbidden":
-        return f"{prefix}: expected no such key; remove it or correct its spelling"
-    if kind == "missing":
-        return f"{prefix}: {_EXPECTED[kind]}"
-    expected = _EXPECTED.get(kind)
-    if expected is None:
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        expected = message if message.startswith("expected") else f"expected {message}"
-    shown = repr(got) if isinstance(got, str | int | float | bool | None) else type(got).__name__
-    return (
-        f"{prefix}: {expected}, got {shown}" if ", got" not in expected else f"{prefix}: {expected}"
-    )
+def sentence(error: ErrorDetails, known: Mapping[str, str], shown: str) -> str:
+    """``key: expected X, got Y`` of what a model found; what is expected may be ``known`` by its type."""
+    key = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = message if message.startswith("expected") else f"expected {message}"
+    expected = known.get(error["type"], expected)
+    if ", got" not in expected and error["type"] != "extra_forbidden":
+        expected = f"{expected}, got {shown}"
+    return f"{key}: {expected}" if key else expected
 
 
 def project_path(path: str | Path) -> Path:

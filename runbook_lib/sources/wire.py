@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, Valida
 
 from ..canonical import load_once
 from ..errors import SourceError
+from ..strict import sentence
 from .http import Answer, Request
 from .scope import Scope
 
@@ -96,31 +97,17 @@ def decode_list(source: str, body: bytes, model: type[M]) -> list[M]:
         raise SourceError(source, complaint(error)) from error
 
 
+_KNOWN = {"missing": "expected a value, got none", "extra_forbidden": "expected no such key"}
+
+
 def complaint(error: ValidationError) -> str:
     """The first problem as ``key: expected X, got Y``, and how many more there are."""
-    found = error.errors(include_url=False)
-    first = found[0]
+    first, *more = error.errors(include_url=False)
     if first["type"] == "json_invalid":
         return f"expected JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    message = message.replace("Input should have", "a value with").replace(
-        "String should match pattern", "text matching"
-    )
-    expected = message if message.startswith("expected") else f"expected {message}"
-    if first["type"] == "missing":
-        text = "expected a value, got none"
-    elif first["type"] == "extra_forbidden":
-        text = "expected no such key"
-    elif ", got " in expected:
-        text = expected
-    else:
-        text = f"{expected}, got {_shown(first['input'])}"
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{key}: {text}{more}" if key else f"{text}{more}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str | int | float | None):
-        return repr(value)[:80]
-    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
+    message = first["msg"].replace("Input should have", "a value with")
+    first["msg"] = message.replace("String should match pattern", "text matching")
+    got = first["input"]
+    shown = "an object" if isinstance(got, dict) else f"a {type(got).__name__}"
+    shown = repr(got)[:80] if isinstance(got, str | int | float | None) else shown
+    return sentence(first, _KNOWN, shown) + (f" (and {len(more)} more)" if more else "")
