@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
-from .errors import LockHeld, SourceError, Stopped
+from .errors import LockHeld, SourceError, Stopped, tried
 from .evidence import order
 from .evidence.record import Entry, Record
 from .evidence.store import Store
@@ -198,10 +198,7 @@ class Context(Findings):
         """``ask`` of every node (or of ``names``), several at a time; what failed holds its error."""
 
         def one(name: str) -> T | SourceError:
-            try:
-                return ask(name)
-            except SourceError as error:
-                return error
+            return tried(ask, name)
 
         if names is None:
             names = [node.name for node in self.cluster.nodes]

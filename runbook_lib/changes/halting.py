@@ -15,8 +15,8 @@ from datetime import timedelta
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.commands import wal_of
 from ..sources.node import Consensus
-from ..sources.storage import StorageCommands, wal_of
 from .operators import seen
 from .power import powers
 from .snapshot import Staged, staged
@@ -119,16 +119,12 @@ def corrupted(context: Context) -> Need:
     return Need(rows, tuple(needed))
 
 
-def _commands(context: Context) -> StorageCommands:
-    return StorageCommands(context.scope, context.site.commands)
-
-
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
     words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
     try:
-        ended = _commands(context).verify_snapshot(name, staged.folder)
+        ended = context.commands.verify_snapshot(name, staged.folder)
     except SourceError as error:
         return check_row(name, what, expected, error)
     if ended.code in words:
@@ -143,10 +139,10 @@ def _log(context: Context, name: str) -> tuple[Row, bool]:
     """
     what = "write-ahead log"
     try:
-        if not _commands(context).stopped(name):
+        if not context.commands.stopped(name):
             got = "its process is there, and answers nobody"
             return unknown_row(name, what, "read", got), False
-        wal = wal_of(name, _commands(context).inspect_wal(name))
+        wal = wal_of(name, context.commands.inspect_wal(name))
     except SourceError as error:
         return check_row(name, what, "read", error), False
     return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt

@@ -20,10 +20,9 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import MARKDOWN
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..sources.commands import OfNode, answer
+from ..sources.commands import Kept, OfNode, Replayed, SiteCommands, Wal, answer, wal_of
 from ..sources.node import Rollout
 from ..sources.process import Ended
-from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass
 from .halting import follow
 from .lanes import lanes
@@ -80,7 +79,7 @@ def proven_stopped(context: Context, node: str) -> Row:
     if not isinstance(got, SourceError):
         return check_row(node, what, expected, "still answers", ok=False)
     try:
-        gone = StorageCommands(context.scope, context.site.commands).stopped(node)
+        gone = context.commands.stopped(node)
     except SourceError as error:
         return unknown_row(node, what, expected, error.problem)
     if not gone:
@@ -223,8 +222,8 @@ class One:
     applier: Applier
 
     @property
-    def commands(self) -> StorageCommands:
-        return StorageCommands(self.context.scope, self.context.site.commands)
+    def commands(self) -> SiteCommands:
+        return self.context.commands
 
     def change(self, purpose: str, **values: str) -> Callable[[int, Path], Ended]:
         """A command of the site that changes the node."""

@@ -78,11 +78,11 @@ class Governance(SiteCommands):
 
     def announced(self) -> list[Announcement]:
         """Every announcement that stands."""
-        return wire.decode("announced", self._read("announced").stdout, _Announced).announced
+        return self._answer("announced", "", _Announced).announced
 
     def proposals(self) -> Proposals:
         """The state of governance proposals."""
-        found = wire.decode("proposals", self._read("proposals").stdout, Proposals)
+        found = self._answer("proposals", "", Proposals)
         if found.frozen and found.since is None:
             raise SourceError("proposals", "expected since when they are frozen, got null")
         return found

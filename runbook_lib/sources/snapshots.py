@@ -39,7 +39,7 @@ from . import wire
 from .keys import Refused, signed_by
 from .local import Algorithm
 from .scope import Scope
-from .wire import Wire
+from .wire import MOST, Wire
 
 MANIFEST = "manifest/chunks.json"
 ABOUT = "bundle.json"
@@ -48,7 +48,6 @@ MAX_BUNDLES = 1000
 SHOWN = 20
 """Wrong chunks with a row of their own."""
 _SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
-MOST = 2**53 - 1
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Height = Annotated[int, Field(ge=0, le=MOST)]

@@ -27,6 +27,8 @@ class Wire(BaseModel):
     )
 
 
+MOST = 2**53 - 1
+"""The largest whole number that all readers of JSON agree on."""
 M = TypeVar("M", bound=Wire)
 
 

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
+from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.signatures import Policy
-from runbook_lib.sources.stage_commands import StageCommands
 from runbook_lib.sources.tape import LiveTape, ReplayTape
 
 from .verifying import DATA, IDENTITY, ISSUER, Authority
@@ -151,8 +151,8 @@ def says(out: str = "", err: str = "", code: int = 0, *more: str) -> reach.Comma
     return reach.Command(argv=argv, timeout_s=60)
 
 
-def commands(world: World, **named: Any) -> StageCommands:
-    return StageCommands(world.scope(), site.Commands(**named))
+def commands(world: World, **named: Any) -> SiteCommands:
+    return SiteCommands(world.scope(), site.Commands(**named))
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.sources.commands import Build, DryRun, RuleTest
+from runbook_lib.sources.commands import Build, DryRun, Probe, Provisioned, RuleTest, provisioned
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.running import fill
-from runbook_lib.sources.stage_commands import Probe, Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
@@ -251,8 +250,8 @@ def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_
     ended = [
         asked.change("deploy", "n1", node="n1", **values)(**end),
         asked.change("restart", "n1", node="n1")(**end),
-        asked.provision("dev", "n9", Path("/config"), **end),
-        asked.deprovision("dev", "n9", **end),
+        asked.change("provision", "n9", cluster="dev", name="n9", config="/config")(**end),
+        asked.change("deprovision", "n9")(**end),
     ]
     os.close(lock)
     assert [each.code for each in ended] == [0, 3, 0, 0]
