@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from .. import reach
 from ..clusters import Node
@@ -200,10 +200,9 @@ def read_config(text: str) -> Config:
     """The configuration as Alertmanager shows it. Raises SourceError."""
     try:
         return Config.model_validate(parse_yaml(text.encode(), CONFIG))
-    except ParameterError as error:
-        raise SourceError(CONFIG, str(error).removeprefix(f"{CONFIG}: ")) from error
-    except ValidationError as error:
-        raise SourceError(CONFIG, wire.complaint(error)) from error
+    except (ParameterError, ValueError) as error:
+        said = wire.complaint(error).removeprefix(f"{CONFIG}: ")
+        raise SourceError(CONFIG, said) from error
 
 
 class AlertState(Wire, extra="forbid"):
@@ -262,12 +261,12 @@ class Alertmanager:
 
     def alerts(self) -> list[Alert]:
         """All alerts it holds, suppressed ones too."""
-        found = wire.decode_list("alertmanager: alerts", self._get("alerts"), Alert)
+        found = wire.decode("alertmanager: alerts", self._get("alerts"), list[Alert])
         return [self._translated(alert, "ends_at", "updated_at") for alert in found]
 
     def silences(self) -> list[Silence]:
         """All silences it remembers, expired ones too."""
-        found = wire.decode_list("alertmanager: silences", self._get("silences"), Silence)
+        found = wire.decode("alertmanager: silences", self._get("silences"), list[Silence])
         return [self._translated(silence, "starts_at", "ends_at") for silence in found]
 
     def post(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ REFUSED = frozenset({403, 404, 410, 413, 422})
 """Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?')
-M = TypeVar("M", bound=Wire)
+M = TypeVar("M")
 
 
 def inner(key: str) -> Callable[[object], object]:
@@ -130,21 +130,18 @@ class GitHub:
 
     def listed(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
         """All of a list below ``base``, at most MAX_PAGES pages."""
-        found = self._answers(source, path, query)
-        return [one for got in found for one in wire.decode_list(source, got.body, model)]
+        lists: type[list[M]] = list[model]  # type: ignore[valid-type] # known when it runs
+        return [one for page in self._pages(source, path, lists, **query) for one in page]
 
     def _pages(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
-        found = self._answers(source, path, query)
-        return [wire.decode(source, got.body, model) for got in found]
-
-    def _answers(self, source: str, path: str, query: Mapping[str, str]) -> Iterator[Answer]:
         url, params = f"{self.base}{path}", (*sorted(query.items()), ("per_page", str(PER_PAGE)))
-        for _ in range(MAX_PAGES):
+        found = list[M]()
+        while len(found) < MAX_PAGES:
             got = self.get(source, url, params)
-            yield got
+            found.append(wire.decode(source, got.body, model))
             url, params = self._next(source, got), ()
             if not url:
-                return
+                return found
         raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
 
     def _next(self, source: str, got: Answer) -> str:

@@ -116,8 +116,8 @@ class Scope:
     def read(self, path: Path, *, limit: int = MAX_FILE, follow: bool = True) -> bytes:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
-        def ask() -> tuple[Meta, bytes]:
-            return {}, local.recorded(path, limit, follow=follow and not self._ours(path))
+        def ask() -> bytes:
+            return local.recorded(path, limit, follow=follow and not self._ours(path))
 
         return self._of_file("READ", path, ask)[1]
 
@@ -127,12 +127,12 @@ class Scope:
         Raises SourceError, and RecordDamaged where ``taken`` does.
         """
 
-        def ask() -> tuple[Meta, bytes]:
+        def ask() -> Meta | bytes:
             try:
                 self._ours(path)
-                return {}, taken()
+                return taken()
             except RecordDamaged as error:
-                return {"damaged": str(error)}, b""
+                return {"damaged": str(error)}
 
         meta, body = self._of_file(what, path, ask)
         if "damaged" in meta:
@@ -150,8 +150,8 @@ class Scope:
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
 
-        def ask() -> tuple[Meta, bytes]:
-            return {}, canonical(sorted(os.listdir(path)) if path.is_dir() else [])
+        def ask() -> bytes:
+            return canonical(sorted(os.listdir(path)) if path.is_dir() else [])
 
         return list(json.loads(self._of_file("LIST", path, ask)[1]))
 
@@ -162,8 +162,8 @@ class Scope:
     def member_digest(self, path: Path, member: str) -> str:
         """``sha256:HEX`` of one file inside a tar archive. Raises SourceError."""
 
-        def ask() -> tuple[Meta, bytes]:
-            return {"digest": local.member_digest(path, member)}, b""
+        def ask() -> Meta:
+            return {"digest": local.member_digest(path, member)}
 
         return str(self._of_file(f"MEMBER {member} OF", path, ask)[0]["digest"])
 
@@ -184,24 +184,25 @@ class Scope:
             return list(pool.map(one, paths))
 
     def _digest(self, question: str, path: Path, algorithm: Algorithm) -> FileDigest:
-        def ask() -> tuple[Meta, bytes]:
+        def ask() -> Meta:
             digest, size = local.hash_file(path, algorithm)
-            return {"digest": digest, "bytes": size}, b""
+            return {"digest": digest, "bytes": size}
 
         meta, _ = self._of_file(question, path, ask)
         return FileDigest(meta["digest"], meta["bytes"])
 
     def _of_file(
-        self, question: str, path: Path, ask: Callable[[], tuple[Meta, bytes]]
+        self, question: str, path: Path, ask: Callable[[], Meta | bytes]
     ) -> tuple[Meta, bytes]:
         """Where a file could not be read, that is the answer on the tape."""
         name = self._alias(str(path))
 
         def asked() -> tuple[Meta, bytes]:
             try:
-                return ask()
+                got = ask()
             except (OSError, ValueError, RecordDamaged, SourceError) as error:
-                return {"error": local.unreadable(error)}, b""
+                got = {"error": local.unreadable(error)}
+            return (got, b"") if isinstance(got, dict) else ({}, got)
 
         meta, body = self._ask(f"{question} {name}", "read", asked)
         if "error" in meta:

@@ -151,7 +151,7 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
 def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
     try:
         text = scope.read(path / ABOUT)
-        about = wire.decode_once(ABOUT, text, About)
+        about = wire.decode(ABOUT, text, About, once=True)
     except SourceError as error:
         return Bundle(path, error, check_row(path.name, ABOUT, "readable", error))
     return Bundle(path, about, _signature(scope, path, ABOUT, text, keys))
@@ -193,7 +193,7 @@ def whole(scope: Scope, bundle: Bundle, keys: Keys) -> Whole:
     name = bundle.name
     try:
         text = scope.read(bundle.path / MANIFEST)
-        manifest = wire.decode_once(MANIFEST, text, Manifest)
+        manifest = wire.decode(MANIFEST, text, Manifest, once=True)
     except SourceError as error:
         return Whole([unknown_row(name, "manifest", "readable", error.problem)])
     digest = digest_bytes(text)
@@ -297,7 +297,7 @@ def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
     if len(names) > 1:
         raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
     text = scope.read(bundle.path / names[0])
-    height = wire.decode_once(names[0], text, _Checkpoint).height
+    height = wire.decode(names[0], text, _Checkpoint, once=True).height
     if names[0] != f"snapshot-{height}.json":
         raise SourceError(names[0], f"expected the height of its name, got {height}")
     return height
@@ -312,7 +312,7 @@ def proofs(scope: Scope, bundle: Bundle) -> list[Proof]:
             if not _MANIFEST.fullmatch(name):
                 raise SourceError(where, "expected a height of 20 digits, got another name")
             text = scope.read(bundle.path / manifests / name)
-            said = wire.decode_once(where, text, _SnapshotManifest)
+            said = wire.decode(where, text, _SnapshotManifest, once=True)
             if said.block_height != int(name[:20]):
                 raise SourceError(
                     where, f"expected the height of its name, got {said.block_height}"

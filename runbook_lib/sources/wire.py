@@ -6,7 +6,9 @@ right type: valid JSON of another shape is a SourceError, never a default.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
@@ -29,7 +31,8 @@ class Wire(BaseModel):
 
 MOST = 2**53 - 1
 """The largest whole number that all readers of JSON agree on."""
-M = TypeVar("M", bound=Wire)
+T = TypeVar("T")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def _whole(value: object) -> object:
@@ -70,40 +73,28 @@ def ask(
     return content(source, scope.http([request])[0], expected=expected)
 
 
-def decode(source: str, body: bytes, model: type[M]) -> M:
-    """JSON bytes as ``model``. Raises SourceError naming the first key that does not fit."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise SourceError(source, complaint(error)) from error
+def decode(source: str, body: bytes, model: type[T], *, once: bool = False) -> T:
+    """JSON bytes as ``model``. Raises SourceError naming the first key that does not fit.
 
-
-def decode_once(source: str, body: bytes, model: type[M]) -> M:
-    """As ``decode``, of what other readers read as well: a key that stands twice is refused.
-
-    Some take the first and some the last, some tell case apart and some do not. Raises SourceError.
+    ``once``: of what other readers read as well, a key that stands twice is refused. Some take the
+    first and some the last, some tell case apart and some do not.
     """
-    found = decode(source, body, model)
     try:
-        load_once(body, fold=True)
+        found: T = _adapter(model).validate_json(body)
+        if once:
+            load_once(body, fold=True)
     except ValueError as error:
-        raise SourceError(source, str(error)) from error
-    return found
-
-
-def decode_list(source: str, body: bytes, model: type[M]) -> list[M]:
-    """A JSON list of ``model``. Raises SourceError as ``decode``."""
-    try:
-        return TypeAdapter(list[model]).validate_json(body)  # type: ignore[valid-type] # known when it runs
-    except ValidationError as error:
         raise SourceError(source, complaint(error)) from error
+    return found
 
 
 _KNOWN = {"missing": "expected a value, got none", "extra_forbidden": "expected no such key"}
 
 
-def complaint(error: ValidationError) -> str:
-    """The first problem as ``key: expected X, got Y``, and how many more there are."""
+def complaint(error: Exception) -> str:
+    """Of what a model found, the first as ``key: expected X, got Y``, and how many more there are."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first, *more = error.errors(include_url=False)
     if first["type"] == "json_invalid":
         return f"expected JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"

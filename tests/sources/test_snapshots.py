@@ -18,7 +18,7 @@ from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.snapshots import About, Bundle, Manifest, parse_signature, verified_by
-from runbook_lib.sources.wire import decode_once
+from runbook_lib.sources.wire import decode
 
 from ..messages import saying
 from .conftest import World, public
@@ -59,22 +59,22 @@ def manifest(**changes: Any) -> bytes:
 )  # fmt: skip
 def test_a_manifest_of_another_shape_is_refused(changes: dict[str, Any], problem: str) -> None:
     with saying(SourceError, f"m: {problem}"):
-        decode_once("m", manifest(**changes), Manifest)
+        decode("m", manifest(**changes), Manifest, once=True)
 
 
 def test_a_key_that_stands_twice_and_deep_nesting_are_refused() -> None:
     for twice in (b'"version": 1, "version": 1', b'"Version": 2, "version": 1'):
         text = manifest().replace(b'"version": 1', twice)
         with pytest.raises(SourceError, match=r"^m: expected every key once, got one twice$"):
-            decode_once("m", text, Manifest)
+            decode("m", text, Manifest, once=True)
     with pytest.raises(SourceError):  # not the end of the interpreter
-        decode_once("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest)
+        decode("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest, once=True)
 
 
 @given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["version", "segments", "segment_name", "size_bytes", "checksum"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
     try:
-        found = decode_once("m", text, Manifest)
+        found = decode("m", text, Manifest, once=True)
     except SourceError:
         return
     assert all("/" not in segment.segment_name for segment in found.segments)
