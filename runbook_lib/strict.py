@@ -163,22 +163,21 @@ def project_path(path: str | Path) -> Path:
 # --- Kinds of text that files of ours hold: a commit, a name, an instant, a digest, severities ---
 
 
-def _hex40(value: str) -> str:
-    if value and not re.fullmatch(r"[0-9a-f]{40}", value):
-        raise ValueError("expected 40 lowercase hex digits of a commit")
-    return value
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    """Text of a pattern, or none."""
+
+    def check(value: str) -> str:
+        if value and not re.fullmatch(pattern, value):
+            raise ValueError(expected)
+        return value
+
+    return AfterValidator(check)
 
 
 # It becomes a folder of the store or a file of an attempt: no separators, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 ATTEMPT = re.compile(rf"{NAME.pattern}/{NAME.pattern}/[0-9]{{4,9}}")
 """How records name an attempt: RELEASE/STAGE/NUMBER."""
-
-
-def _name(value: str) -> str:
-    if value and not NAME.fullmatch(value):
-        raise ValueError("expected a name of letters, digits, '.', '_', '+' or '-'")
-    return value
 
 
 def parse_instant(text: str) -> datetime:
@@ -212,19 +211,15 @@ def _severities(value: list[str]) -> list[str]:
     return sorted(set(value))
 
 
-def _digest(value: str) -> str:
-    if value and not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise ValueError("expected sha256: and 64 hex digits of a plan")
-    return value
-
-
 Severities = Annotated[list[str], AfterValidator(_severities)]
-Commit = Annotated[str, AfterValidator(_hex40)]
-Name = Annotated[str, AfterValidator(_name)]
+Commit = Annotated[str, _matching("[0-9a-f]{40}", "expected 40 lowercase hex digits of a commit")]
+_CHARACTERS = "expected a name of letters, digits, '.', '_', '+' or '-'"
+Name = Annotated[str, _matching(NAME.pattern, _CHARACTERS)]
 OwnName = Annotated[Name, Field(min_length=1)]
 """A name that must be there: of a node, a cluster, a site, an artifact, wherever it is read."""
 Instant = Annotated[str, AfterValidator(_instant)]
-Digest = Annotated[str, AfterValidator(_digest)]
+_HASHED = "expected sha256: and 64 hex digits of a plan"
+Digest = Annotated[str, _matching("sha256:[0-9a-f]{64}", _HASHED)]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

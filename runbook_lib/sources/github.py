@@ -65,8 +65,6 @@ class CheckRun(Wire):
     status: str
     conclusion: str | None
     html_url: str | None = None
-    started_at: AwareDatetime | None = None
-    completed_at: AwareDatetime | None = None
 
 
 class CommitStatus(Wire):
@@ -74,8 +72,6 @@ class CommitStatus(Wire):
 
     context: str
     state: Literal["error", "failure", "pending", "success"]
-    description: str | None = None
-    target_url: str | None = None
 
 
 class Post(Wire):

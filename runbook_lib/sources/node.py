@@ -49,43 +49,23 @@ class Rollout(Wire):
         return rollout_keys(self.release_channel, self.feature_gates)
 
 
-class VrfMetrics(Wire):
-    """The last VRF selection as a node saw it; rates between 0 and 1."""
-
-    target_validator_count: Count
-    verified_submissions: Count
-    accepted_validators: Count
-    rejected_candidates: Count
-    participation_rate: float
-
-
 class Status(Wire):
-    """/status/node. ``height`` is the committed tip, ``epoch`` = height / epoch length."""
+    """/status/node. ``height`` is the committed tip."""
 
     address: str
     height: Count
-    last_hash: str
-    epoch: Count
-    vrf_metrics: VrfMetrics
 
 
 class Consensus(Wire):
-    """/status/consensus: the last round. Powers are stake-weighted votes; latencies in ms."""
+    """/status/consensus: the last round. Powers are stake-weighted votes."""
 
     height: Count
     block_hash: str
-    round: Count
-    epoch: Count
     total_power: DecimalString
     quorum_threshold: DecimalString
     commit_power: DecimalString
     quorum_reached: bool
-    quorum_latency_ms: Count | None = None
-    round_latencies_ms: list[Count]
-    leader_changes: Count
-    witness_events: Count
     slashing_events: Count
-    failed_votes: Count
 
 
 class Peer(Wire):
@@ -99,8 +79,6 @@ class Peer(Wire):
 class Peers(Wire):
     """/p2p/peers: the fleet as one node sees it."""
 
-    local_peer_id: str
-    peer_count: Count
     block_height: Count
     peers: list[Peer]
 
@@ -122,18 +100,11 @@ class Account(Wire):
     balance: Count
 
 
-class Observer(Wire):
-    address: str
-    tier: str
-
-
 class Membership(Wire):
-    """/ui/bft/membership: who votes, and who only watches."""
+    """/ui/bft/membership: who votes."""
 
     height: Count
-    epoch: Count
     validators: list[Validator]
-    observers: list[Observer]
 
 
 T = TypeVar("T", bound=Wire)
@@ -196,11 +167,11 @@ class Fleet:
         return self.get("/status/rollout", Rollout, nodes)
 
     def status(self, nodes: Sequence[str] | None = None) -> dict[str, Status | SourceError]:
-        """Height, epoch and VRF selection."""
+        """Address and height."""
         return self.get("/status/node", Status, nodes)
 
     def consensus(self, nodes: Sequence[str] | None = None) -> dict[str, Consensus | SourceError]:
-        """The last round's votes and latencies."""
+        """The last round's votes."""
         return self.get("/status/consensus", Consensus, nodes)
 
     def peers(self, nodes: Sequence[str] | None = None) -> dict[str, Peers | SourceError]:

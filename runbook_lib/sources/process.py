@@ -69,7 +69,6 @@ def run(
     *,
     timeout_s: float,
     env: Sequence[str] = (),
-    stdin: bytes = b"",
     lock: int | None = None,
     outputs: Path | None = None,
 ) -> Ended:
@@ -80,17 +79,11 @@ def run(
     """
     if lock is not None and outputs is not None:
         argv = ["/bin/sh", "-c", _KEEP_CODE, str(outputs), *argv]
-    with (
-        _output(outputs, ".out") as out,
-        _output(outputs, ".err") as err,
-        tempfile.TemporaryFile() as into,
-    ):
-        into.write(stdin)
-        into.seek(0)
+    with _output(outputs, ".out") as out, _output(outputs, ".err") as err:
         try:
             process = subprocess.Popen(
                 argv,
-                stdin=into,
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 cwd=PROJECT,

@@ -2,7 +2,7 @@
 
 Under a rehearsal's clock the store lives in wall time: instants are translated by the clock's
 offset on the way out and back, here, so that the tape holds what was really asked. Instants inside
-an expression (``@``, ``time()``, a bare ``timestamp()``) are not; ``freshness`` is what to ask.
+an expression (``@``, ``time()``, a bare ``timestamp()``) are not; ``newest`` is what to ask.
 
 Rules have no past.
 """
@@ -183,16 +183,12 @@ class Prometheus:
         bodies = [wire.content(source, answer) for answer in self._scope.http(requests)]
         return matrix.parse(source, bodies, shift)
 
-    def freshness(self, selector: str, at: datetime) -> Vector:
-        """When the newest sample of each series of ``selector`` was taken, in seconds since 1970.
-
-        Only of a plain selector: the timestamp of an expression is the instant of asking, which
-        is always fresh. Raises ValueError for anything else.
-        """
-        return or_raise(self.newest([selector], at)[selector])
-
     def newest(self, selectors: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
-        """As ``freshness``, many at once; what failed holds its error."""
+        """When the newest sample of each series of ``selectors`` was taken, in seconds since 1970.
+
+        What failed holds its error. Only of plain selectors: the timestamp of an expression is the
+        instant of asking, which is always fresh. Raises ValueError for anything else.
+        """
         import promql_parser
 
         asked = {}

@@ -216,7 +216,6 @@ class Scope:
         command: Command,
         *,
         purpose: Purpose = "read",
-        stdin: bytes = b"",
         lock: int | None = None,
         outputs: Path | None = None,
         private: bool = False,
@@ -231,9 +230,7 @@ class Scope:
         argv, limit = command.argv, command.timeout_s
 
         def ask() -> tuple[Meta, bytes]:
-            ended = process.run(
-                argv, timeout_s=limit, env=command.env, stdin=stdin, lock=lock, outputs=outputs
-            )
+            ended = process.run(argv, timeout_s=limit, env=command.env, lock=lock, outputs=outputs)
             raw.append(ended.stdout)
             if outputs is not None:
                 self.clean_files(outputs)
@@ -245,8 +242,7 @@ class Scope:
             meta: Meta = {"code": ended.code, "problem": ended.problem, "out": len(out)}
             return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
 
-        shown = [self._alias(word) for word in argv]
-        key = f"RUN {json.dumps(shown)}" + (f" < {digest_bytes(stdin)}" if stdin else "")
+        key = f"RUN {json.dumps([self._alias(word) for word in argv])}"
         meta, body = self._ask(key, purpose, ask)
         split = meta["out"]
         kept = raw[0] if private and raw else None

@@ -28,13 +28,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, AliasPath, Field, model_validator
 
 from ..canonical import digest_bytes
-from ..errors import SourceError
-from ..outcomes import Row, check_row, unknown_row, worst
+from ..errors import SourceError, tried
+from ..outcomes import Row, check_row, worst
 from . import wire
 from .keys import Refused, signed_by
 from .local import Algorithm
@@ -132,6 +132,7 @@ class Bundle:
         return (about.height, about.created_at) if isinstance(about, About) else (-1, -1)
 
 
+T = TypeVar("T", bound=Wire)
 Keys = Mapping[int, str]
 """Public keys, ``ed25519:BASE64``, by the version that the chain numbers them with."""
 
@@ -148,12 +149,17 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
     return [_bundle(scope, path, keys) for path in found]
 
 
+def _document(scope: Scope, folder: Path, name: str, model: type[T]) -> tuple[bytes, T]:
+    """A JSON file of a bundle, as it is and as read. Raises SourceError."""
+    text = scope.read(folder / name)
+    return text, wire.decode(name, text, model, once=True)
+
+
 def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
-    try:
-        text = scope.read(path / ABOUT)
-        about = wire.decode(ABOUT, text, About, once=True)
-    except SourceError as error:
-        return Bundle(path, error, check_row(path.name, ABOUT, "readable", error))
+    found = tried(_document, scope, path, ABOUT, About)
+    if isinstance(found, SourceError):
+        return Bundle(path, found, check_row(path.name, ABOUT, "readable", found))
+    text, about = found
     return Bundle(path, about, _signature(scope, path, ABOUT, text, keys))
 
 
@@ -163,11 +169,10 @@ def _signature(scope: Scope, folder: Path, file: str, content: bytes, keys: Keys
     row = partial(
         check_row, _name(folder), f"signature of {file}", "a listed key's", waivable=False
     )
+    beside = f"{file}.sig"
     try:
-        version, raw = parse_signature(scope.read(folder / f"{file}.sig"), f"{file}.sig")
-        return row(verified_by(content, version, raw, keys), ok=True)
-    except SourceError as error:
-        return row(error)
+        signer = tried(lambda: verified_by(content, scope.read(folder / beside), beside, keys))
+        return row(signer, ok=True)
     except Refused as refused:
         return row(str(refused), ok=False)
 
@@ -191,11 +196,10 @@ class Whole:
 def whole(scope: Scope, bundle: Bundle, keys: Keys) -> Whole:
     """The manifest, whose it is, and every chunk it names."""
     name = bundle.name
-    try:
-        text = scope.read(bundle.path / MANIFEST)
-        manifest = wire.decode(MANIFEST, text, Manifest, once=True)
-    except SourceError as error:
-        return Whole([unknown_row(name, "manifest", "readable", error.problem)])
+    found = tried(_document, scope, bundle.path, MANIFEST, Manifest)
+    if isinstance(found, SourceError):
+        return Whole([check_row(name, "manifest", "readable", found)])
+    text, manifest = found
     digest = digest_bytes(text)
     rows = [_signature(scope, bundle.path, MANIFEST, text, keys)]
     if isinstance(bundle.about, About):
@@ -230,33 +234,31 @@ def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[R
         for segment, seen in zip(mine.values(), got, strict=True):
             what, wanted = f"chunk {segment.segment_name}", manifest.expected(segment)
             if isinstance(seen, SourceError):
-                yield unknown_row(name, what, wanted, seen.problem)
+                yield check_row(name, what, wanted, seen)
             elif seen.size != (size := segment.size_bytes):
                 yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
             elif seen.digest != wanted:
                 yield check_row(name, what, wanted, seen.digest, ok=False, waivable=False)
 
 
-def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
-    """Key version (None where it is not said) and the signature's 64 bytes. Raises SourceError."""
-    found = _SIGNED.fullmatch(text.strip())
+def verified_by(content: bytes, signature: bytes, where: str, keys: Keys) -> str:
+    """The version of the key whose ``signature`` over ``content`` is read from ``where``.
+
+    Raises Refused, and SourceError for no signature or no keys.
+    """
+    found = _SIGNED.fullmatch(signature.strip())
     if found is None or (found[1] and len(found[2]) != 88):
         raise SourceError(
             where, "expected 64 bytes in hex or base64, or VERSION:BASE64, got something else"
         )
-    hexadecimal = len(found[2]) == 128
-    raw = bytes.fromhex(found[2].decode()) if hexadecimal else base64.b64decode(found[2])
-    return (int(found[1]) if found[1] else None), raw
-
-
-def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> str:
-    """The version of the key that signed ``content``. Raises Refused, or SourceError for no keys."""
     if not keys:
         raise SourceError("rollback.keys", "expected the public key of snapshots, got none")
-    if version is not None and version not in keys:
+    text = found[2].decode()
+    raw = bytes.fromhex(text) if len(text) == 128 else base64.b64decode(text)
+    if found[1] and int(found[1]) not in keys:
         known = ", ".join(map(str, sorted(keys)))
-        raise Refused(f"signed with key version {version}, expected one of {known}")
-    for number in sorted(keys) if version is None else [version]:
+        raise Refused(f"signed with key version {int(found[1])}, expected one of {known}")
+    for number in [int(found[1])] if found[1] else sorted(keys):
         if signed_by(keys[number], content, raw):
             return f"key version {number}"
     raise Refused("the signature is no listed key's over this content")
@@ -296,8 +298,7 @@ def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
         return None
     if len(names) > 1:
         raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
-    text = scope.read(bundle.path / names[0])
-    height = wire.decode(names[0], text, _Checkpoint, once=True).height
+    height = _document(scope, bundle.path, names[0], _Checkpoint)[1].height
     if names[0] != f"snapshot-{height}.json":
         raise SourceError(names[0], f"expected the height of its name, got {height}")
     return height
@@ -311,8 +312,7 @@ def proofs(scope: Scope, bundle: Bundle) -> list[Proof]:
             where = f"{manifests}/{name}"
             if not _MANIFEST.fullmatch(name):
                 raise SourceError(where, "expected a height of 20 digits, got another name")
-            text = scope.read(bundle.path / manifests / name)
-            said = wire.decode(where, text, _SnapshotManifest, once=True)
+            _, said = _document(scope, bundle.path, where, _SnapshotManifest)
             if said.block_height != int(name[:20]):
                 raise SourceError(
                     where, f"expected the height of its name, got {said.block_height}"

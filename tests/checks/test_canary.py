@@ -35,9 +35,8 @@ GATE = "timetoke_rewards"
 
 def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
     return Consensus(
-        height=height, block_hash=digest, round=0, epoch=1, total_power="9", quorum_threshold="7",
-        commit_power="9", quorum_reached=True, round_latencies_ms=[], leader_changes=0,
-        witness_events=0, slashing_events=slashed, failed_votes=0,
+        height=height, block_hash=digest, total_power="9", quorum_threshold="7",
+        commit_power="9", quorum_reached=True, slashing_events=slashed,
     )  # fmt: skip
 
 
