@@ -101,11 +101,17 @@ class Answer:
     Where nothing did, ``status`` is 0, ``failure`` is one of FAILURES, and ``text`` says more.
     """
 
-    status: int
+    status: int = 0
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     failure: str = ""
     text: str = ""
+
+    def kept(self) -> tuple[dict[str, Any], bytes]:
+        """What the tape holds of it."""
+        if self.failure:
+            return {"failure": self.failure, "text": self.text}, b""
+        return {"status": self.status, "headers": self.headers}, self.body
 
     def worth_asking_again(self, asked: int) -> float | None:
         """After how many seconds, when it was ``asked`` so often; None for not at all.
@@ -117,10 +123,6 @@ class Answer:
         wanted = self.headers.get("retry-after", "")
         wait = float(wanted) if wanted.isdecimal() else FIRST_WAIT_S * 2 ** (asked - 1)
         return wait if wait <= LONGEST_WAIT_S else None
-
-
-def no_answer(failure: str, text: str) -> Answer:
-    return Answer(0, failure=failure, text=text)
 
 
 class Http:
@@ -202,10 +204,12 @@ class Http:
                     begun += reach.timeout_s
                 return got
             except httpx.InvalidURL as error:
-                return no_answer("UnsupportedProtocol", self.redactor.clean_text(str(error)))
+                return Answer(
+                    failure="UnsupportedProtocol", text=self.redactor.clean_text(str(error))
+                )
             except _ERRORS as error:
                 kind = type(error).__name__
-                return no_answer(kind, self.redactor.clean_text(str(error) or kind))
+                return Answer(failure=kind, text=self.redactor.clean_text(str(error) or kind))
             finally:
                 budget.spend(begun, time.monotonic())
 
@@ -220,7 +224,7 @@ class Http:
     async def _exchange(self, request: Request, headers: dict[str, str], budget: Budget) -> Answer:
         whole = PATIENCE * request.reach.timeout_s
         if (left := whole - budget.waited) <= 0:
-            return no_answer("GivenUp", f"no answer in {whole:g} s; not asked again")
+            return Answer(failure="GivenUp", text=f"no answer in {whole:g} s; not asked again")
         client = self._client(request)
         built = client.build_request(
             request.method, request.url, params=list(request.params) or None,
@@ -233,19 +237,23 @@ class Http:
                 response = await client.send(built, stream=True)
                 try:
                     if problem := _coded(response.headers.get("content-encoding", "")):
-                        return no_answer("DecodingError", problem)
+                        return Answer(failure="DecodingError", text=problem)
                     body = BytesIO()  # its value is its buffer: no second copy in memory
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
                         budget.received += len(chunk)
                         if body.tell() > request.max_bytes:
-                            return no_answer("TooLarge", f"more than {request.max_bytes} bytes")
+                            return Answer(
+                                failure="TooLarge", text=f"more than {request.max_bytes} bytes"
+                            )
                         if budget.received > MAX_OF_ALL:
-                            return no_answer("TooLarge", f"more than {MAX_OF_ALL} bytes in all")
+                            return Answer(
+                                failure="TooLarge", text=f"more than {MAX_OF_ALL} bytes in all"
+                            )
                 finally:
                     await response.aclose()
         except TimeoutError:
-            return no_answer("ReadTimeout", f"not complete after {whole:g} s")
+            return Answer(failure="ReadTimeout", text=f"not complete after {whole:g} s")
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
         return Answer(response.status_code, body.getvalue(), kept)
 

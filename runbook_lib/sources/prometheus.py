@@ -219,10 +219,9 @@ class Prometheus:
         """Every loaded rule and the alerts it holds now."""
         body = wire.ask(self._scope, "prometheus: rules", self._get("rules"))
         groups = wire.decode("prometheus: rules", body, _Answer[_Groups]).data.groups
+        offset = self._offset()
         return [
-            self._translated(rule.model_copy(update={"interval_s": group.interval}))
-            for group in groups
-            for rule in group.rules
+            _translated(rule, group.interval, offset) for group in groups for rule in group.rules
         ]
 
     def alertmanagers(self) -> list[str] | None:
@@ -240,16 +239,6 @@ class Prometheus:
         self._scope.now()
         # Queries are asked in milliseconds: a finer offset would put samples off the grid.
         return self._scope.offset // _MS * _MS
-
-    def _translated(self, rule: Rule) -> Rule:
-        offset = self._offset()
-        alerts = [
-            alert.model_copy(update={"active_at": alert.active_at + offset})
-            for alert in rule.alerts
-        ]
-        return rule.model_copy(
-            update={"alerts": alerts, "last_evaluation": _later(rule.last_evaluation, offset)}
-        )
 
     def _query(self, kind: str, **form: str) -> Request:
         # A form: expressions outgrow what proxies take as a URL.
@@ -291,6 +280,10 @@ def _decimal(ms: int) -> str:
     return f"{ms // 1000}.{ms % 1000:03d}"
 
 
-def _later(instant: datetime, offset: timedelta) -> datetime:
+def _translated(rule: Rule, interval: float, offset: timedelta) -> Rule:
+    """A rule of a group in the clock's time."""
+    alerts = [a.model_copy(update={"active_at": a.active_at + offset}) for a in rule.alerts]
     # Go's zero time says "never"; in another time zone it would say something else.
-    return instant + offset if instant > NEVER else instant
+    last = rule.last_evaluation + offset if rule.last_evaluation > NEVER else rule.last_evaluation
+    update = {"alerts": alerts, "last_evaluation": last, "interval_s": interval}
+    return rule.model_copy(update=update)

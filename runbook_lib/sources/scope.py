@@ -28,7 +28,7 @@ from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
-from .http import FAILURES, Answer, Budget, Http, Purpose, Request, no_answer
+from .http import FAILURES, Answer, Budget, Http, Purpose, Request
 from .local import MAX_FILE, Algorithm, FileDigest
 from .process import Ended
 from .redact import Redactor
@@ -101,7 +101,7 @@ class Scope:
             instant, offset = read_clock(self._clock)
             return {"utc": instant.isoformat(timespec="milliseconds"), "offset_s": offset}, b""
 
-        meta, _ = self._ask("CLOCK", "read", ask)
+        meta, _ = self._ask("CLOCK", Asked("read"), ask)
         self.offset = timedelta(seconds=meta["offset_s"])
         return datetime.fromisoformat(meta["utc"])
 
@@ -204,7 +204,7 @@ class Scope:
                 got = {"error": local.unreadable(error)}
             return (got, b"") if isinstance(got, dict) else ({}, got)
 
-        meta, body = self._ask(f"{question} {name}", "read", asked)
+        meta, body = self._ask(f"{question} {name}", Asked("read"), asked)
         if "error" in meta:
             raise SourceError(name, meta["error"])
         return meta, body
@@ -243,7 +243,7 @@ class Scope:
             return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
 
         key = f"RUN {json.dumps([self._alias(word) for word in argv])}"
-        meta, body = self._ask(key, purpose, ask)
+        meta, body = self._ask(key, Asked(purpose), ask)
         split = meta["out"]
         kept = raw[0] if private and raw else None
         digest = meta.get("digest", "")
@@ -262,7 +262,7 @@ class Scope:
 
     def derive(self, what: str, compute: Callable[[], str]) -> str:
         """A value computed from what may not be recorded; a replay has only the value."""
-        meta, _ = self._ask(f"DERIVE {what}", "read", lambda: ({"value": compute()}, b""))
+        meta, _ = self._ask(f"DERIVE {what}", Asked("read"), lambda: ({"value": compute()}, b""))
         return str(meta["value"])
 
     def notice(self, what: str, look: Callable[[], str]) -> str:
@@ -272,7 +272,7 @@ class Scope:
             self._claim(key)
             return ""
         with suppress(TapeMiss):
-            return str(self._ask(key, "read", lambda: ({"value": seen}, b""))[0]["value"])
+            return str(self._ask(key, Asked("read"), lambda: ({"value": seen}, b""))[0]["value"])
         return ""
 
     # --- HTTP -----------------------------------------------------------------------------------
@@ -296,18 +296,17 @@ class Scope:
 
     async def _asked(self, request: Request, key: str, retries: int) -> Answer:
         """The last answer; a replay waits for none."""
-        for asked in itertools.count(1):
-            slot, begun = self._claim(key), Asked(request.purpose)
-            if isinstance(self.tape, LiveTape):
+        for number in itertools.count(1):
+            asked, sent = Asked(request.purpose), Answer()
+            if self.live:
                 budget = self._budgets.setdefault(request.source, Budget())
-                meta, body = _to_meta(await self.outside.send(request, budget))
-                found = self.tape.record(slot, begun, meta, body)
-            else:
-                found = self.tape.recall(slot)
-            self._entries.append(found[0])
-            got = _from_entry(*found)
-            wait = got.worth_asking_again(asked)
-            if wait is None or asked == retries or request.purpose != "read":
+                sent = await self.outside.send(request, budget)
+            meta, body = self._ask(key, asked, sent.kept)
+            if (failure := meta.get("failure")) and failure not in FAILURES:
+                raise RecordDamaged(f"tape: expected a known failure, got {failure!r}")
+            got = Answer(**meta, body=body)
+            wait = got.worth_asking_again(number)
+            if wait is None or number == retries or request.purpose != "read":
                 break
             await asyncio.sleep(wait if self.live else 0)
         return got
@@ -325,9 +324,9 @@ class Scope:
         return (self.item, self.number, key, self._uses[key])
 
     def _ask(
-        self, key: str, purpose: Purpose, ask: Callable[[], tuple[Meta, bytes]]
+        self, key: str, asked: Asked, ask: Callable[[], tuple[Meta, bytes]]
     ) -> tuple[Meta, bytes]:
-        slot, asked = self._claim(key), Asked(purpose)
+        slot = self._claim(key)
         if isinstance(self.tape, LiveTape):
             entry, body = self.tape.record(slot, asked, *ask())
         else:
@@ -346,21 +345,6 @@ class Scope:
         for path, name in self._aliases:
             text = text.replace(path, "{" + name + "}")
         return text
-
-
-def _to_meta(got: Answer) -> tuple[Meta, bytes]:
-    if got.failure:
-        return {"failure": got.failure, "text": got.text}, b""
-    return {"status": got.status, "headers": got.headers}, got.body
-
-
-def _from_entry(entry: Entry, body: bytes) -> Answer:
-    meta = entry.meta
-    if "failure" in meta:
-        if meta["failure"] not in FAILURES:
-            raise RecordDamaged(f"tape: expected a known failure, got {meta['failure']!r}")
-        return no_answer(meta["failure"], meta["text"])
-    return Answer(int(meta["status"]), body, dict(meta["headers"]))
 
 
 @contextmanager

@@ -13,14 +13,14 @@ import pytest
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
 from runbook_lib.sources import http as module
-from runbook_lib.sources.http import Budget, Request, no_answer
+from runbook_lib.sources.http import Answer, Budget, Request
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.redact import Redactor
 
 from ..sources.conftest import World, serve  # noqa: F401 - a fixture
 
 SOON = reach.Reached(timeout_s=0.2)
-GIVEN_UP = no_answer("GivenUp", "no answer in 0.8 s; not asked again")
+GIVEN_UP = Answer(failure="GivenUp", text="no answer in 0.8 s; not asked again")
 
 
 @pytest.fixture
@@ -119,5 +119,5 @@ def test_all_answers_of_a_source_at_once_have_a_limit(
     for _ in range(2):
         answers = scope.http([Request("GET", f"http://a/{n}") for n in range(4)])
         failed = [answer for answer in answers if answer.failure]
-        assert failed == [no_answer("TooLarge", "more than 2500 bytes in all")] * 2
+        assert failed == [Answer(failure="TooLarge", text="more than 2500 bytes in all")] * 2
     world.close()

@@ -19,7 +19,7 @@ import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.reach import Reached
-from runbook_lib.sources.http import Answer, Http, Request, no_answer
+from runbook_lib.sources.http import Answer, Http, Request
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.rekor import finder, live
 
@@ -64,17 +64,13 @@ CODED = "expected a body coded once, by deflate or gzip or identity, got"
         (replying(gzip.compress(b"text"), Content_Encoding="gzip"), {}, Answer(200, b"text", {})),
         # Elsewhere is another server, which would be handed our token.
         (replying(status=302, Location="http://127.0.0.1:1/"), {}, Answer(302, b"", {})),
-        (lambda handler: time.sleep(0.5), {"reach": Reached(timeout_s=0.1)}, no_answer("ReadTimeout",
-         "ReadTimeout")),
+        (lambda handler: time.sleep(0.5), {"reach": Reached(timeout_s=0.1)}, Answer(failure="ReadTimeout", text="ReadTimeout")),
         # httpx limits each read only; the whole answer gets four time-outs.
-        (replying(*[b"."] * 20, pause_s=0.05), {"reach": Reached(timeout_s=0.1)}, no_answer("ReadTimeout",
-         "not complete after 0.4 s")),
-        (replying(b"half", Content_Length="10"), {}, no_answer("RemoteProtocolError",
-         "peer closed connection without"
+        (replying(*[b"."] * 20, pause_s=0.05), {"reach": Reached(timeout_s=0.1)}, Answer(failure="ReadTimeout", text="not complete after 0.4 s")),
+        (replying(b"half", Content_Length="10"), {}, Answer(failure="RemoteProtocolError", text="peer closed connection without"
          " sending complete message body (received 4 bytes, expected 10)")),
-        (replying(b"x" * 1000), {"max_bytes": 999}, no_answer("TooLarge", "more than 999 bytes")),
-        *((replying(BOMB, Content_Encoding=coding), {}, no_answer("DecodingError",
-         f"{CODED} {coding!r}"))
+        (replying(b"x" * 1000), {"max_bytes": 999}, Answer(failure="TooLarge", text="more than 999 bytes")),
+        *((replying(BOMB, Content_Encoding=coding), {}, Answer(failure="DecodingError", text=f"{CODED} {coding!r}"))
           for coding in ("gzip, gzip", "br", "zstd", "identity, gzip")),
     ],
 )  # fmt: skip
@@ -88,9 +84,9 @@ def test_what_is_no_http_server_is_a_failure(serve: Serve) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    refused = no_answer("ConnectError", "All connection attempts failed")
+    refused = Answer(failure="ConnectError", text="All connection attempts failed")
     assert send(Request("GET", url)) == refused
-    no_url = no_answer("UnsupportedProtocol", "Invalid port: 'port'")
+    no_url = Answer(failure="UnsupportedProtocol", text="Invalid port: 'port'")
     assert send(Request("GET", "http://host:port/")) == no_url
     ssh = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
     got = send(Request("GET", ssh))
