@@ -157,7 +157,7 @@ def judge_targets(
         table = toml.parse_toml(target.text, name)
         found = flatten(toml.parse_toml(target.found, name))
         kept = targets.keep_target(context, name, target.text, target.raw)
-        can = context.commands.can_dry_run
+        can = context.site.commands.dry_run is not None
         return table, found, context.commands.dry_run(kept) if can else None
 
     for name, done in context.answers("target", "rendered and valid", context.each(render)):
@@ -176,7 +176,7 @@ def judge_targets(
                 _as_wanted(context, name, made[name], flatten(table), bundle, delta)
                 beyond = [d for d in changed if d.key not in delta.changes(known.state)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
-    if context.commands.can_dry_run and made:
+    if context.site.commands.dry_run is not None and made:
         _control(context, next(made[name] for name in live.known if name in made))
 
 

@@ -209,7 +209,7 @@ class Examination:
                 what = "a signature of the file"
                 row = check_row(name, "statement", "signed provenance", what, ok=False)
             return [row], signed.statement if signed is not None else None
-        statement = signatures.statement_of(value, name)
+        statement = signatures.parse_statement(value, name)
         ok = signatures.is_about(statement, self._digest, self.artifact.content(self.trust.files))
         said = statement.subjects_text
         return [check_row(name, "subject", self.artifact.digest, said, ok), covered()], statement

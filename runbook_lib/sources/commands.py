@@ -194,11 +194,6 @@ class SiteCommands:
 
         return run
 
-    @property
-    def can_dry_run(self) -> bool:
-        """Whether the site has a binary at hand to ask."""
-        return self._commands.dry_run is not None
-
     def version(self, node: str) -> Build:
         """The build that runs on a node, by the site's own inspection."""
         return self._answer("version", node, Build, node=node)

@@ -39,7 +39,7 @@ MAX_NODE, MAX_BODY, MAX_SERIES, MAX_OF_ALL = (n * 1024 * 1024 for n in (2, 16, 2
 """Bytes: of a node's answer, of another's, of one that holds series, of all that a source gives at once."""
 PATIENCE = 4
 """How many of its time-outs a source has for one answer, and for all that an item waits in vain."""
-CODINGS = frozenset({"deflate", "gzip", "identity"})
+CODINGS = ("deflate", "gzip", "identity")
 JSON: Pairs = (("content-type", "application/json"),)
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
 _URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
@@ -186,7 +186,10 @@ class Http:
         budget = Budget() if budget is None else budget
         reach, headers = request.reach, dict(request.headers)
         if name := getattr(reach, "url_env", ""):
-            request = replace(request, url=self._address(name))
+            if not _URL.fullmatch(url := self.redactor.secret(name)):
+                problem = "expected an http(s) URL, got something else"
+                raise ParameterError(f"environment: {name}: {problem}")
+            request = replace(request, url=url)
         if reach.token_env:
             headers["authorization"] = f"Bearer {self.redactor.secret(reach.token_env)}"
         for header, name in sorted(reach.headers_env.items()):
@@ -213,14 +216,6 @@ class Http:
             finally:
                 budget.spend(begun, time.monotonic())
 
-    def _address(self, name: str) -> str:
-        url = self.redactor.secret(name)
-        if not _URL.fullmatch(url):
-            raise ParameterError(
-                f"environment: {name}: expected an http(s) URL, got something else"
-            )
-        return url
-
     async def _exchange(self, request: Request, headers: dict[str, str], budget: Budget) -> Answer:
         whole = PATIENCE * request.reach.timeout_s
         if (left := whole - budget.waited) <= 0:
@@ -236,8 +231,12 @@ class Http:
             async with asyncio.timeout(left):
                 response = await client.send(built, stream=True)
                 try:
-                    if problem := _coded(response.headers.get("content-encoding", "")):
-                        return Answer(failure="DecodingError", text=problem)
+                    # One layer grows a thousandfold at most, and chunk by chunk. Each further one,
+                    # and a denser coding, multiplies that before a limit could be looked at.
+                    coding = response.headers.get("content-encoding", "identity")
+                    if coding.strip().lower() not in CODINGS:
+                        coded = f"expected a body coded once, by {' or '.join(CODINGS)}"
+                        return Answer(failure="DecodingError", text=f"{coded}, got {coding[:80]!r}")
                     body = BytesIO()  # its value is its buffer: no second copy in memory
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
@@ -273,20 +272,6 @@ class Http:
                 headers={"accept-encoding": "identity" if loopback else "gzip, deflate"},
             )
         return self._clients[key]
-
-
-def _coded(codings: str) -> str:
-    """What is wrong with how a body is coded; empty for nothing.
-
-    One layer grows a thousandfold at most, and chunk by chunk. Each further one, and a denser
-    coding, multiplies that before a limit could be looked at.
-    """
-    named = [each.strip().lower() for each in codings.split(",") if each.strip()]
-    if len(named) > 1 or not CODINGS.issuperset(named):
-        return (
-            f"expected a body coded once, by {' or '.join(sorted(CODINGS))}, got {codings[:80]!r}"
-        )
-    return ""
 
 
 class _Pace:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..reach import Endpoint
+from . import wire
 from .http import JSON, Answer, Http, Request
 from .redact import Redactor
 from .signatures import Find
@@ -62,10 +63,5 @@ def _parse(log: str, answer: Answer) -> dict[str, Any] | None:
         return None
     if answer.status != 200:
         raise SourceError(log, f"expected the log's answer, got HTTP {answer.status}")
-    try:
-        found = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(log, f"expected JSON, got: {error}") from error
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise SourceError(log, "expected a list of entries, got another shape")
+    found = wire.decode(log, answer.body, list[dict[str, Any]])
     return found[0] if found else None
