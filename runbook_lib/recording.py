@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from .errors import RecordDamaged, StoreError
-from .evidence.record import Entry, parse
+from .evidence.record import parse
 from .evidence.store import Store
 from .package import VERSION
 from .params import stage_params
@@ -31,7 +31,10 @@ def open_replay(stage: str, folder: Folder) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
     if isinstance(folder, Path):
         plain_files(folder)
-    recorded = _entries(folder)
+    try:
+        recorded = parse(read(folder / "record.jsonl"), "record.jsonl")[0]
+    except FileNotFoundError:
+        recorded = []
     if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
         raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
     opened = recorded[0].body
@@ -70,13 +73,6 @@ def open_replay(stage: str, folder: Folder) -> Session:
     )
     hand_over(session)
     return session
-
-
-def _entries(folder: Folder) -> list[Entry]:
-    try:
-        return parse(read(folder / "record.jsonl"), "record.jsonl")[0]
-    except FileNotFoundError:
-        return []
 
 
 def recorded_site(folder: Folder, path: str) -> Site:

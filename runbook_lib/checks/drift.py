@@ -18,7 +18,7 @@ from ..errors import SourceError
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
 from ..sources import config as toml
-from ..sources.commands import DryRun, NodeConfig
+from ..sources.commands import NodeConfig, ToolVerdict
 from ..sources.config import CHANNEL_AT, GATES, GATES_AT, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
@@ -148,7 +148,7 @@ def judge_targets(
     """The targets of every node whose state and file are known; the others are said elsewhere."""
     made: dict[str, Target] = {}
 
-    def render(name: str) -> tuple[Any, Flat, DryRun | None] | None:
+    def render(name: str) -> tuple[Any, Flat, ToolVerdict | None] | None:
         """The table and what it was, once the chain has judged it; from a thread of its own."""
         known, config = live.known[name], live.configs[name]
         if isinstance(known, SourceError) or isinstance(config, SourceError):
@@ -180,7 +180,7 @@ def judge_targets(
         _control(context, next(made[name] for name in live.known if name in made))
 
 
-def _dry(context: Context, name: str, verdict: DryRun | None) -> None:
+def _dry(context: Context, name: str, verdict: ToolVerdict | None) -> None:
     """The chain refuses unknown keys only in a strict dry run; nothing else knows them all."""
     if verdict is None:
         got = "not checked; set the site's commands.dry_run, strict"

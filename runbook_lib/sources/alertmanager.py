@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AliasPath, AwareDatetime, Field, model_validator
 
 from .. import reach
 from ..clusters import Node
@@ -240,12 +240,8 @@ class Silence(Wire):
     comment: str
 
 
-class _Original(Wire):
-    original: str
-
-
 class _Status(Wire):
-    config: _Original
+    config: Annotated[str, Field(validation_alias=AliasPath("config", "original"))]
 
 
 class Alertmanager:
@@ -257,7 +253,7 @@ class Alertmanager:
     def config(self) -> Config:
         """Its configuration; the server masks its credentials."""
         status = wire.decode("alertmanager: status", self._get("status"), _Status)
-        return read_config(status.config.original)
+        return read_config(status.config)
 
     def alerts(self) -> list[Alert]:
         """All alerts it holds, suppressed ones too."""

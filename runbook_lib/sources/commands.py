@@ -142,27 +142,18 @@ class NodeConfig:
 
 
 @dataclass(frozen=True)
-class DryRun:
-    """What the chain says of a configuration file; ``text`` is its own words."""
-
-    ok: bool
-    unknown_keys: tuple[str, ...]
-    text: str
-
-
-@dataclass(frozen=True)
-class RuleTest:
-    """Whether unit tests of alert rules hold; ``text`` is what promtool said."""
+class ToolVerdict:
+    """What a tool says of a file; ``text`` is its own words."""
 
     ok: bool
     text: str
+    unknown_keys: tuple[str, ...] = ()
 
 
 def wal_of(node: str, ended: Ended) -> Wal:
     """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
     if ended.code != 0:
-        said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
-        got = ended.problem or f"exit {ended.code}: {said[-1] if said else 'no message'}"
+        got = ended.problem or f"exit {ended.code}: {reason(ended)}"
         raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
     return answer("inspect_wal", node, ended.stdout, Wal)
 
@@ -203,7 +194,7 @@ class SiteCommands:
         ended = self._read("read_config", node, node=node, private=True)
         return NodeConfig(ended.stdout, ended.digest, ended.raw)
 
-    def dry_run(self, config: Path) -> DryRun:
+    def dry_run(self, config: Path) -> ToolVerdict:
         """The chain's own verdict on a file: exit 0 valid, 2 with its wording invalid.
 
         Exit 2 alone proves nothing: a command line that the binary does not know ends so as well.
@@ -215,16 +206,16 @@ class SiteCommands:
             command = command.model_copy(update={"argv": [*command.argv, STRICT]})
         ended, text = self._verdict(source, command)
         if ended.code == 0:
-            return DryRun(True, (), text)
+            return ToolVerdict(True, text)
         if ended.code == 2 and "configuration error:" in text:
             found = _UNKNOWN_KEYS.search(text)
             words = found[1].split(",") if found else []
             keys = tuple(word.strip(" `'\".") for word in words if word.strip())
-            return DryRun(False, keys, text)
+            return ToolVerdict(False, text, keys)
         wanted = "exit code 0, or 2 with 'configuration error:'"
         raise SourceError(source, f"expected {wanted}, got {ended.code}: {reason(ended)}")
 
-    def test_rules(self, file: Path) -> RuleTest:
+    def test_rules(self, file: Path) -> ToolVerdict:
         """promtool's verdict on the unit tests of a rule file.
 
         It says "FAILED:" of a file that it cannot read as well: only what it saw (``got:``) against
@@ -233,9 +224,9 @@ class SiteCommands:
         source = "test_rules"
         ended, text = self._verdict(source, self._command(source, source, file=str(file)))
         if ended.code == 0 and "SUCCESS" in text:
-            return RuleTest(True, text)
+            return ToolVerdict(True, text)
         if ended.code == 1 and "FAILED:" in text and "got:" in text:
-            return RuleTest(False, text)
+            return ToolVerdict(False, text)
         raise SourceError(
             source,
             f"expected promtool's SUCCESS or FAILED, got {ended.code}: {reason(ended)}; install"

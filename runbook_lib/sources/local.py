@@ -177,7 +177,13 @@ def _digest(stream: _Forward, wanted: str) -> str:
                     raise _refused(f"{wanted} twice")
                 if entry.type not in _PLAIN or entry.issparse():
                     raise _refused(f"{wanted} as a link or special file")
-                found = _content(stream, entry)
+                content, left = hashlib.sha256(), entry.size
+                while left > 0:
+                    if not (data := stream.read(min(PIECE, left))):
+                        raise _refused("it breaks off in a file")
+                    content.update(data)
+                    left -= len(data)
+                found = f"sha256:{content.hexdigest()}"
             elif f"{wanted}/".startswith(f"{name}/") and not entry.isdir():
                 raise _refused(f"{wanted} below a link or file")
         else:
@@ -189,16 +195,6 @@ def _digest(stream: _Forward, wanted: str) -> str:
     if not found:
         raise _refused(f"none of that name: {wanted}")
     return found
-
-
-def _content(stream: _Forward, entry: tarfile.TarInfo) -> str:
-    content, left = hashlib.sha256(), entry.size
-    while left > 0:
-        if not (data := stream.read(min(PIECE, left))):
-            raise _refused("it breaks off in a file")
-        content.update(data)
-        left -= len(data)
-    return f"sha256:{content.hexdigest()}"
 
 
 def _refused(what: str) -> SourceError:

@@ -34,6 +34,7 @@ from pydantic import AfterValidator, AliasPath, Field, model_validator
 
 from ..canonical import digest_bytes
 from ..errors import SourceError, tried
+from ..findings import Findings
 from ..outcomes import Row, check_row, worst
 from . import wire
 from .keys import Refused, signed_by
@@ -184,37 +185,31 @@ def _name(folder: Path) -> str:
 # --- whether a bundle is whole: its manifest, whose signature is on it, every chunk ---------------
 
 
-@dataclass(frozen=True)
-class Whole:
-    """What was seen of a bundle; without a digest its manifest could not be read."""
+def whole(scope: Scope, found: Findings, bundle: Bundle, keys: Keys) -> tuple[str, int] | None:
+    """Judge the manifest, whose it is, and every chunk it names.
 
-    rows: list[Row]
-    digest: str = ""
-    size: int = 0
-
-
-def whole(scope: Scope, bundle: Bundle, keys: Keys) -> Whole:
-    """The manifest, whose it is, and every chunk it names."""
+    The manifest's digest and the bytes of all chunks; None where it could not be read.
+    """
     name = bundle.name
-    found = tried(_document, scope, bundle.path, MANIFEST, Manifest)
-    if isinstance(found, SourceError):
-        return Whole([check_row(name, "manifest", "readable", found)])
-    text, manifest = found
+    read = partial(_document, scope, bundle.path, MANIFEST, Manifest)
+    if (document := found.read("manifest", "readable", read, name)) is None:
+        return None
+    text, manifest = document
     digest = digest_bytes(text)
-    rows = [_signature(scope, bundle.path, MANIFEST, text, keys)]
+    found.findings.append(_signature(scope, bundle.path, MANIFEST, text, keys))
     if isinstance(bundle.about, About):
         what, bound = "manifest named by bundle.json", bundle.about.manifest
-        rows.append(check_row(name, what, bound, digest, bound == digest, waivable=False))
+        found.judge(name, what, bound, digest, waivable=False)
     bad = list(wrong_chunks(scope, bundle, manifest))
     if not bad:
         what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
-        rows.append(check_row(name, "chunks", what, what, ok=True))
-    rows += bad[:SHOWN]
+        found.judge(name, "chunks", what, what)
+    found.findings += bad[:SHOWN]
     if left := bad[SHOWN:]:
         outcome, waivable = worst(row.outcome for row in left), all(row.waivable for row in left)
         got = f"{len(left):,} are not"
-        rows.append(check_row(name, "further chunks", "whole", got, outcome, waivable=waivable))
-    return Whole(rows, digest, manifest.size)
+        found.judge(name, "further chunks", "whole", got, outcome, waivable=waivable)
+    return digest, manifest.size
 
 
 def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[Row]:

@@ -21,7 +21,7 @@ from runbook_lib.checks.canary import _dry
 from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
-from runbook_lib.sources.commands import DryRun, NodeConfig
+from runbook_lib.sources.commands import NodeConfig, ToolVerdict
 from runbook_lib.sources.node import Consensus
 from runbook_lib.sources.redact import MARK
 
@@ -242,7 +242,7 @@ def context(tmp_path: Path, **answers: Any) -> Any:
 @pytest.mark.parametrize(
     ("config", "verdict", "observed"),
     [
-        (SourceError("read_config main-1", "no answer"), DryRun(True, (), ""), "no answer"),
+        (SourceError("read_config main-1", "no answer"), ToolVerdict(True, ""), "no answer"),
         (PLAIN, SourceError("dry_run main-1", "it broke"), "it broke"),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_configuration_nobody_judged_is_no_proof(
 def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: Path) -> None:
     raw, text = b'secret_key = "hunter22"\n', f'secret_key = "{MARK}"\n'.encode()
     config = NodeConfig(text, digest_bytes(raw), raw)
-    made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))
+    made = context(tmp_path, read_config=config, dry_run=ToolVerdict(True, ""))
 
     _dry(made, "main-1")
     assert made.findings[0].outcome is PASS
