@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from .errors import ParameterError, RunbookError, StoreError
 from .evidence.store import Store
@@ -132,7 +133,7 @@ def _endpoints(site: Site) -> list[Row]:
     for name, place in places.items():
         request = Request("GET", place.url, Reached(timeout_s=min(place.timeout_s, 5.0)))
         try:
-            got = http.run(http.send(request))
+            got = http.run(partial(http.send, request))
         except ParameterError as error:
             rows.append(check_row(name, "reachable", "an answer", str(error), ok=False))
             continue

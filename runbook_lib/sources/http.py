@@ -12,13 +12,15 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field, replace
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..errors import ParameterError
 from ..reach import ClientCertificate, Reached
@@ -139,16 +141,15 @@ class Http:
         self._clients: dict[tuple[object, ...], httpx.AsyncClient] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
         self._paces: dict[str, _Pace] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread()
+        self._portal: BlockingPortal | None = None
+        self._opened, self._opening = ExitStack(), threading.Lock()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupt cancels it."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-            self._thread.start()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives; an interrupt cancels it."""
+        with self._opening:
+            if self._portal is None:
+                self._portal = self._opened.enter_context(start_blocking_portal())
+        future = self._portal.start_task_soon(work)
         try:
             return future.result()
         except BaseException:
@@ -156,27 +157,15 @@ class Http:
             raise
 
     def close(self) -> None:
-        """End what an interrupt left unfinished, give back sockets and thread.
+        """End what an interrupt left unfinished, and the thread.
 
-        What is asked later opens them again.
+        No socket outlives its answer. What is asked later opens all of it again.
         """
-        if self._loop is None:
-            return
-        loop, self._loop = self._loop, None
-        clients, self._clients = list(self._clients.values()), {}
-
-        async def end() -> None:
-            unfinished = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
-            for client in clients:
-                await client.aclose()
-            loop.stop()
-
-        asyncio.run_coroutine_threadsafe(end(), loop)
-        self._thread.join()
-        loop.close()
+        if self._portal is not None:
+            self._portal.call(self._portal.stop, True)
+            self._opened.close()
+            self._portal, self._slots = None, asyncio.Semaphore(PARALLEL)
+            self._clients.clear()
 
     async def send(self, request: Request, budget: Budget | None = None) -> Answer:
         """One answer. Raises ParameterError for an unset secret or unusable TLS file.

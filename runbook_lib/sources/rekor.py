@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from ..errors import SourceError
@@ -52,7 +53,7 @@ def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Fin
 def live(request: Request) -> Answer:
     """One request, no retry, the connection closed after it."""
     with closing(Http(Redactor())) as http:
-        return http.run(http.send(request))
+        return http.run(partial(http.send, request))
 
 
 def _parse(log: str, answer: Answer) -> dict[str, Any] | None:

@@ -292,7 +292,7 @@ class Scope:
             work = (self._asked(r, k, retries) for r, k in zip(requests, keys, strict=True))
             return list(await asyncio.gather(*work))
 
-        return self.outside.run(all_of_them())
+        return self.outside.run(all_of_them)
 
     async def _asked(self, request: Request, key: str, retries: int) -> Answer:
         """The last answer; a replay waits for none."""

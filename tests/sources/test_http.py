@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 
 def send(request: Request, http: Http | None = None) -> Answer:
     with closing(http or Http(Redactor())) as used:
-        return used.run(used.send(request))
+        return used.run(partial(used.send, request))
 
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -153,10 +154,11 @@ def test_the_loop_runs_beside_a_running_one_and_can_be_closed() -> None:
         async def inner() -> int:
             return 7
 
-        return http.run(inner())
+        return http.run(inner)
 
     assert asyncio.run(outer()) == 7
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(60), http._loop)  # type: ignore[arg-type]
+    assert http._portal is not None
+    http._portal.start_task_soon(asyncio.sleep, 60)
     http.close()
     http.close()
 
