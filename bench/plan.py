@@ -25,7 +25,7 @@ from runbook_lib.plan import NodeState, Plan
 from runbook_lib.site import Site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.chain.templates import bundle, node_config, profile
 from runbook_rehearsal.chain.world import ClusterSpec, make_cluster
@@ -175,7 +175,7 @@ def opened(fleet: LargeFleet, stage: str) -> Iterator[Context]:
     folder, now = fleet.root / stage, datetime.now(UTC)
     folder.mkdir()
     redactor = Redactor()
-    outside = Outside(redactor, Http(redactor, transport=fleet.transport()))
+    outside = Http(redactor, transport=fleet.transport())
     given = STAGE_PARAMS[stage]().model_dump() | {
         "site": "large",
         "release": "v1.4.0",

@@ -29,8 +29,9 @@ from .session import OPEN, PARAMETERS, Session, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
 from .sources.github import GitHub
+from .sources.http import Http
 from .sources.redact import Redactor
-from .sources.scope import Outside, live_scope, read_clock
+from .sources.scope import live_scope, read_clock
 from .sources.tape import LiveTape
 from .strict import project_path
 from .verdicts import Source
@@ -64,7 +65,7 @@ def live_session(
         store=Store(site.store_path),
         attempt=attempt,
         tape=LiveTape(attempt.folder / "tape", redactor),
-        outside=Outside(redactor),
+        outside=Http(redactor),
         number=number,
         mode=params.mode,
         source=site.source,

@@ -27,7 +27,8 @@ from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import StageParams, promoted, stage_params
 from .site import Site
-from .sources.scope import Outside, Scope
+from .sources.http import Http
+from .sources.scope import Scope
 from .sources.tape import Tape
 from .verdicts import Mode, RunKind, Source
 
@@ -45,7 +46,7 @@ class Session:
     store: Store
     attempt: Attempt
     tape: Tape
-    outside: Outside
+    outside: Http
     number: int
     mode: Mode
     source: Source

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
+from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import hear, in_force, read_words
 
@@ -35,7 +36,7 @@ class Desk:
         self.key.write_bytes(as_pem(practice.key))
         (self.root / "words").mkdir()
         self.write_site()
-        self.outside = Outside(Redactor())
+        self.outside = Http(Redactor())
 
     def write_site(self, **changes: Any) -> None:
         node = {"name": "dev-1", "url": NOWHERE, "validator": "rpp1a", "signoff_key": named(NODE)}

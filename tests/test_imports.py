@@ -26,7 +26,7 @@ LAYERS = (
     ("reach",),
     ("clusters",),
     ("site", "plan"),
-    ("sources.redact", "sources.process", "sources.wire", "sources.http"),
+    ("sources.redact", "sources.process", "sources.http"),
     ("sources.tape", "sources.local"),
     ("sources.scope",),
     ("sources",),

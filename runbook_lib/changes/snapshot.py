@@ -11,6 +11,7 @@ from pathlib import Path
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import SnapshotChosen, StepTaken, last, of
+from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row
 from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
@@ -62,14 +63,12 @@ def _rows(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
     about, chain = bundle.about, context.cluster.chain_id
     if isinstance(about, SourceError):
         return [check_row(bundle.name, "bundle.json", "readable", about)]
-    rows = [
-        bundle.signed,
-        check_row(bundle.name, "chain", chain, about.chain_id, about.chain_id == chain),
-        *snapshots.whole(context.scope, bundle, keys).rows,
-    ]
+    found = Findings(findings=[bundle.signed])
+    found.judge(bundle.name, "chain", chain, about.chain_id)
+    snapshots.whole(context.scope, found, bundle, keys)
     got = f"whole, signed, of height {about.height:,}"
     good = check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)
-    return [row for row in rows if row.outcome is not Outcome.PASS] or [good]
+    return [row for row in found.findings if row.outcome is not Outcome.PASS] or [good]
 
 
 def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:

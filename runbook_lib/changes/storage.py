@@ -26,10 +26,9 @@ from ..errors import SourceError, tried
 from ..evidence.comment import MARKDOWN
 from ..evidence.events import SnapshotChosen
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..sources.commands import OfNode, answer
+from ..sources.commands import Kept, OfNode, Replayed, SiteCommands, Wal, answer, wal_of
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
-from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
 from .lanes import lanes
@@ -135,16 +134,12 @@ def corrupted(context: Context) -> Need:
     return Need(rows, tuple(needed))
 
 
-def _commands(context: Context) -> StorageCommands:
-    return StorageCommands(context.scope, context.site.commands)
-
-
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
     words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
     try:
-        ended = _commands(context).verify_snapshot(name, staged.folder)
+        ended = context.commands.verify_snapshot(name, staged.folder)
     except SourceError as error:
         return check_row(name, what, expected, error)
     if ended.code in words:
@@ -159,10 +154,10 @@ def _log(context: Context, name: str) -> tuple[Row, bool]:
     """
     what = "write-ahead log"
     try:
-        if not _commands(context).stopped(name):
+        if not context.commands.stopped(name):
             got = "its process is there, and answers nobody"
             return unknown_row(name, what, "read", got), False
-        wal = wal_of(name, _commands(context).inspect_wal(name))
+        wal = wal_of(name, context.commands.inspect_wal(name))
     except SourceError as error:
         return check_row(name, what, "read", error), False
     return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt
@@ -210,7 +205,7 @@ def proven_stopped(context: Context, node: str) -> Row:
     got = context.fleet.get("/status/rollout", Rollout, [node], retries=1)[node]
     if not isinstance(got, SourceError):
         return check_row(node, what, expected, "still answers", ok=False)
-    gone = tried(StorageCommands(context.scope, context.site.commands).stopped, node)
+    gone = tried(context.commands.stopped, node)
     if isinstance(gone, SourceError):
         return check_row(node, what, expected, gone)
     if not gone:
@@ -351,8 +346,8 @@ class One:
     applier: Applier
 
     @property
-    def commands(self) -> StorageCommands:
-        return StorageCommands(self.context.scope, self.context.site.commands)
+    def commands(self) -> SiteCommands:
+        return self.context.commands
 
     def change(self, purpose: str, **values: str) -> Callable[[int, Path], Ended]:
         """A command of the site that changes the node."""

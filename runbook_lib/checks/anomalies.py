@@ -8,7 +8,7 @@ in time is computed from timestamps by each look; there is no timer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +25,8 @@ from ..metrics.frames import STEP, fetch
 from ..outcomes import Outcome, Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import wire
-from ..sources.github import JSON, GitHub
+from ..sources.github import GitHub
+from ..sources.http import JSON, Request
 from ..sources.running import tell
 from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
@@ -240,11 +241,15 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
 
 def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
     """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    url, headers = webhook.url or f"{{{webhook.url_env}}}", (("content-type", JSON),)
-    body = canonical(document)
-    request = wire.request(webhook, "POST", url, body=body, headers=headers, purpose="notify")
-    request = replace(request, url_env=webhook.url_env)
-    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
+    notice = Request(
+        "POST",
+        webhook.url or f"{{{webhook.url_env}}}",
+        webhook,
+        body=canonical(document),
+        headers=JSON,
+        purpose="notify",
+    )
+    wire.ask(scope, "telemetry.notify", notice, expected=(200, 201, 202, 204))
 
 
 def _text(context: Context, anomaly: Anomaly, event: str) -> str:

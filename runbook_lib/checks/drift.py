@@ -20,7 +20,7 @@ from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, rollout_keys
 from ..sources import config as toml
-from ..sources.commands import DryRun, NodeConfig
+from ..sources.commands import NodeConfig, ToolVerdict
 from ..sources.config import GATES, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
@@ -150,7 +150,7 @@ def judge_targets(
     """The targets of every node whose state and file are known; the others are said elsewhere."""
     made: dict[str, Target] = {}
 
-    def render(name: str) -> tuple[Any, Flat, DryRun | None] | None:
+    def render(name: str) -> tuple[Any, Flat, ToolVerdict | None] | None:
         """The table and what it was, once the chain has judged it; from a thread of its own."""
         known, config = live.known[name], live.configs[name]
         if isinstance(known, SourceError) or isinstance(config, SourceError):
@@ -159,7 +159,7 @@ def judge_targets(
         table = toml.parse_toml(target.text, name)
         found = flatten(toml.parse_toml(target.found, name))
         kept = targets.keep_target(context, name, target.text, target.raw)
-        can = context.commands.can_dry_run
+        can = context.site.commands.dry_run is not None
         return table, found, context.commands.dry_run(kept) if can else None
 
     for name, done in context.answers("target", "rendered and valid", context.each(render)):
@@ -178,11 +178,11 @@ def judge_targets(
                 _as_wanted(context, name, made[name], flatten(table), bundle, delta)
                 beyond = [d for d in changed if d.key not in delta.changes(known.state)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
-    if context.commands.can_dry_run and made:
+    if context.site.commands.dry_run is not None and made:
         _control(context, next(made[name] for name in live.known if name in made))
 
 
-def _dry(context: Context, name: str, verdict: DryRun | None) -> None:
+def _dry(context: Context, name: str, verdict: ToolVerdict | None) -> None:
     """The chain refuses unknown keys only in a strict dry run; nothing else knows them all."""
     if verdict is None:
         got = "not checked; set the site's commands.dry_run, strict"

@@ -135,11 +135,9 @@ def _bundles(context: Context, settings: Rollback) -> list[Asset]:
     tip = max((status.height for status in told.values()), default=None) if whole else None
     found: list[Asset] = []
     for bundle in [*silent, *[b for b in ordered if b not in silent][:least]]:
-        seen = snapshots.whole(context.scope, bundle, keys)
         _about(context, settings, bundle, tip)
-        context.findings += seen.rows
-        if seen.digest:
-            found.append(Asset(bundle.name, seen.digest, seen.size))
+        if seen := snapshots.whole(context.scope, context, bundle, keys):
+            found.append(Asset(bundle.name, *seen))
     return found
 
 

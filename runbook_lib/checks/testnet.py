@@ -19,7 +19,6 @@ from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import GATES_AT, NodeState
 from ..playbook import TESTNET_SUITES
-from ..sources.stage_commands import StageCommands
 from ..wording import utc
 from . import gossip, preflight, quiet
 from .baselines import pin_before, read_catalogue
@@ -83,7 +82,7 @@ def _job(context: Context, anchor: datetime, due: datetime) -> None:
     """The site's own soak job: at this commit, passed, and as long as the soak."""
     what, needs = "soak job", due - anchor
     with context.reading(what, "the newest job"):
-        job = StageCommands(context.scope, context.site.commands).soak()
+        job = context.commands.soak()
         ours = context.judge(what, "commit", context.params.commit, job.commit)
         if not (context.judge(what, "passed", True, job.passed) and ours):
             return

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from ..errors import ParameterError, SourceError
 from ..strict import Strict, load_toml
@@ -246,10 +246,9 @@ def parse_bundle(text: bytes, where: str) -> Bundle:
         table = parse_toml(text, where)
         other = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
         found = _File.model_validate(table)
-    except SourceError as error:
-        raise ParameterError(str(error)) from error
-    except ValidationError as error:
-        raise ParameterError(f"{where}: {complaint(error)}") from error
+    except (SourceError, ValueError) as error:
+        said = complaint(error).removeprefix(f"{where}: ")
+        raise ParameterError(f"{where}: {said}") from error
     stages: dict[str, Profile] = {profile.name: profile for profile in found.stages}
     if len(stages) != len(found.stages):
         raise ParameterError(f"{where}: stages: expected every name once, got one twice")

@@ -13,13 +13,14 @@ import pytest
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
 from runbook_lib.sources import http as module
-from runbook_lib.sources.http import Budget, Failure, Request
+from runbook_lib.sources.http import Answer, Budget, Request
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.redact import Redactor
 
 from ..sources.conftest import World, serve  # noqa: F401 - a fixture
 
-GIVEN_UP = Failure("GivenUp", "no answer in 0.8 s; not asked again")
+SOON = reach.Reached(timeout_s=0.2)
+GIVEN_UP = Answer(failure="GivenUp", text="no answer in 0.8 s; not asked again")
 
 
 @pytest.fixture
@@ -62,14 +63,14 @@ def test_a_source_has_one_budget_of_time_for_all_questions_of_an_item(
 ) -> None:
     """However many questions, retries and threads; after a wait it has its time again, and replays."""
     bad, scope = serve(reply), world.scope(None)
-    requests = [Request("GET", f"{bad}/{n}", timeout_s=0.2) for n in range(3)]
+    requests = [Request("GET", f"{bad}/{n}", SOON) for n in range(3)]
     lived = [scope.http(requests) for _ in range(8)]
     lived += [scope.lane("a").http(requests)]
     assert lived[3:] == [[GIVEN_UP] * 3] * 6
     good = serve(lambda handler: handler.send_response(200) or handler.end_headers())
-    assert not isinstance(scope.http([Request("GET", good)])[0], Failure)
+    assert scope.http([Request("GET", good)])[0].status == 200
     scope.renew()
-    assert GIVEN_UP not in scope.http([Request("GET", f"{bad}/again", timeout_s=0.2)], retries=1)
+    assert GIVEN_UP not in scope.http([Request("GET", f"{bad}/again", SOON)], retries=1)
 
     replay = world.replay()
     assert [replay.http(requests) for _ in range(8)] == lived[:-1]
@@ -117,6 +118,6 @@ def test_all_answers_of_a_source_at_once_have_a_limit(
     scope = world.scope(lambda request: httpx.Response(200, content=b"x" * 1000))
     for _ in range(2):
         answers = scope.http([Request("GET", f"http://a/{n}") for n in range(4)])
-        failed = [answer for answer in answers if isinstance(answer, Failure)]
-        assert failed == [Failure("TooLarge", "more than 2500 bytes in all")] * 2
+        failed = [answer for answer in answers if answer.failure]
+        assert failed == [Answer(failure="TooLarge", text="more than 2500 bytes in all")] * 2
     world.close()

@@ -26,8 +26,9 @@ from runbook_lib.plan import NodePlan, NodeState
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
+from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import Asked, LiveTape
 from runbook_lib.stage import Stage
 
@@ -303,7 +304,7 @@ def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) 
     (tmp_path / "key").write_text("a key")
     (store / "link").symlink_to(tmp_path / "key")
     (store / "linked").symlink_to(tmp_path, target_is_directory=True)
-    outside, aliases = Outside(Redactor()), [(str(store), "store")]
+    outside, aliases = Http(Redactor()), [(str(store), "store")]
     with pytest.raises(SourceError, match="expected a"):
         scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "i", 1, aliases=aliases)
         scope.read(store / name)

@@ -15,7 +15,7 @@ from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import Heard, Refused, Said, Word, hear, in_force
 
@@ -34,7 +34,7 @@ class Asking:
         self.site = read_site(str(practice.site))
         redactor = Redactor(self.site.secret_names())
         transport = httpx.MockTransport(self._answer)
-        self.outside = Outside(redactor, Http(redactor, transport))
+        self.outside = Http(redactor, transport)
         self.scope = Scope(LiveTape(practice.root / "tape", redactor), self.outside, "approvals", 1)
 
     def say(self, body: str, by: str = "bob") -> None:

@@ -10,9 +10,8 @@ from runbook_lib.changes import storage
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.events import SnapshotChosen
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.commands import answer
+from runbook_lib.sources.commands import Kept, Replayed, Stopped, answer, wal_of
 from runbook_lib.sources.process import Ended
-from runbook_lib.sources.storage import Kept, Replayed, Stopped, wal_of
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 ROOT, LATER, OTHER = "a" * 64, "b" * 64, "c" * 64

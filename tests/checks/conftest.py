@@ -16,11 +16,11 @@ from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.findings import Findings
 from runbook_lib.outcomes import CheckResult, Row, unknown_row
-from runbook_lib.recording import ReplayTape
 from runbook_lib.site import read_site
+from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.scope import Scope
+from runbook_lib.sources.tape import LiveTape, ReplayTape
 from runbook_lib.sources.words import Window
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -46,7 +46,7 @@ class Bench:
             "notice_hours": 1.0, "as_of": "",
         }  # fmt: skip
         self._tries = count(1)
-        self._outside: list[Outside] = []
+        self._outside: list[Http] = []
 
     def change_site(self, **changes: Any) -> None:
         self.site = self.site.model_copy(update=changes)
@@ -58,7 +58,7 @@ class Bench:
         """What the check comes to, and that its replay comes to the same."""
         number = next(self._tries)
         redactor = Redactor(self.site.secret_names())
-        outside = Outside(redactor)
+        outside = Http(redactor)
         self._outside.append(outside)
         tape = LiveTape(self.root / "tape", redactor)
         scope = Scope(tape, outside, check.item, number, clock=self.site.clock)

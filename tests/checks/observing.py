@@ -19,12 +19,11 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.reach import Endpoint
-from runbook_lib.recording import ReplayTape
 from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape, Tape
+from runbook_lib.sources.scope import Scope
+from runbook_lib.sources.tape import LiveTape, ReplayTape, Tape
 from runbook_lib.strict import PROJECT, Range
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -140,7 +139,7 @@ class Look:
         self.world, self.tape, self.root = World(root), root / "tape", root
         redactor = Redactor()
         transport = httpx.MockTransport(lambda request: self.world.answer(request))
-        self.outside = Outside(redactor, Http(redactor, transport))
+        self.outside = Http(redactor, transport)
 
     def site(self, limits: dict[str, Range] | None = None, **telemetry: Any) -> Site:
         given = {

@@ -16,11 +16,10 @@ from runbook_lib.checks import binary
 from runbook_lib.checks.binary import binary_verification
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import read_entries
+from runbook_lib.sources.scope import Scope
+from runbook_lib.sources.tape import ReplayTape, read_entries
 from runbook_rehearsal.faults.bad_releases import BREAKS
 from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
@@ -125,7 +124,7 @@ def bad(result: CheckResult) -> list[tuple[str, str, str, str]]:
 
 def again(context: Context) -> CheckResult:
     """The same check from its tape alone."""
-    outside = Outside(Redactor(), Http(Redactor()))
+    outside = Http(Redactor())
     tape = ReplayTape(context.folder / "tape", {ITEM: 1})
     scope = Scope(tape, outside, ITEM, 9, clock=context.site.clock, aliases=context.scope._aliases)
     return binary_verification(replace(context, scope=scope, findings=[]))

@@ -21,7 +21,7 @@ from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, vot
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.plan import NodeState
-from runbook_lib.sources.commands import DryRun, NodeConfig
+from runbook_lib.sources.commands import NodeConfig, ToolVerdict
 from runbook_lib.sources.node import Consensus
 from runbook_lib.sources.redact import MARK
 
@@ -35,9 +35,8 @@ GATE = "timetoke_rewards"
 
 def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
     return Consensus(
-        height=height, block_hash=digest, round=0, epoch=1, total_power="9", quorum_threshold="7",
-        commit_power="9", quorum_reached=True, round_latencies_ms=[], leader_changes=0,
-        witness_events=0, slashing_events=slashed, failed_votes=0,
+        height=height, block_hash=digest, total_power="9", quorum_threshold="7",
+        commit_power="9", quorum_reached=True, slashing_events=slashed,
     )  # fmt: skip
 
 
@@ -243,7 +242,7 @@ def context(tmp_path: Path, **answers: Any) -> Any:
 @pytest.mark.parametrize(
     ("config", "verdict", "observed"),
     [
-        (SourceError("read_config main-1", "no answer"), DryRun(True, (), ""), "no answer"),
+        (SourceError("read_config main-1", "no answer"), ToolVerdict(True, ""), "no answer"),
         (PLAIN, SourceError("dry_run main-1", "it broke"), "it broke"),
     ],
 )
@@ -260,7 +259,7 @@ def test_a_configuration_nobody_judged_is_no_proof(
 def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: Path) -> None:
     raw, text = b'secret_key = "hunter22"\n', f'secret_key = "{MARK}"\n'.encode()
     config = NodeConfig(text, digest_bytes(raw), raw)
-    made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))
+    made = context(tmp_path, read_config=config, dry_run=ToolVerdict(True, ""))
 
     _dry(made, "main-1")
     assert made.findings[0].outcome is PASS

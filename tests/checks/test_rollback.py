@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.checks import rollback
 from runbook_lib.checks.rollback import rollback_assets
-from runbook_lib.recording import ReplayTape
 from runbook_lib.sources import snapshots
+from runbook_lib.sources.tape import ReplayTape
 
 from .staging import (
     BUILD,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -118,9 +119,14 @@ class Store(Prometheus):
         self.asked.append(expr)
         return Vector(tuple(Sample({}, 1.0, at) for _ in self.ages.get(expr, [])), self.warnings)
 
-    def freshness(self, selector: str, at: datetime) -> Vector:
-        stamps = [at.timestamp() - age for age in self.ages.get(selector, [])]
-        return Vector(tuple(Sample({}, stamp, at) for stamp in stamps))
+    def newest(self, selectors: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
+        found = {
+            each: [at.timestamp() - age for age in self.ages.get(each, [])] for each in selectors
+        }
+        return {
+            each: Vector(tuple(Sample({}, stamp, at) for stamp in stamps))
+            for each, stamps in found.items()
+        }
 
 
 NEW, OLD = 'avg(new{c="x"})', 'avg(old{c="x"}) / avg(count{c="x"})'

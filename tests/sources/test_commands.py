@@ -15,10 +15,9 @@ from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.sources.commands import Build, DryRun, RuleTest
+from runbook_lib.sources.commands import Build, Probe, Provisioned, ToolVerdict, provisioned
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.running import fill
-from runbook_lib.sources.stage_commands import Probe, Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
@@ -70,19 +69,19 @@ def test_a_config_is_kept_byte_for_byte_and_its_secrets_stay_off_the_tape(world:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (says(err="dry run completed"), DryRun(True, (), "dry run completed")),
+        (says(err="dry run completed"), ToolVerdict(True, "dry run completed")),
         (
             says(err="configuration error: unknown configuration key(s): rollout.x, a.b\nmore", code=2),
-            DryRun(False, ("rollout.x", "a.b"), "configuration error: unknown configuration key(s): rollout.x, a.b\nmore"),
+            ToolVerdict(False, "configuration error: unknown configuration key(s): rollout.x, a.b\nmore", ("rollout.x", "a.b")),
         ),
         (
             says(err="configuration error: missing field `data_dir`", code=2),
-            DryRun(False, (), "configuration error: missing field `data_dir`"),
+            ToolVerdict(False, "configuration error: missing field `data_dir`"),
         ),
     ],
 )  # fmt: skip
 def test_the_chains_verdict_on_a_config(
-    world: World, command: reach.Command, expected: DryRun
+    world: World, command: reach.Command, expected: ToolVerdict
 ) -> None:
     assert commands(world, dry_run=command).dry_run(Path("/x/config.toml")) == expected
 
@@ -126,7 +125,7 @@ def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) 
 
     assert commands(world, test_rules=passed).test_rules(tmp_path / "t.yaml").ok
     found = commands(world, test_rules=says("", failed, 1)).test_rules(tmp_path / "t.yaml")
-    assert found == RuleTest(False, failed.strip())
+    assert found == ToolVerdict(False, failed.strip())
 
 
 @pytest.mark.parametrize(
@@ -251,8 +250,8 @@ def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_
     ended = [
         asked.change("deploy", "n1", node="n1", **values)(**end),
         asked.change("restart", "n1", node="n1")(**end),
-        asked.provision("dev", "n9", Path("/config"), **end),
-        asked.deprovision("dev", "n9", **end),
+        asked.change("provision", "n9", cluster="dev", name="n9", config="/config")(**end),
+        asked.change("deprovision", "n9")(**end),
     ]
     os.close(lock)
     assert [each.code for each in ended] == [0, 3, 0, 0]

@@ -17,7 +17,7 @@ from runbook_lib.commands.files import Disk
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.artifacts import Examination, Trust, parse_checksums, read_artifact
-from runbook_lib.sources.signatures import PROVENANCE, Material, Policy, named, statement_of
+from runbook_lib.sources.signatures import PROVENANCE, Material, Policy, named, parse_statement
 from runbook_rehearsal.signing import SHA256 as CURVE
 from runbook_rehearsal.signing import new_key, pem
 
@@ -109,7 +109,7 @@ def test_a_statement_says_nothing_that_we_do_not_know(inside: bool, key: str) ->
     value = json.loads(statement(HEX))
     (value["subject"][0] if inside else value)[key] = "x"
     with saying(ParameterError, f"p: expected a key we know, got {key}"):
-        statement_of(value, "p")
+        parse_statement(value, "p")
 
 
 @pytest.mark.parametrize("keyed", [False, True])

@@ -14,7 +14,7 @@ from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.node import Fleet
-from runbook_lib.sources.prometheus import Prometheus
+from runbook_lib.sources.prometheus import Prometheus, whole
 from runbook_lib.sources.scope import Scope
 
 from .conftest import World
@@ -54,7 +54,10 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
     },
     "instant": ("prometheus: up", lambda s: prometheus(s).instant("up", AT)),
     "range": ("prometheus: up", lambda s: prometheus(s).range("up", AT, AT, timedelta(seconds=60))),
-    "freshness": ("prometheus: timestamp(up)", lambda s: prometheus(s).freshness("up", AT)),
+    "newest": (
+        "prometheus: timestamp(up)",
+        lambda s: whole(prometheus(s).newest(["up"], AT)["up"]),
+    ),
     "rules": ("prometheus: rules", lambda s: prometheus(s).rules()),
     "alertmanagers": ("prometheus: alertmanagers", lambda s: prometheus(s).alertmanagers()),
     "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).config()),

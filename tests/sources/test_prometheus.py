@@ -15,7 +15,7 @@ import pytest
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.prometheus import Prometheus, Vector
+from runbook_lib.sources.prometheus import Prometheus, Vector, whole
 
 from ..messages import saying
 from .conftest import World
@@ -92,7 +92,8 @@ def test_an_unusable_vector_is_an_error(world: World, answer: Handler, problem: 
 def test_instants_and_freshness_are_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
     taken, wall = AT - timedelta(seconds=30), (AT - AHEAD).timestamp()
     answer = vector(sample(str((taken - AHEAD).timestamp()), at=wall))
-    [found] = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).freshness("up", AT).samples
+    newest = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).newest(["up"], AT)["up"]
+    [found] = whole(newest).samples
     assert (found.at, datetime.fromtimestamp(found.value, UTC)) == (AT, taken)
     assert form(world.asked[0]) == {"query": "timestamp(up)", "time": f"{wall:.3f}"}
 
@@ -101,7 +102,7 @@ def test_freshness_of_an_expression_and_a_window_upside_down_are_refused(world: 
     """The timestamp of rate(x) is the instant of asking: always fresh, so no proof."""
     asked = Prometheus(world.scope(), ENDPOINT)
     with pytest.raises(ValueError, match=r"^expected a plain selector, got rate\(up\[5m\]\)$"):
-        asked.freshness("rate(up[5m])", AT)
+        asked.newest(["rate(up[5m])"], AT)
     with pytest.raises(ValueError):
         asked.range("up", AT, AT - MINUTE, MINUTE)
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from runbook_lib.canonical import canonical, digest_file
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
+from runbook_lib.sources.http import Http
 from runbook_lib.sources.keys import read_signed
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import NodeReport, read_reports
 from runbook_rehearsal.network import RehearsalNetwork
@@ -46,7 +47,7 @@ def read(practice: Any) -> Iterator[Any]:
     node = {"name": "dev-1", "url": "http://127.0.0.1:9", "signoff_key": f"ed25519:{raw}"}
     clusters = {"development": {"chain_id": "rpp", "nodes": [node]}}
     practice.write_site(words=str(practice.root / "words" / "{release}"), clusters=clusters)
-    outside = Outside(Redactor())
+    outside = Http(Redactor())
 
     def found(*files: bytes) -> Any:
         folder = practice.root / "words" / "v1.4.0" / "reports"
@@ -137,7 +138,7 @@ def test_the_command_signs_what_runs_beside_it(
         network.say(spec.operator, text)
         refused, bad = run(network.root / "refused.toml", *dry)
         nowhere, said = run(folder / "config.toml", "--dry-run", "rpp-node")
-        outside = Outside(Redactor())
+        outside = Http(Redactor())
         scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "test", 1, clock=site.clock)
         found = read_reports(scope, site, issue=42, release="v1.4.0").of("test-6", "testnet")
         outside.close()
