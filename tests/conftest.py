@@ -125,6 +125,12 @@ def states(stage: Stage) -> dict[str, str]:
     return {item.item: item.state for item in stage.verdict().items}
 
 
+def not_passed(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
+    """These attributes of the rows that are not PASS."""
+    bad = [row for row in rows if row.outcome is not PASS]
+    return [tuple(getattr(row, name) for name in names) for row in bad]
+
+
 def text(card: Any) -> str:
     """A card as a terminal shows it."""
     return card._repr_mimebundle_()[0]["text/plain"]

@@ -15,11 +15,10 @@ from runbook_lib.changes.accepted import approvals
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import read_words
 
 from .conftest import NOWHERE, as_pem, named
+from .sources.conftest import World
 
 DIGEST = "sha256:" + "a" * 64
 WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
@@ -36,7 +35,7 @@ class Desk:
         self.key.write_bytes(as_pem(practice.key))
         (self.root / "words").mkdir()
         self.write_site()
-        self.outside = Outside(Redactor())
+        self.world = World(self.root / "tape", Redactor())
 
     def write_site(self, **changes: Any) -> None:
         node = {"name": "dev-1", "url": NOWHERE, "validator": "rpp1a", "signoff_key": named(NODE)}
@@ -58,10 +57,6 @@ class Desk:
         assert (code, out, sorted(self.root.rglob("*"))) == (3, "", before)
         return err
 
-    @property
-    def scope(self) -> Scope:
-        return Scope(LiveTape(self.root / "tape", Redactor()), self.outside, "words", 1)
-
 
 @pytest.fixture
 def desk(
@@ -70,7 +65,7 @@ def desk(
     monkeypatch.chdir(practice.root)
     made = Desk(practice, capsys)
     yield made
-    made.outside.close()
+    made.world.close()
 
 
 def test_an_approval_is_written_and_counts(desk: Desk) -> None:
@@ -78,7 +73,7 @@ def test_an_approval_is_written_and_counts(desk: Desk) -> None:
     code, out, _ = desk.run(DIGEST)
     written = Path(out.splitlines()[0].removeprefix("wrote "))
     site = read_site(str(desk.practice.site))
-    found = approvals(desk.scope, site, DIGEST, issue=0, file=str(written.absolute()))
+    found = approvals(desk.world.scope(), site, DIGEST, issue=0, file=str(written.absolute()))
 
     assert (code, out.splitlines()[1]) == (0, f"approve {DIGEST}")
     assert out.splitlines()[2].startswith("by bob at 20")
@@ -101,7 +96,9 @@ def test_a_validators_word_lies_in_the_sites_folder(
     desk.key.write_bytes(NODE.private_bytes_raw())
     code, out, _ = desk.run(*words, "--release", "v1.4.0", "--stage", "development", "--json")
     document = json.loads(out)
-    heard = read_words(desk.scope, read_site(str(desk.practice.site)), issue=0, release="v1.4.0")
+    heard = read_words(
+        desk.world.scope(), read_site(str(desk.practice.site)), issue=0, release="v1.4.0"
+    )
     (found,) = (*heard.words, *heard.withdrawals)
 
     assert (code, document["said"], document["by"]) == (0, said, "rpp1a")

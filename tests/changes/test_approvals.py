@@ -14,12 +14,10 @@ from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
-from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import Heard, Refused, Said, Word
 
+from ..sources.conftest import World
 from ..sources.github_answers import spoken
 
 DIGEST = "sha256:" + "a" * 64
@@ -33,10 +31,8 @@ class Asking:
     def __init__(self, practice: Any) -> None:
         self.comments: list[dict[str, Any]] = []
         self.site = read_site(str(practice.site))
-        redactor = Redactor(self.site.secret_names())
-        transport = httpx.MockTransport(self._answer)
-        self.outside = Outside(redactor, Http(redactor, transport))
-        self.scope = Scope(LiveTape(practice.root / "tape", redactor), self.outside, "approvals", 1)
+        self.world = World(practice.root / "tape", Redactor(self.site.secret_names()))
+        self.scope = self.world.scope(self._answer)
 
     def say(self, body: str, by: str = "bob") -> None:
         self.comments.append(spoken(len(self.comments) + 1, body, by, AT))
@@ -54,7 +50,7 @@ class Asking:
 def asking(practice: Any) -> Any:
     made = Asking(practice)
     yield made
-    made.outside.close()
+    made.world.close()
 
 
 def test_a_forge_knows_an_account_in_any_case(asking: Asking) -> None:
@@ -88,18 +84,9 @@ def test_a_listed_account_approves_until_it_withdraws(
     assert asking.accounts() == counts
 
 
-def test_a_comment_takes_back_a_signed_file(asking: Asking, practice: Any) -> None:
-    path = practice.approve(DIGEST)
-    asking.comments.append(spoken(1, "withdraw approve", "bob", "2100-01-01T00:00:00Z"))
-
-    assert asking.accounts(file=path) == []
-
-
-def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
-    assert asking.accounts(issue=0) == []
-
-
-def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -> None:
+def test_a_signed_file_approves_beside_comments_until_one_takes_it_back(
+    asking: Asking, practice: Any
+) -> None:
     asking.say(f"approve {DIGEST}", "alice")
     path = practice.approve(DIGEST)
     found = approvals(asking.scope, asking.site, DIGEST, issue=1, file=path)
@@ -108,6 +95,9 @@ def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -
     assert found[0].grounds == Path(path).name
     assert found[1].at == datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert found[1].grounds == "https://forge/1"
+    assert asking.accounts(issue=0) == []  # nobody is asked
+    asking.comments[:] = [spoken(1, "withdraw approve", "bob", "2100-01-01T00:00:00Z")]
+    assert asking.accounts(file=path) == []
 
 
 @pytest.mark.parametrize(

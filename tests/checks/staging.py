@@ -19,6 +19,8 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.sources.node import Status
 
+from ..conftest import named, not_passed
+
 ITEM = "preflight.rollback-assets"
 PREVIOUS, CANDIDATE = b"the previous build", b"the candidate"
 CHUNKS = {"chunk-0": b"zero" * 100, "chunk-1": b"one" * 100}
@@ -48,11 +50,10 @@ class Staging:
         self.practice, self.root = practice, practice.root
         self.key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
         self.heights: dict[str, int | None] = {"dev-1": TIP, "dev-2": TIP}
-        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         self.rollback: dict[str, Any] = {
             "release": str(self.root / "staged" / "release"),
             "snapshots": [str(self.root / "snapshots")],
-            "keys": [{"key": f"ed25519:{public}"}],
+            "keys": [{"key": named(self.key)}],
         }
         self.artifact = self.root / "artifacts" / "rpp-node"
         for folder in ("staged", "artifacts", "probe", "snapshots"):
@@ -139,13 +140,8 @@ class Staging:
     def judge(self) -> CheckResult:
         return rollback_assets(self.context())
 
-    def wrong(self) -> list[tuple[str, str, object, Outcome]]:
-        """The rows that are not PASS: subject, what, observed, outcome."""
-        return [
-            (row.subject, row.what, row.observed, row.outcome)
-            for row in self.judge().rows
-            if row.outcome is not PASS
-        ]
+    def wrong(self) -> list[tuple[Any, ...]]:
+        return not_passed(self.judge().rows, "subject", "what", "observed", "outcome")
 
     def never(self) -> list[str]:
         """What of the rows that are not PASS no waiver can cover."""

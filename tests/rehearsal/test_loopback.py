@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -12,6 +11,8 @@ import pytest
 
 from runbook_rehearsal import loopback as module
 from runbook_rehearsal.loopback import Loopback, Scope, bind, free_addresses
+
+from ..checks.conftest import loopback
 
 
 async def hello(scope: Scope, receive: Any, send: Any) -> None:
@@ -21,12 +22,7 @@ async def hello(scope: Scope, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.fixture
-def loopback() -> Iterator[Loopback]:
-    made = Loopback()
-    made.start()
-    yield made
-    made.stop()
+__all__ = ["loopback"]
 
 
 def test_closing_drops_kept_connections_too(loopback: Loopback) -> None:

@@ -183,14 +183,6 @@ def test_a_key_we_do_not_know_is_an_error_where_pages_are_led(place: str, key: s
             model.model_validate({"name": "a", "value": "b", "isRegex": False, **odd})
 
 
-@given(st.text(max_size=60))
-def test_no_configuration_ends_the_reader(text: str) -> None:
-    try:
-        read_config(text)
-    except SourceError as error:
-        assert error.source == "alertmanager: config"
-
-
 def test_a_receiver_notifies_by_what_is_not_empty() -> None:
     pager = {"name": "pager", "webhook_configs": [{"url": "http://x"}], "email_configs": []}
     found = config({}, receivers=[pager, {"name": "null"}])

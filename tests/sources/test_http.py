@@ -23,7 +23,8 @@ from runbook_lib.sources.rekor import finder, live
 
 from ..messages import saying
 
-Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
+Reply = Callable[[BaseHTTPRequestHandler], None]
+Serve = Callable[[Reply], str]
 
 
 def send(request: Request, http: Http | None = None) -> Answer | Failure:
@@ -35,9 +36,6 @@ def send(request: Request, http: Http | None = None) -> Answer | Failure:
             await used.close()
 
     return asyncio.run(once())
-
-
-Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
 def replying(*parts: bytes, status: int = 200, pause_s: float = 0, **headers: str) -> Reply:
@@ -82,10 +80,13 @@ CODED = "expected a body coded once, by deflate or gzip or identity, got"
           for coding in ("gzip, gzip", "br", "zstd", "identity, gzip")),
     ],
 )  # fmt: skip
-def test_a_server_answers_or_fails(
-    serve: Serve, reply: Reply, given: dict[str, Any], got: Answer | Failure
+def test_a_server_answers_or_fails_and_no_request_is_logged(
+    serve: Serve, caplog: Any, reply: Reply, given: dict[str, Any], got: Answer | Failure
 ) -> None:
-    assert send(Request("GET", serve(reply), **given)) == got
+    """Its URL may be a secret, and papermill shows whatever a library logs."""
+    with caplog.at_level(logging.INFO):
+        assert send(Request("GET", serve(reply), **given)) == got
+    assert caplog.records == []
 
 
 def test_what_is_no_http_server_is_a_failure(serve: Serve) -> None:
@@ -99,14 +100,6 @@ def test_what_is_no_http_server_is_a_failure(serve: Serve) -> None:
     ssh = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
     got = send(Request("GET", ssh))
     assert isinstance(got, Failure) and got.kind == "RemoteProtocolError"
-
-
-def test_no_request_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Its URL may be a secret, and papermill shows whatever a library logs."""
-    with caplog.at_level(logging.INFO):
-        assert isinstance(send(Request("GET", serve(replying(b"ok")))), Answer)
-
-    assert caplog.records == []
 
 
 def test_tokens_are_read_again_at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,15 +20,14 @@ from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.snapshots import About, Bundle, Manifest, parse_signature, verified_by
 from runbook_lib.sources.wire import decode_once
 
+from ..conftest import named
 from ..messages import saying
-from .conftest import World, public
+from .conftest import World
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 HEX = "ab" * 32
-
-
-KEYS = {1: public(KEY), 2: public(OTHER)}
+KEYS = {1: named(KEY), 2: named(OTHER)}
 
 
 def segments(**changes: Any) -> list[dict[str, Any]]:
@@ -71,15 +70,6 @@ def test_a_key_that_stands_twice_and_deep_nesting_are_refused() -> None:
         decode_once("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest)
 
 
-@given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["version", "segments", "segment_name", "size_bytes", "checksum"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
-    try:
-        found = decode_once("m", text, Manifest)
-    except SourceError:
-        return
-    assert all("/" not in segment.segment_name for segment in found.segments)
-
-
 # --- signatures -----------------------------------------------------------------------------------
 
 
@@ -116,17 +106,12 @@ def test_a_signature_counts_for_the_version_it_names() -> None:
         verified_by(b"content", 7, raw, KEYS)
 
 
-@given(
-    st.binary(max_size=200)
-    | st.sampled_from([b"1:" + b"ab" * 64, b"-1:" + b"A" * 86 + b"==", b"ab" * 63, b"1:2:x"])
+@pytest.mark.parametrize(
+    "text", [b"1:" + b"ab" * 64, b"-1:" + b"A" * 86 + b"==", b"ab" * 63, b"1:2:x", b""]
 )
-def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
-    try:
-        _, raw = parse_signature(text, "s")
-    except SourceError as error:
-        assert "expected 64 bytes in hex or base64" in str(error)
-    else:
-        assert len(raw) == 64 and not text.startswith((b"1:ab", b"-1:"))
+def test_another_text_is_no_signature(text: bytes) -> None:
+    with saying(SourceError, "s: expected 64 bytes in hex or base64", whole=False):
+        parse_signature(text, "s")
 
 
 # --- folders --------------------------------------------------------------------------------------
