@@ -31,6 +31,7 @@ from .conftest import (
     states,
     text,
 )
+from .messages import saying
 
 
 def replayed(practice: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, **walk: Any) -> Any:
@@ -175,12 +176,10 @@ def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
-    with pytest.raises(StoreError) as caught:
+    with saying(
+        StoreError, "development: expected a shipped recording, got none; run `make recording`"
+    ):
         practice.open(site="")
-
-    assert str(caught.value) == (
-        "development: expected a shipped recording, got none; run `make recording`"
-    )
 
 
 @pytest.mark.parametrize("broken", ["no archive", "cut", "other bytes"])
