@@ -25,8 +25,7 @@ GROUPS = {
     ),
     "prerequisites": (
         "tries evidence/order opening",
-        "test_tries evidence/test_order test_stage evidence/test_incidents evidence/test_status"
-        " test_stage",
+        "test_tries evidence/test_order test_stage evidence/test_incidents evidence/test_status",
     ),
     "judge": (
         "metrics/judge metrics/judge_files metrics/intervals metrics/compare",
