@@ -26,6 +26,7 @@ from runbook_lib.canonical import canonical
 from runbook_lib.changes.apply import Applier, Change, Step
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
+from runbook_lib.cli import main
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.replay import seal_by_hand
@@ -181,6 +182,33 @@ def trust_of(folder: Path) -> Trust:
 ALICES_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 ALICES = Trust.model_validate({"signers": {"keys": [{"name": ALICE, "key": named(ALICES_KEY)}]}})
 """Who may sign what is sealed in tests."""
+
+
+class Terminal:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def run(self, *argv: str | Path) -> int:
+        """A command's exit code."""
+        try:
+            return main([str(word) for word in argv])
+        except SystemExit as left:
+            return int(left.code or 0)
+        finally:
+            self.out, self.err = self._capsys.readouterr()
+
+    def json(self, *argv: str | Path) -> Any:
+        """The one document that a command prints with --json."""
+        self.code = self.run(*argv, "--json")
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys)
 
 
 class Practice:

@@ -31,8 +31,7 @@ from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
 from runbook_lib.stage import Stage
 
-from ..commands.conftest import Terminal
-from ..conftest import ALICES_KEY, NOWHERE, declare, practising, stages_of
+from ..conftest import ALICES_KEY, NOWHERE, Terminal, declare, practising, stages_of
 from ..sources.conftest import World
 from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
 

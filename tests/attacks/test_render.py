@@ -13,8 +13,7 @@ from runbook_lib.commands.evidence import page_of
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.notebook import NOTEBOOKS
 
-from ..commands.conftest import Terminal
-from ..conftest import FAIL, trust_of
+from ..conftest import FAIL, Terminal, trust_of
 
 BOOK = "10_development.ipynb"
 GREEN = "#2e7d32"

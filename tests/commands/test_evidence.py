@@ -7,7 +7,7 @@ from typing import Any
 
 from runbook_lib.evidence import replay as replaying
 
-from .conftest import Terminal
+from ..conftest import Terminal
 
 
 def test_verify_seal_and_render_an_attempt(

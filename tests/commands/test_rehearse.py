@@ -13,7 +13,7 @@ import pytest
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal import rehearse
 
-from .conftest import Terminal
+from ..conftest import Terminal
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import Terminal
 from ..jupyter import address, places
-from .conftest import Terminal
 
 DEVELOPMENT = "development"
 

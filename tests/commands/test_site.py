@@ -12,7 +12,7 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.strict import PROJECT
 
-from .conftest import Terminal
+from ..conftest import Terminal
 
 DEVELOPMENT = "development"
 

@@ -12,7 +12,7 @@ import pytest
 from runbook_lib import cli
 from runbook_lib.commands import evidence
 
-from .conftest import Terminal
+from ..conftest import Terminal
 
 DEVELOPMENT = "development"
 
