@@ -3,8 +3,6 @@
 What the checks of such a stage find and what its changes do is said by the test.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

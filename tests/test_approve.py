@@ -1,7 +1,5 @@
 """``runbook approve``: what it writes is read as that person's word, or nothing is written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

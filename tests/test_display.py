@@ -1,7 +1,5 @@
 """Cards of results: what a person sees of one item."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -1,7 +1,5 @@
 """``runbook judge``: outcome as exit code, one document with ``--json``, wrong files by name."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

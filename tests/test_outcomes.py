@@ -1,7 +1,5 @@
 """Outcomes: INCONCLUSIVE never passes, and the worst decides the exit code."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 

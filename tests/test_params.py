@@ -1,7 +1,5 @@
 """Parameters: every floor red, every problem named, nothing coerced."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

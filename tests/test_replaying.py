@@ -1,7 +1,5 @@
 """A replay asks nobody, changes nothing and finds the same."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Any

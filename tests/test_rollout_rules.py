@@ -1,7 +1,5 @@
 """The alert rules we ship: loadable, tested by promtool, quiet on a healthy network, loud on a broken one."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The site file: strict, consistent, and without secrets in it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A stage in its notebook: how it opens, its plan, a whole run of its cells, and what comes next."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any

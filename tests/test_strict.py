@@ -1,7 +1,5 @@
 """Files a person writes: every problem of YAML named, nothing that crashes, paths from the root."""
 
-from __future__ import annotations
-
 import os
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Servers and files without end: answers, nesting and numbers that are none are given up."""
 
-from __future__ import annotations
-
 import json
 import time
 import tomllib

@@ -1,7 +1,5 @@
 """Evidence is data: reading it, however hostile, writes nothing, follows nothing, and ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

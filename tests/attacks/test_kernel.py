@@ -1,7 +1,5 @@
 """A kernel imports nothing from the folder it works in, whoever starts it and whatever lies there."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

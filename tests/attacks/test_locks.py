@@ -1,7 +1,5 @@
 """A lock is a file of the store's own; what takes its place, or another's fence, stops a change."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

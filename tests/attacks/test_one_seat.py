@@ -1,7 +1,5 @@
 """One person, one seat, under one policy: who runs a stage is known by the forge's token, and what it opens on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

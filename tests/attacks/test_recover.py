@@ -1,7 +1,5 @@
 """A recovery's parameters are those of the log: who can write the store can edit what lies ready."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress

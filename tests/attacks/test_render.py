@@ -1,7 +1,5 @@
 """A page shows what was verified above what the notebook says, and nothing of it can pass for ours."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any

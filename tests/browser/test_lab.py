@@ -1,7 +1,5 @@
 """The notebook out of the box, in a real JupyterLab: open it, Run All, read it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

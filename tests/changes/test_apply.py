@@ -1,7 +1,5 @@
 """Steps are journalled, done ones are not repeated, and what nodes came to is read back."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """A person's word counts when a listed account gave it for exactly this digest."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any

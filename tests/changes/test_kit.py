@@ -1,7 +1,5 @@
 """The recovery kit: rendered from a plan, quoted for a shell, and run by one with nothing of ours."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

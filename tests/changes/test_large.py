@@ -1,7 +1,5 @@
 """Plans of a large fleet: every node in exactly one wave of a phase, and nothing lost on the way."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

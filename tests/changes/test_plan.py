@@ -1,7 +1,5 @@
 """Plans: what their digest covers, what moved between two, and what is left when a node is dropped."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Whether a wave may begin: room in the window, and nodes must run what was verified."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast

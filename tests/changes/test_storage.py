@@ -1,7 +1,5 @@
 """Which restored nodes may start: by their own report, the snapshot's root, and each other."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What a node's TOML must become, and that its secrets reach the node but never the evidence."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

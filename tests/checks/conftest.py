@@ -1,7 +1,5 @@
 """A rehearsal network without telemetry, and checks judged on it as a stage would judge them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

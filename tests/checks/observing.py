@@ -1,7 +1,5 @@
 """Two servers, dashboards and rules of our own, looked at as the preflight does."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from functools import cache

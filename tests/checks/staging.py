@@ -1,7 +1,5 @@
 """A cluster of two nodes and files of our own, staged for a rollback."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil

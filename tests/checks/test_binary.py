@@ -1,7 +1,5 @@
 """What the binary verification says of a good release, and of each way in which one is not ours."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from hashlib import sha256

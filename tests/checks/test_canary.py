@@ -1,7 +1,5 @@
 """What the canary's checks make of numbers, of who has the gate, and of a candidate."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace

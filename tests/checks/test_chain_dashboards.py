@@ -1,7 +1,5 @@
 """The chain's own dashboards against a real Prometheus with the chain's own series."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Drift by dotted key, and what a bundle says against itself."""
 
-from __future__ import annotations
-
 import tomllib
 from typing import Any
 

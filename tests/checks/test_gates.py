@@ -1,7 +1,5 @@
 """Gates by the plan: what a stage turns on is on afterwards, whatever the bundle says."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

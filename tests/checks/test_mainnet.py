@@ -1,7 +1,5 @@
 """Mainnet is ready: each node has its profile, what is open is of low risk, its fix queued."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """preflight.observability: rules, alerts, the way of a page, dashboards, servers without a past."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The release report: attempts of the store on one page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

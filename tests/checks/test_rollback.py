@@ -1,7 +1,5 @@
 """preflight.rollback-assets: the previous release, snapshot bundles, and what each node can fetch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What the tests of commands share: a parameter file for the practice site."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Commands over an attempt's files: as a table, and as one document."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`runbook rehearse`: what is wrong with its options, and how a network that is up is used."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run prints one document and ends with the verdict's exit code; JupyterLab gets a copy."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Where a release stands, what a site lacks, and the schemas of what we read."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jsonschema

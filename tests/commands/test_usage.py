@@ -1,7 +1,5 @@
 """Wrong usage, a missing file and an interrupt end with 3, in one sentence."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

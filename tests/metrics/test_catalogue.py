@@ -1,7 +1,5 @@
 """The catalogue: strict reading, the shipped file, and which candidate is used."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Comparing two windows: what is comparable, by which rule, and what the table and figure say."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

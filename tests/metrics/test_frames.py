@@ -1,7 +1,5 @@
 """Frames: on the grid or refused; nothing filled, nothing dropped."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

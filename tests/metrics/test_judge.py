@@ -1,7 +1,5 @@
 """The judge: outcomes and reasons on clean, regressed, gappy, quiet, drifting and short data."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Figures show what was measured: gaps, zeros and lone samples included, the same bytes each time."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess

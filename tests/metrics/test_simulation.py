@@ -4,8 +4,6 @@ Few trials, fixed seeds: the thresholds are what such a number allows, not the c
 benchmark measures.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What ships with the notebooks says nothing of the machine it was made on."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

@@ -1,7 +1,5 @@
 """One rehearsal network without telemetry for the tests of this folder."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The site's commands, run as a stage runs them: as processes."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The network as a whole: start, stop, files, control API, foreground process."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Scopes whose world is a function, and small real servers on loopback."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

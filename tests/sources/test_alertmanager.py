@@ -1,7 +1,5 @@
 """Alertmanager's route tree, held against its own tool; expressions, silences and alerts."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

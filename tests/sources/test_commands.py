@@ -1,7 +1,5 @@
 """The site's commands, its suites and what changes the world: no answer is mistaken for one."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

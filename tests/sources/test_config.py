@@ -1,7 +1,5 @@
 """Configurations: compared by dotted key and type, rewritten with nothing else changed."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What comes beside an artifact: its provenance, its commit, its SBOM, its checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """Every source against every way of not answering: an error that names it, never a value."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any

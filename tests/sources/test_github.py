@@ -1,7 +1,5 @@
 """The forge: every page or an error, and what a refusal means."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from typing import Any

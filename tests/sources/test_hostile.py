@@ -1,7 +1,5 @@
 """No mutation of good material passes, and no content of a file ends in a traceback."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

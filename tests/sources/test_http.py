@@ -1,7 +1,5 @@
 """HTTP against real servers: time-outs, cut answers, limits, pace, and a log of signatures."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Range answers by columns: exactly what a JSON parser reads, or an error."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Fleets: everyone is asked, one failure hides nobody, shapes are the chain's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

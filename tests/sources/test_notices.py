@@ -1,7 +1,5 @@
 """Telling people: by a command, a webhook, a comment; and what is said when it fails."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Commands: ended in time when they only read, never when they change the world."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Prometheus: translated clocks, split windows, and what an answer does not say."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

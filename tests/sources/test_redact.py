@@ -1,7 +1,5 @@
 """Secrets stay out, in whatever spelling they travel."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

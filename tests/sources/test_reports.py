@@ -1,7 +1,5 @@
 """Node reports: signed beside the node, read from comments and files, or refused with why."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Rule files: every rule read as it is shipped, or a problem that names file and key."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What a try may ask: files, commands, requests and the clock, by names that stay the same."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

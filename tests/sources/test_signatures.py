@@ -1,7 +1,5 @@
 """Signatures, keyless and by keys: a good one proves its signer, a bad one says why not."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

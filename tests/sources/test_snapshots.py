@@ -1,7 +1,5 @@
 """Snapshot bundles: their manifests, both spellings of signatures, and what they say of themselves."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path

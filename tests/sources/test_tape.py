@@ -1,7 +1,5 @@
 """The tape: what was judged is what was recorded, retries too, and a replay asks nobody."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The command: 0 verified, 1 refused, 2 no proof, 3 malformed or wrong usage."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The one reader of words: who may speak, what counts, and what is named instead."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

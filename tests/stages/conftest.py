@@ -1,7 +1,5 @@
 """A rehearsal network for whole runs, and our commands as a person starts them: as processes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -68,7 +66,7 @@ class Operator:
     env: dict[str, str] = field(default_factory=dict)
     network: RehearsalNetwork | None = None
     measured: bool = True
-    _releases: count[int] = field(default_factory=lambda: count(1))
+    _releases: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
     def before(self) -> list[Path]:

@@ -4,8 +4,6 @@
 the N-th entry of this run has been appended it says so and waits for its input.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

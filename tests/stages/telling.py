@@ -1,7 +1,5 @@
 """A recovery that tells people, on a network with telemetry: what the tests of that share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """A canary taken back in the dark: no telemetry, no forge, half of the nodes away."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

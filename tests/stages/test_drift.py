@@ -1,7 +1,5 @@
 """Config drift at every stage, on the rehearsal network: what is named, and what is let through."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What a recovery tells: filed and read back, kept in the outbox when it cannot be."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The notebooks' own cells run against one network. Whatever readiness says, every
 what it would do, so that this holds for all of them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from contextlib import suppress

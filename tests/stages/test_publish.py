@@ -1,7 +1,5 @@
 """Publishing a sealed apply: attached, told in the issue, kept in the outbox when it cannot be."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

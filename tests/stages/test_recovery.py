@@ -1,7 +1,5 @@
 """The way back of each stage: what it does, what it passes over, and who may."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The release issue in the development stage: posted, read back, and every way in which it is not."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

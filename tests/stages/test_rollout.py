@@ -1,7 +1,5 @@
 """A plan, its approval and its apply on the testnet cluster: what moves it and what refuses it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

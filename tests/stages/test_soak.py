@@ -1,7 +1,5 @@
 """The development soak on a network where two days have passed since the deploy."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

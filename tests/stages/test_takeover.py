@@ -1,7 +1,5 @@
 """A recovery stops an apply, takes over from one that was killed, and goes on after a kill; its evidence."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

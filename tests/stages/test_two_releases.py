@@ -1,7 +1,5 @@
 """A second release on clusters that have every gate: new builds, and not one gate to turn."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The 24 hours after mainnet's activation: looks, what they find, and who decides of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

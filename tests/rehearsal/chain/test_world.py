@@ -1,7 +1,5 @@
 """The world of the rehearsal: clock, clusters, events, and the chain that follows from them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

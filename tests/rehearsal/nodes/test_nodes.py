@@ -1,7 +1,5 @@
 """The rehearsal's nodes: their data, what is staged for them, and their RPC."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A node's series, and a history carried on over a wait: the one that laying it at once would make."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rules evaluated over a stretch of time, and the samples under them."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

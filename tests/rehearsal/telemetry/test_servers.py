@@ -1,7 +1,5 @@
 """Prometheus and Alertmanager of the rehearsal: real and embedded, the same to whoever asks."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
