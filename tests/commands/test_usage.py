@@ -57,7 +57,6 @@ MISSING = {
     "replay none": "none: expected the folder of an attempt, got none",
     "seal none": "none: expected the folder of an attempt, got none",
     "render .": "expected one executed notebook, got 0",
-    "rehearse --fault holiday": "fault: expected one of ",
     "rehearse --fault rpc-500@moon": (
         "fault rpc-500@moon: expected a stage of development, testnet, canary, mainnet, got 'moon'"
     ),
