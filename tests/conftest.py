@@ -6,10 +6,13 @@ What the checks of such a stage find and what its changes do is said by the test
 import base64
 import json
 import os
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -38,6 +41,7 @@ from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
+from runbook_lib.strict import PROJECT
 
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)
@@ -95,6 +99,15 @@ def pytest_runtest_makereport(
 def unmeasured() -> dict[str, str]:
     """The environment for a process whose lines other tests cover: tracing it only costs time."""
     return {name: v for name, v in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of ``bench/`` as a module."""
+    spec = spec_from_file_location(f"bench_{name}", PROJECT / "bench" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 SMALL = (

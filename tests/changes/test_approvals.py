@@ -1,5 +1,7 @@
 """A person's word counts when a listed account gave it for exactly this digest."""
 
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,10 +116,8 @@ def test_a_file_that_proves_nothing_is_an_error(
 ) -> None:
     path = Path(practice.approve(DIGEST))
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(SourceError, match=re.escape(f": {problem}")):
         asking.accounts(file=str(path))
-
-    assert caught.value.problem.startswith(problem)
 
 
 # --- who must approve, stage by stage ---
@@ -140,9 +140,9 @@ def word(account: str, *, plan: str = PLAN, withdraws: bool = False, minute: int
     return Word("approve", withdraws, plan=plan, account=account, at=at, grounds=where)
 
 
+@dataclass
 class Voting:
-    def __init__(self, practice: Any) -> None:
-        self.practice = practice
+    practice: Any
 
     def rows(
         self, stage: str, *said: Word | Refused | str, author: str = "eve", alone: bool = False
@@ -201,12 +201,19 @@ def test_the_policy(voting: Voting, stage: str, said: list[Any], outcome: Outcom
     assert voting.outcome(stage, *said) is outcome
 
 
-@pytest.mark.parametrize("said", [[], ["carol"]])
-def test_an_author_alone_never_approves_for_mainnet(voting: Voting, said: list[str]) -> None:
-    assert voting.outcome("mainnet", *said, author="carol") is INCONCLUSIVE
-    assert voting.outcome("mainnet", *said, "gus", author="carol") is (
-        PASS if said else INCONCLUSIVE
-    )
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ([], INCONCLUSIVE),
+        (["carol"], INCONCLUSIVE),
+        (["gus"], INCONCLUSIVE),
+        (["carol", "gus"], PASS),
+    ],
+)
+def test_an_author_alone_never_approves_for_mainnet(
+    voting: Voting, said: list[str], outcome: Outcome
+) -> None:
+    assert voting.outcome("mainnet", *said, author="carol") is outcome
 
 
 def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
@@ -254,12 +261,6 @@ def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> N
     torn = Refused("ed.json", "expected a signed word, got: Invalid JSON", "ed.json", "unreadable")
     rows = voting.rows("testnet", "carol", torn)
 
-    assert [(row.subject, row.what, row.observed, row.outcome) for row in rows] == [
-        ("approval", "seat 1 of 1", "carol (#carol0)", PASS),
-        (
-            "approval",
-            "signed word ed.json",
-            "expected a signed word, got: Invalid JSON",
-            INCONCLUSIVE,
-        ),
-    ]
+    filled, unread = ((row.subject, row.what, row.observed, row.outcome) for row in rows)
+    assert filled == ("approval", "seat 1 of 1", "carol (#carol0)", PASS)
+    assert unread == ("approval", "signed word ed.json", torn.why, INCONCLUSIVE)
