@@ -1,7 +1,5 @@
 """Events for tests, which name of each what they are about."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic_core import to_json

@@ -1,7 +1,5 @@
 """Imports point one way, and what is heavy or dangerous stays where it belongs."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What is told while a kernel works: items as they end, and what a watch says every hour."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A waiver accepts named rows, on somebody else's word, until it ends."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

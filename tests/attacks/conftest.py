@@ -1,7 +1,5 @@
 """What attackers do to evidence: keys of others, forged logs and seals, hostile files."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One store, two accounts of one group: what either makes the other can go on with, whatever its umask."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

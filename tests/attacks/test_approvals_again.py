@@ -1,7 +1,5 @@
 """Approvals and policy while an apply is under way: asked again before each node, and what moved stops it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

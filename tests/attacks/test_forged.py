@@ -1,7 +1,5 @@
 """Nobody who can write the store makes a FAIL a PASS, and no key that may not sign opens a stage."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil

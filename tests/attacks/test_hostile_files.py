@@ -1,7 +1,5 @@
 """Evidence is data: reading it, however hostile, writes nothing, follows nothing, and ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -26,15 +24,13 @@ from runbook_lib.plan import NodePlan, NodeState
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
-from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import Asked, LiveTape
 from runbook_lib.stage import Stage
 
-from ..commands.conftest import Terminal
-from ..conftest import ALICES_KEY, NOWHERE, declare, practising, stages_of
+from ..conftest import ALICES_KEY, NOWHERE, Terminal, declare, practising, stages_of
 from ..events import event
+from ..sources.conftest import World
 from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
 
 BOOK, INDEX, RECORD = NOTEBOOKS["development"], "tape/index.jsonl", "record.jsonl"
@@ -304,11 +300,10 @@ def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) 
     (tmp_path / "key").write_text("a key")
     (store / "link").symlink_to(tmp_path / "key")
     (store / "linked").symlink_to(tmp_path, target_is_directory=True)
-    outside, aliases = Http(Redactor()), [(str(store), "store")]
+    world = World(tmp_path / "tape", Redactor())
     with pytest.raises(SourceError, match="expected a"):
-        scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "i", 1, aliases=aliases)
-        scope.read(store / name)
-    outside.close()
+        world.scope(aliases=((str(store), "store"),)).read(store / name)
+    world.close()
 
     found = [path.read_bytes() for path in (tmp_path / "tape").rglob("*") if path.is_file()]
     assert found and b"a key" not in b"".join(found)

@@ -1,7 +1,5 @@
 """A lock is a file of the store's own; what takes its place, or another's fence, stops a change."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from runbook_lib.sources.tape import Asked, LiveTape
 
 from ..conftest import PROVISION, text
 from ..events import event
+from ..messages import saying
 
 TRAPS: dict[str, Callable[[Path, Path], None]] = {
     "link": lambda path, key: path.symlink_to(key),
@@ -49,11 +48,10 @@ def test_what_is_written_to_in_the_store_is_nobodys_own_file(
     }
     for path, write in writes.items():
         trap(path, key)
-        with pytest.raises(StoreError) as caught:
+        with saying(
+            StoreError, f"{path}: expected a file with one name, got a link or no regular file"
+        ):
             write()
-        assert str(caught.value) == (
-            f"{path}: expected a file with one name, got a link or no regular file"
-        )
     assert key.read_bytes() == b"a key"
     assert not (tmp_path / "made by us").exists()
 

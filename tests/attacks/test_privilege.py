@@ -1,7 +1,5 @@
 """A site's command sees what the site lists for it, and no token of ours."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

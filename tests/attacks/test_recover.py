@@ -1,7 +1,5 @@
 """A recovery's parameters are those of the log: who can write the store can edit what lies ready."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +18,8 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import way_back
 
-from ..commands.conftest import Terminal
+from ..conftest import Terminal
+from ..messages import saying
 from .conftest import ATTESTATION, MALLORY, attest, chained, resealed
 
 REASON = "the forge is down, called ada"
@@ -185,12 +184,12 @@ def test_the_signed_log_of_another_attempt_is_not_this_ones(practice: Any) -> No
     newest = practice.sealed()
     shutil.rmtree(newest)
     shutil.copytree(first, newest)
-    with pytest.raises(RecordDamaged) as caught:
-        prepare_attempt("development_recovery", recovery(practice), "by hand")
-    assert str(caught.value) == (
+    with saying(
+        RecordDamaged,
         "v1.4.0/development/0002: expected its log as it was signed, got the log of"
-        " v1.4.0/development/0001; to take it back all the same give the reason: --reason 'WHY'"
-    )
+        " v1.4.0/development/0001; to take it back all the same give the reason: --reason 'WHY'",
+    ):
+        prepare_attempt("development_recovery", recovery(practice), "by hand")
 
 
 @pytest.mark.parametrize("how", ["killed", "failed"])

@@ -1,7 +1,5 @@
 """Secrets are known by what they are called, by their value in any coding, and by their shape."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

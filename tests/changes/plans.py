@@ -1,7 +1,5 @@
 """Plans in small: what a plan must name beside its phases is the same in each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The good state: what a passed attempt or an adoption left, and nothing else."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

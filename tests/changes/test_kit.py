@@ -1,7 +1,5 @@
 """The recovery kit: rendered from a plan, quoted for a shell, and run by one with nothing of ours."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -74,9 +72,8 @@ class Made:
         self.artifact.write_bytes(b"build")
         self.folder = self.root / "kit `of` it"
         nodes = [self.plan_of(name) for name in (*self.names, *self.theirs)]
-        artifact = Artifact(
-            path=str(self.artifact), digest=digest_bytes(b"build"), binary="sha256:b"
-        )
+        digest = digest_bytes(b"build")
+        artifact = Artifact(path=str(self.artifact), digest=digest, binary="sha256:b")
         gates = phase("canary.activate.rewards-gate", "gates", nodes)
         made = plan(gates, stage=self.stage, release="v1.4.0", artifact=artifact)
         kept = tuple(self.kit_node(one, artifact) for one in nodes)

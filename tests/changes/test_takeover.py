@@ -1,7 +1,5 @@
 """How long a recovery waits for the cluster's lock, and which commands it ends meanwhile."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What a recovery is told of the apply that it undoes, and whom it asks again."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest.mock import Mock, call
 

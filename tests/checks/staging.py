@@ -1,7 +1,5 @@
 """A cluster of two nodes and files of our own, staged for a rollback."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil
@@ -19,6 +17,7 @@ from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.plan import NodeState
 from runbook_lib.sources.node import Status
 
+from ..conftest import named, not_passed
 from ..events import event
 
 ITEM = "preflight.rollback-assets"
@@ -50,11 +49,10 @@ class Staging:
         self.practice, self.root = practice, practice.root
         self.key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
         self.heights: dict[str, int | None] = {"dev-1": TIP, "dev-2": TIP}
-        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         self.rollback: dict[str, Any] = {
             "release": str(self.root / "staged" / "release"),
             "snapshots": [str(self.root / "snapshots")],
-            "keys": [{"key": f"ed25519:{public}"}],
+            "keys": [{"key": named(self.key)}],
         }
         self.artifact = self.root / "artifacts" / "rpp-node"
         for folder in ("staged", "artifacts", "probe", "snapshots"):
@@ -136,13 +134,8 @@ class Staging:
     def judge(self) -> CheckResult:
         return rollback_assets(self.context())
 
-    def wrong(self) -> list[tuple[str, str, object, Outcome]]:
-        """The rows that are not PASS: subject, what, observed, outcome."""
-        return [
-            (row.subject, row.what, row.observed, row.outcome)
-            for row in self.judge().rows
-            if row.outcome is not PASS
-        ]
+    def wrong(self) -> list[tuple[Any, ...]]:
+        return not_passed(self.judge().rows, "subject", "what", "observed", "outcome")
 
     def never(self) -> list[str]:
         """What of the rows that are not PASS no waiver can cover."""

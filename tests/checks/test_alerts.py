@@ -1,7 +1,5 @@
 """canary.ready.alerts-active: which alerts are about a topic, and whether they would fire."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

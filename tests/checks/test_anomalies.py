@@ -1,7 +1,5 @@
 """Anomalies of a watch: one for what goes on, another for what begins anew, and what is decided."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

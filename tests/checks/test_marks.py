@@ -1,7 +1,5 @@
 """Marks of a figure: what changed and what fired, and never silence for ignorance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Validators' words: all of them, in time, for this window, release and plan."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any

@@ -12,8 +12,6 @@ killed (SIGKILL, or ``signal``) as such an entry is on disk. With ``arm`` it is 
 ``within_s`` it is killed so many seconds after its begin, unless it has ended.
 """
 
-from __future__ import annotations
-
 import ast
 import ctypes
 import importlib

@@ -13,8 +13,6 @@ the unkilled run did: exit code, nodes, every changing command once, no two at o
 ``RECORD``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -3,8 +3,6 @@
 And of each stage one fault of each outcome through the command line, with a kernel of its own.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -4,8 +4,6 @@ The notebooks are broken ones that pretend to be shipped, so that the second lin
 tested and not the first.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,8 +1,5 @@
 """Scopes whose world is a function, and small real servers on loopback."""
 
-from __future__ import annotations
-
-import base64
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
@@ -137,10 +133,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def policy(authority: Authority) -> Policy:
     return Policy(IDENTITY, ISSUER, root=authority.root)
-
-
-def public(key: Ed25519PrivateKey) -> str:
-    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 PROGRAM = 'printf %s "$0"; printf %s "$1" >&2; exit "$2"'

@@ -1,7 +1,5 @@
 """One file of a release archive: its digest, or a refusal; nothing is extracted, nothing followed."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

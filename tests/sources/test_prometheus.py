@@ -1,7 +1,5 @@
 """Prometheus: translated clocks, split windows, and what an answer does not say."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
@@ -53,12 +51,8 @@ def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
     """Long expressions do not fit a URL; NaN and Inf are values."""
     answer = vector(sample("NaN", a="1"), sample("+Inf", a="2"), sample("-Inf"), sample("1e3"))
     found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
-    assert [math.isnan(each.value) or each.value for each in found.samples] == [
-        True,
-        math.inf,
-        -math.inf,
-        1000.0,
-    ]
+    values = [math.isnan(each.value) or each.value for each in found.samples]
+    assert values == [True, math.inf, -math.inf, 1000.0]
     assert (found.samples[0].labels, found.samples[0].at) == ({"a": "1"}, AT)
     [request] = world.asked
     assert (request.method, str(request.url)) == ("POST", "http://prom/path/api/v1/query")
@@ -203,7 +197,6 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
     found = Prometheus(world.scope(answer), ENDPOINT).instants(["up", "broken(", "up"], AT)
     assert list(found) == ["up", "broken("]
     assert isinstance(found["up"], Vector) and found["up"].samples[0].value == 1.0
-    assert str(found["broken("]) == (
-        'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
-    )
+    said = 'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
+    assert str(found["broken("]) == said
     assert len(world.asked) == 2

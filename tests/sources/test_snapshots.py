@@ -1,7 +1,5 @@
 """Snapshot bundles: their manifests, both spellings of signatures, and what they say of themselves."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path
@@ -20,15 +18,14 @@ from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.snapshots import About, Bundle, Manifest, verified_by
 from runbook_lib.sources.wire import decode
 
+from ..conftest import named
 from ..messages import saying
-from .conftest import World, public
+from .conftest import World
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 HEX = "ab" * 32
-
-
-KEYS = {1: public(KEY), 2: public(OTHER)}
+KEYS = {1: named(KEY), 2: named(OTHER)}
 
 
 def segments(**changes: Any) -> list[dict[str, Any]]:
@@ -71,15 +68,6 @@ def test_a_key_that_stands_twice_and_deep_nesting_are_refused() -> None:
         decode("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest, once=True)
 
 
-@given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["version", "segments", "segment_name", "size_bytes", "checksum"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
-    try:
-        found = decode("m", text, Manifest, once=True)
-    except SourceError:
-        return
-    assert all("/" not in segment.segment_name for segment in found.segments)
-
-
 # --- signatures -----------------------------------------------------------------------------------
 
 
@@ -113,9 +101,8 @@ def test_a_signature_counts_for_the_version_it_names() -> None:
         verified_by(b"content", b"7:" + raw, "s", KEYS)
 
 
-@given(
-    st.binary(max_size=200)
-    | st.sampled_from([b"1:" + b"ab" * 64, b"-1:" + b"A" * 86 + b"==", b"ab" * 63, b"1:2:x"])
+@pytest.mark.parametrize(
+    "text", [b"1:" + b"ab" * 64, b"-1:" + b"A" * 86 + b"==", b"ab" * 63, b"1:2:x", b""]
 )
 def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
     with pytest.raises((SourceError, Refused)) as caught:

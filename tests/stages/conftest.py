@@ -1,7 +1,5 @@
 """A rehearsal network for whole runs, and our commands as a person starts them: as processes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -65,7 +63,7 @@ class Operator:
     env: dict[str, str] = field(default_factory=dict)
     network: RehearsalNetwork | None = None
     measured: bool = True
-    _releases: count[int] = field(default_factory=lambda: count(1))
+    _releases: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
     def before(self) -> list[Path]:
@@ -197,27 +195,10 @@ def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     """An operator whose development cluster is up and adopted."""
     home = root / "home"
     home.mkdir(parents=True)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root / "network") as network,
-    ):
-        for name, value in network.env.items():
-            patch.setenv(name, value)
+    with practising(root / "network") as (network, _):
         adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
         yield Operator(home, secrets, dict(network.env), network, measured)
-
-
-@contextlib.contextmanager
-def issuing(root: Path) -> Iterator[RehearsalNetwork]:
-    """A small network, and a development stage of two items: drift, and the release issue."""
-    sizes = {"development": 2, "testnet": 1, "mainnet": 2}
-    items = ("preflight.config-drift", "preflight.release-issue")
-    with practising(root / "network", telemetry=False, sizes=sizes) as (network, patch):
-        patch.setitem(playbook.DECLARED, "development", items)
-        patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
-        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
-        yield network
 
 
 def held(make: Callable[..., contextlib.AbstractContextManager[Any]], **options: Any) -> Any:
@@ -229,6 +210,40 @@ def held(make: Callable[..., contextlib.AbstractContextManager[Any]], **options:
             yield found
 
     return made
+
+
+def practised(**options: Any) -> Callable[[Callable[..., object]], Any]:
+    """A module's fixture: a network that is entered, and prepared by what this decorates."""
+
+    def fixture(prepare: Callable[..., object]) -> Any:
+        @contextlib.contextmanager
+        def prepared(root: Path) -> Iterator[RehearsalNetwork]:
+            with practising(root, **options) as (network, patch):
+                prepare(network, patch)
+                yield network
+
+        return held(prepared)
+
+    return fixture
+
+
+@practised(telemetry=False, sizes={"development": 2, "testnet": 1, "mainnet": 2})
+def issuing(network: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
+    """A small network, and a development stage of two items: drift, and the release issue."""
+    items = ("preflight.config-drift", "preflight.release-issue")
+    patch.setitem(playbook.DECLARED, "development", items)
+    patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
+    adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
+
+
+@pytest.fixture
+def forge(network: RehearsalNetwork) -> Iterator[Any]:
+    """The forge with an empty issue and no releases, whole again afterwards."""
+    network.forge.comments.clear()
+    network.forge.releases.releases.clear()
+    network.world.clock.advance(61)
+    yield network.forge
+    clear(network)
 
 
 @contextlib.contextmanager

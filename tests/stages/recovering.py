@@ -4,8 +4,6 @@
 the N-th entry of this run has been appended it says so and waits for its input.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -28,11 +26,10 @@ from runbook_lib.evidence.events import Event
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage, open_stage
-from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, ended, enter, entries, given, opened, plan_digest
+from .conftest import clear, ended, entries, given, held, opened, plan_digest, practising
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")
@@ -130,9 +127,10 @@ def steps(folder: Path, phase: str = "done") -> list[tuple[str, str]]:
 
 
 @contextmanager
-def recovering(root: Path, patch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
-    with RehearsalNetwork(root, telemetry=False, sizes=SIZES) as network:
-        enter(network, patch)
+def recovering(
+    root: Path, *, telemetry: bool = False, **options: Any
+) -> Iterator[RehearsalNetwork]:
+    with practising(root, telemetry=telemetry, sizes=SIZES, **options) as (network, patch):
         declare(patch)
         yield network
 
@@ -154,15 +152,12 @@ def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
     return Recovering(network, release)
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("recovery") / "network"
-    with pytest.MonkeyPatch.context() as patch, recovering(root, patch) as made:
-        yield made
+network = held(recovering)
+Prepare = Callable[[str], Recovering]
 
 
 @pytest.fixture
-def prepare(network: RehearsalNetwork) -> Iterator[Callable[[str], Recovering]]:
+def prepare(network: RehearsalNetwork) -> Iterator[Prepare]:
     yield lambda stage: fresh(network, CLUSTER.get(stage, "mainnet"), next(_RELEASES))
     clear(network)
 
@@ -207,11 +202,7 @@ def main() -> int:
         finally:
             stage.close()
     reasons = {item.item: item.reason for item in verdict.items}
-    print(
-        json.dumps(
-            {"exit_code": int(verdict.exit_code), "reasons": reasons, "project": str(PROJECT)}
-        )
-    )
+    print(json.dumps({"reasons": reasons}))
     return 0
 
 

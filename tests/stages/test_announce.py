@@ -1,7 +1,5 @@
 """Mainnet's announcement and freeze: in time, read back, owned; and what refuses it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Clean epochs since testnet's gate, counted for canary, and what breaks the count."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """What happened over an incident, drawn in the notebook and said in the report."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Killed in the middle of a changing command: the record says where, and the attempt goes on from there."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """The kit's script undoes a canary activation with nothing of ours; the recovery then reads back."""
 
-from __future__ import annotations
-
 import shutil
 import stat
 import subprocess

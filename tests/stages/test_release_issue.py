@@ -1,9 +1,6 @@
 """The release issue in the development stage: posted, read back, and every way in which it is not."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,23 +16,14 @@ from runbook_rehearsal.faults.table import FAULTS, Fault
 from runbook_rehearsal.layout import COMMANDER, ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, held, issuing, mutations, ready_to_post
+from .conftest import issuing, mutations, ready_to_post
 
 ITEM, DEPLOY = "preflight.release-issue", "development.activate.deploy"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
 
 
-network = held(issuing)
-
-
-@pytest.fixture
-def forge(network: RehearsalNetwork) -> Iterator[Any]:
-    """The forge with an empty issue, whole again afterwards."""
-    network.forge.comments.clear()
-    network.world.clock.advance(61)
-    yield network.forge
-    clear(network)
+network = issuing
 
 
 def post(network: RehearsalNetwork, **changes: Any) -> tuple[Standing, Stage]:

@@ -1,7 +1,5 @@
 """Storage recovery on a rehearsal network: what it restores, refuses, resumes, and never touches."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

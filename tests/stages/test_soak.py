@@ -1,8 +1,5 @@
 """The development soak on a network where two days have passed since the deploy."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +17,7 @@ from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..events import event
-from .conftest import alone, edited, given, mutations, opened, practising
+from .conftest import alone, edited, given, mutations, opened, practised
 
 SOAK = soak.item
 
@@ -36,17 +33,13 @@ def deploy(network: RehearsalNetwork) -> None:
         stage.enforce()
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("soak") / "network"
-    sizes = {"development": 3, "testnet": 1, "mainnet": 1}
-    with practising(root, sizes=sizes, history_s=3600.0) as (net, patch):
-        patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
-        patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
-        # The attempt is sealed by the engine, which no test of this module runs.
-        patch.setattr("runbook_lib.evidence.verify.verify", lambda folder, trust: ([], None))
-        deploy(net)
-        yield net
+@practised(sizes={"development": 3, "testnet": 1, "mainnet": 1}, history_s=3600.0)
+def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
+    patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
+    # The attempt is sealed by the engine, which no test of this module runs.
+    patch.setattr("runbook_lib.evidence.verify.verify", lambda folder, trust: ([], None))
+    deploy(net)
 
 
 def passed(network: RehearsalNetwork, hours: float) -> RehearsalNetwork:

@@ -1,13 +1,10 @@
 """A recovery stops an apply, takes over from one that was killed, and goes on after a kill; its evidence."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 from ..conftest import trust_of, unmeasured
 from .conftest import entries, fault, until
 from .recovering import (
+    Prepare,
     Recovering,
     applied,
     back,
@@ -70,7 +68,7 @@ def start(made: Recovering, runbook: str, **env: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recovering]) -> None:
+def test_a_live_apply_stops_before_its_next_step(prepare: Prepare) -> None:
     """The recovery waits for it, and nothing of that attempt is ever changed again."""
     made = prepare("canary")
     # Its plan, its start, and its first node's delivery: then it is held up.
@@ -104,7 +102,7 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
 
 
 def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
-    prepare: Callable[[str], Recovering],
+    prepare: Prepare,
 ) -> None:
     """Who goes on waits for a run that lives, and is kept out for good by none that is gone."""
     made = prepare("canary")
@@ -130,9 +128,7 @@ def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
 # --- what the store and the apply hold ----------------------------------------------------------------
 
 
-def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
-    prepare: Callable[[str], Recovering],
-) -> None:
+def test_a_damaged_record_of_another_attempt_is_named_and_not_required(prepare: Prepare) -> None:
     """Nothing of the normal path stands in the way back."""
     made = prepare("canary")
     folder = applied(made, "canary")
@@ -146,7 +142,7 @@ def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
     assert damage and f"{made.release}/canary/0001" in damage[0]
 
 
-def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -> None:
+def test_what_was_undone_permits_nothing(prepare: Prepare) -> None:
     """The next stage does not open on it, whatever it passed."""
     made = prepare("canary")
     folder = applied(made, "canary")
@@ -160,7 +156,7 @@ def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -
     assert problem.startswith("expected attempt 2 still in force, got it undone: ")
 
 
-def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) -> None:
+def test_an_apply_lays_its_way_back_ready(prepare: Prepare) -> None:
     """Before its first change: parameters for the command, and a notebook of ours filled in."""
     made = prepare("canary")
     with fault(made.network, "deploy-fails@canary"):
@@ -182,9 +178,7 @@ def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) 
 # --- evidence -----------------------------------------------------------------------------------------
 
 
-def test_a_recovery_replays_under_its_notice(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
-) -> None:
+def test_a_recovery_replays_under_its_notice(prepare: Prepare, network: RehearsalNetwork) -> None:
     """The same result without the world; no card of a recording can be taken for a recovery."""
     made, runbook = prepare("canary"), "canary_recovery"
     applied(made, "canary")
@@ -211,7 +205,7 @@ def test_a_recovery_replays_under_its_notice(
 
 
 def test_a_change_left_half_way_goes_on_hours_later(
-    prepare: Callable[[str], Recovering], monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Judged again, the node that was at work is no drift; a gate flipped by hand meanwhile is."""
     drift, left = preflight.config_drift.item, ("test-2", "deliver-gates", "done")

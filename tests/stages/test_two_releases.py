@@ -1,9 +1,6 @@
 """A second release on clusters that have every gate: new builds, and not one gate to turn."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +17,22 @@ from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
-from .conftest import ended, finish, given, mutations, opened, practising
+from .conftest import ended, finish, given, mutations, opened, practised
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
 PLANS: dict[str, Any] = {"testnet": testnet.plan, "canary": canary.plan, "mainnet": mainnet.plan}
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+# All nodes are ours: there are no operators to wait for.
+@practised(telemetry=False, sizes={"development": 1, "testnet": 4, "mainnet": 4})
+def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
     """Where the first release has been everywhere, and the second has just been built."""
-    root = tmp_path_factory.mktemp("two-releases") / "network"
-    sizes = {"development": 1, "testnet": 4, "mainnet": 4}  # all ours: no operators to wait for
-    with practising(root, telemetry=False, sizes=sizes) as (net, _):
-        for cluster in ("testnet", "mainnet"):
-            finish(net, cluster)
-            adopt(str(net.site), cluster, artifacts=[net.release.artifact])
-        net.next_release(SECOND)
-        net.install_candidate()
-        yield net
+    for cluster in ("testnet", "mainnet"):
+        finish(net, cluster)
+        adopt(str(net.site), cluster, artifacts=[net.release.artifact])
+    net.next_release(SECOND)
+    net.install_candidate()
 
 
 def plan_of(folder: Path) -> Plan:

@@ -1,7 +1,5 @@
 """The 24 hours after mainnet's activation: looks, what they find, and who decides of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -46,27 +44,19 @@ class Watch:
     """Mainnet attempts whose gate took effect when a test says."""
 
     network: RehearsalNetwork
-    release: str = "v1.4.0"
-    _window: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def now(self) -> datetime:
-        return self.network.now
+    release: str
+    window: dict[str, Any] = field(default_factory=dict)
+    """What an attempt fixes, as it was opened."""
 
     @property
     def params(self) -> dict[str, Any]:
-        now = self.now.replace(microsecond=0)
+        now = self.network.now.replace(microsecond=0)
         return given(
             self.network, "mainnet", release=self.release, issue=ISSUE, mode="apply",
             approved_plan="sha256:" + "0" * 64,
             window_start=(now - timedelta(days=2)).isoformat(),
             window_end=(now - timedelta(days=1)).isoformat(),
         )  # fmt: skip
-
-    @property
-    def window(self) -> dict[str, Any]:
-        """What an attempt fixes, as it was opened."""
-        return self._window
 
     def told(self) -> list[dict[str, str]]:
         """What the site's pager was given."""
@@ -80,10 +70,10 @@ class Watch:
     def opened(self, activated: timedelta | None = None, **changes: Any) -> Iterator[Stage]:
         """A stage whose gate took effect so long ago; without, one of an attempt that goes on."""
         params = {**self.params, **changes}
-        self._window = {key: params[key] for key in ("window_start", "window_end")}
+        self.window = {key: params[key] for key in ("window_start", "window_end")}
         with opened("mainnet", params) as stage:
             if activated is not None:
-                took = event("state", item=GATE, node="main-1", at=self.now - activated)
+                took = event("state", item=GATE, node="main-1", at=self.network.now - activated)
                 stage._session.record.append(took)
             yield stage
 
@@ -119,7 +109,7 @@ def recorded(stage: Stage, kind: str) -> list[Any]:
 def pin(watch: Watch, stage: Stage) -> None:
     """A baseline of the hours up to a day ago, pinned as before an activation."""
     context = stage._tries.context("baseline", 1)
-    until = watch.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
+    until = watch.network.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
     start, catalogue = until - timedelta(hours=24), read_catalogue(context)
     metrics = catalogue.of_topic(*TOPICS, LOAD)
     taken, _ = capture(context.prometheus, metrics, context.matchers, start, until)
@@ -314,7 +304,7 @@ def test_going_on_needs_a_waiver_of_what_was_found(later: Watch) -> None:
     waiver = {
         "item": ITEM, "subjects": ["proof_latency"], "outcome": "FAIL",
         "reason": "one batch of large proofs, over by now",
-        "expires": (later.now + timedelta(days=2)).isoformat(),
+        "expires": (later.network.now + timedelta(days=2)).isoformat(),
     }  # fmt: skip
     with later.opened(
         attempt=number, retry_reason="decided to go on", waivers=[waiver], **later.window
@@ -341,7 +331,9 @@ def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
     with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
         judged(stage)
         assert recorded(stage, "acknowledged") == recorded(stage, "decided") == []
-        at = later.now + timedelta(seconds=2)  # a word of the same second is withdrawn as well
+        at = later.network.now + timedelta(
+            seconds=2
+        )  # a word of the same second is withdrawn as well
         later.network.say(commander, f"decide {name} recover enough of it", at=at)
     with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
         found = judged(stage)
