@@ -12,6 +12,7 @@ import re
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -143,6 +144,8 @@ class Http:
         self._paces: dict[str, _Pace] = {}
         self._portal: BlockingPortal | None = None
         self._opened, self._opening = ExitStack(), threading.Lock()
+        # While threads still run: one that is ended by the interpreter would be waited for, for ever.
+        weakref.finalize(self, self._opened.close)
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """What ``work`` gives; an interrupt cancels it."""
