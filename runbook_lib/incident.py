@@ -15,7 +15,7 @@ from . import display
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
-from .evidence.events import (
+from .evidence.incident_events import (
     IncidentAcknowledged,
     IncidentClosed,
     IncidentMitigated,

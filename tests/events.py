@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from runbook_lib.evidence import incident_events
 from runbook_lib.evidence.events import Event, read_line
 
 AT = "2026-11-23T14:00:00+00:00"
@@ -58,4 +59,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 def event(kind: str, **fields: Any) -> Event:
     """An event as it is read from a log; fields may be models, instants or JSON."""
-    return read_line(to_json({"kind": kind, **DEFAULTS.get(kind, {}), **fields}))
+    line = to_json({"kind": kind, **DEFAULTS.get(kind, {}), **fields})
+    ended = kind.startswith("incident-") or kind in ("decision", "filed")
+    return incident_events.read_line(line) if ended else read_line(line)

@@ -30,7 +30,7 @@ LAYERS = (
     ("sources",),
     ("metrics", "notebook"),
     ("machine",),
-    ("evidence.events",),
+    ("evidence.events", "evidence.incident_events"),
     ("evidence.outbox", "evidence.record", "evidence.store", "evidence.standing", "evidence.seal"),
     ("evidence.verify", "evidence.incidents"),
     ("evidence.order",),

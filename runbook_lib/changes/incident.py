@@ -24,16 +24,13 @@ from ..context import Context
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
-from ..evidence.events import (
+from ..evidence.events import Convened, Event, IncidentNamed, of
+from ..evidence.incident_events import (
     BreakGlass,
-    Convened,
-    Event,
     IncidentClosed,
     IncidentFiled,
-    IncidentNamed,
     IncidentOpened,
     Told,
-    of,
     read_line,
 )
 from ..evidence.incident_issues import Issues, Report, Votes

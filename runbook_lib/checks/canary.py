@@ -22,7 +22,8 @@ from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
-from ..evidence.events import IncidentClosed, NodeVerified, StepTaken, of
+from ..evidence.events import NodeVerified, StepTaken, of
+from ..evidence.incident_events import IncidentClosed
 from ..evidence.incidents import ids, parse_incident, path_of
 from ..evidence.order import effect, entries_of
 from ..files import keep_file

@@ -6,12 +6,12 @@ Instants that are judged are fields of their own: ``written`` is the machine's c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, TypeAdapter
 
-from ..canonical import canonical, digest, digest_bytes
+from ..canonical import canonical, digest_bytes
 from ..outcomes import CheckResult, Model, Outcome, Row, Value
 from ..plan import NodeState, Plan
 from ..verdicts import Mode, RunKind, Source
@@ -461,105 +461,34 @@ class Decided(Answered, kind="decided"):
     reason: str
 
 
-# --- an incident's own log ------------------------------------------------------------------------
-
-
-class Told(Event):
-    by: str
-    at: AwareDatetime
-
-
-class BreakGlass(Model):
-    by: str
-    reason: str
-
-
-class IncidentOpened(Told, kind="incident-opened"):
-    """``attempt`` is the recovery that opened it; ``undoes`` is None where there was no apply."""
-
-    id: str = ""
-    release: str
-    commit: str
-    stage: str
-    cluster: str
-    attempt: str
-    undoes: Undoes | None
-    author: str
-    issue: int
-    break_glass: BreakGlass | None = None
-
-
-class IncidentAcknowledged(Told, kind="incident-acknowledged"):
-    """Somebody takes care of it."""
-
-
-class IncidentMitigated(Told, kind="incident-mitigated"):
-    """It does no more harm."""
-
-
-class IncidentClosed(Told, kind="incident-closed"):
-    """Of the incident ``closes`` as it was at ``head``; its digest is what a sign-off approves."""
-
-    closes: str
-    opened: str
-    head: str
-    reason: str
-    decided_late: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        return digest(self.content)
-
-
-class Spoken(Told):
-    """``in_issue`` and ``signed_file``: where else than in the incident's issues it was said."""
-
-    digest: str
-    in_issue: int = 0
-    signed_file: str = ""
-
-
-class IncidentSignedOff(Spoken, kind="incident-signed-off"):
-    account: str
-    recorded_by: str
-    grounds: str = ""
-    self_approved: bool = False
-
-
-class CouncilDecided(Spoken, kind="decision"):
-    """``late``: after the time within which a break-glass must be ratified."""
-
-    grounds: tuple[str, ...]
-    ratifies: bool
-    late: bool
-
-
-class IncidentFiled(Told, kind="filed"):
-    """In the forge's issue ``number``, for an audience."""
-
-    audience: str
-    number: int
-
-
-def _kinds(of: type[Event]) -> Iterator[type[Event]]:
-    for each in of.__subclasses__():
-        if kind_of(each):
-            yield each
-        yield from _kinds(each)
-
-
-def read_line(line: bytes) -> Event:
-    """The event of a log's line. Raises ValueError (ValidationError) for anything else."""
-    event = _LINE.validate_json(line)
-    event._hash = digest_bytes(line)
-    return event
-
-
 def kind_of(event: type[Event]) -> str:
     """How a log names a class of events; empty for one that only others are made of."""
     return str(event.model_fields["kind"].default)
 
 
-_LINE: TypeAdapter[Event] = TypeAdapter(
-    Annotated[Union[tuple(_kinds(Event))], Field(discriminator="kind")]  # type: ignore[arg-type] # noqa: UP007
-)
+def _kinds(base: type[E]) -> Iterator[type[E]]:
+    if kind_of(base):
+        yield base
+    for each in base.__subclasses__():
+        yield from _kinds(each)
+
+
+def reader(*bases: type[E]) -> Callable[[bytes], E]:
+    """What reads a line of a log that holds events of ``bases``.
+
+    It raises ValueError (ValidationError) for anything else.
+    """
+    kinds = tuple(kind for base in bases for kind in _kinds(base))
+    union = Annotated[Union[kinds], Field(discriminator="kind")]  # type: ignore[valid-type] # noqa: UP007
+    adapter: TypeAdapter[E] = TypeAdapter(union)
+
+    def read(line: bytes) -> E:
+        event = adapter.validate_json(line)
+        event._hash = digest_bytes(line)
+        return event
+
+    return read
+
+
+read_line = reader(Event)
+"""Reads a line of an attempt's or an adoption's log."""

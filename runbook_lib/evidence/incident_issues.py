@@ -14,7 +14,7 @@ from ..sources.github import GitHub, Issue
 from ..sources.scope import live_scope
 from ..sources.words import Word, hear, in_force
 from .comment import Board
-from .events import CouncilDecided, IncidentClosed, IncidentSignedOff
+from .incident_events import CouncilDecided, IncidentClosed, IncidentSignedOff
 from .incidents import Incident
 
 CLOCKS_APART = timedelta(days=1)

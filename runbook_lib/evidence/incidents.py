@@ -23,21 +23,17 @@ from ..findings import read_or
 from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..sources import local
 from ..wording import utc
-from .events import (
+from .events import E, Event, IncidentNamed, Torn, last, of
+from .incident_events import (
     CouncilDecided,
-    E,
-    Event,
     IncidentAcknowledged,
     IncidentClosed,
     IncidentFiled,
     IncidentMitigated,
-    IncidentNamed,
     IncidentOpened,
     IncidentSignedOff,
     Told,
-    Torn,
-    last,
-    of,
+    read_line,
 )
 from .record import Record, opened_by, parse
 from .store import INCIDENTS, Store
@@ -142,7 +138,7 @@ class Incident:
 
 def parse_incident(data: bytes, name: str) -> Incident:
     """An incident out of its file's bytes. Raises RecordDamaged for anything else."""
-    events, _ = parse(data, f"{INCIDENTS}/{name}")
+    events, _ = parse(data, f"{INCIDENTS}/{name}", (), read_line)
     found = Incident(name.removesuffix(SUFFIX), events)
     if problem := _unsound(found):
         raise RecordDamaged(
@@ -251,7 +247,7 @@ def open_incident(
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
         place(store.root, f"{INCIDENTS}/{name}{SUFFIX}")
-        Record(path_of(store, name)).append(opened.model_copy(update={"id": name}))
+        Record(path_of(store, name), read_line).append(opened.model_copy(update={"id": name}))
         return load(store, name)
 
 
@@ -277,7 +273,7 @@ def add(
         return None if problem else event
 
     load(store, id)
-    Record(path_of(store, id)).append_if(make)
+    Record(path_of(store, id), read_line).append_if(make)
     if problem:
         raise StoreError(problem[0])
     return load(store, id)

@@ -40,7 +40,8 @@ from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn
 from ..wording import utc
 from . import comment, incidents, outbox
-from .events import Event, IncidentFiled, Opened, Sealed, of
+from .events import Event, Opened, Sealed, of
+from .incident_events import IncidentFiled
 from .incident_issues import Issues, Report
 from .order import undone_by
 from .record import Record, opened_by

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from .store import Store
 
 GENESIS = "sha256:" + "0" * 64
+Read = Callable[[bytes], Event]
 
 
-def parse(text: bytes, where: str, after: Sequence[Event] = ()) -> tuple[list[Event], bytes]:
+def parse(
+    text: bytes, where: str, after: Sequence[Event] = (), read: Read = read_line
+) -> tuple[list[Event], bytes]:
     """Events of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged.
 
     ``after`` are those that stand before these bytes.
@@ -41,7 +44,7 @@ def parse(text: bytes, where: str, after: Sequence[Event] = ()) -> tuple[list[Ev
     events: list[Event] = []
     prev = after[-1].hash if after else GENESIS
     for seq, line in enumerate(lines, start=len(after)):
-        event = _event(line, f"{where}: line {seq + 1}")
+        event = _event(line, f"{where}: line {seq + 1}", read)
         if event.seq != seq or event.prev != prev:
             raise RecordDamaged(
                 f"{where}: line {seq + 1}: expected event {seq} after {prev}, got {event.seq!r}"
@@ -52,10 +55,10 @@ def parse(text: bytes, where: str, after: Sequence[Event] = ()) -> tuple[list[Ev
     return events, rest
 
 
-def _event(line: bytes, where: str) -> Event:
+def _event(line: bytes, where: str, read: Read = read_line) -> Event:
     """One line of a record. Raises RecordDamaged."""
     try:
-        return read_line(line)
+        return read(line)
     except ValidationError as error:
         first = error.errors()[0]
         unknown = first["type"] == "union_tag_invalid"
@@ -104,10 +107,13 @@ def attempts_in(
 
 
 class Record:
-    """The record file of one attempt. Several processes may append; each re-reads the head."""
+    """The record file of one attempt, or of what ``read`` reads lines of.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Several processes may append; each re-reads the head.
+    """
+
+    def __init__(self, path: Path, read: Read = read_line) -> None:
+        self.path, self._line = path, read
         self._events: list[Event] = []
         self._size, self._read = 0, sha256()  # of the lines that are events
         self._seen = 0, 0, 0  # the file that was read last
@@ -131,7 +137,7 @@ class Record:
         known = self._events, self._size
         if sha256(text[: self._size]).digest() != self._read.digest():
             known, self._read = ([], 0), sha256()
-        new, rest = parse(text[known[1] :], self.path.name, known[0])
+        new, rest = parse(text[known[1] :], self.path.name, known[0], self._line)
         self._events, self._size = [*known[0], *new], len(text) - len(rest)
         self._read.update(text[known[1] : self._size])
 
@@ -198,7 +204,7 @@ class Record:
                 " the disk is full"
             )
         # What later readers get is what stands in the file, not the caller's object.
-        written = read_line(line)
+        written = self._line(line)
         self._events.append(written)
         self._size += len(data)
         self._read.update(data)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from runbook_lib import cli, playbook
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
-from runbook_lib.evidence.events import IncidentAcknowledged
+from runbook_lib.evidence.incident_events import IncidentAcknowledged, read_line
 from runbook_lib.evidence.incidents import (
     STEPS,
     Incident,
@@ -69,7 +69,7 @@ def over(
         add(store, ID, event(f"incident-{step}", by="alice", at=AT))
     closing = incidents.load(store, ID).closing("it is over", "alice", AT)
     closing = closing.model_copy(update=closed)
-    Record(path_of(store, ID)).append(closing)
+    Record(path_of(store, ID), read_line).append(closing)
     about = {"by": by, "account": by, "at": AT, "digest": closing.digest, "recorded_by": "alice"}
     if approve is not None:
         about["signed_file"] = Path(approve(closing.digest)).read_text()
@@ -111,7 +111,7 @@ def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
     opened(store)
     over(store)
     again = incidents.load(store, ID).closing("once more", "alice", AT)
-    Record(path_of(store, ID)).append(again)
+    Record(path_of(store, ID), read_line).append(again)
 
     assert problems(store) == [f"{HELD} closed since 2026-01-01 00:00:00 UTC"]
 
@@ -124,7 +124,9 @@ def test_a_break_glass_blocks_until_it_is_ratified(store: Store) -> None:
         " got no decision"
     ]
 
-    Record(path_of(store, ID)).append(event("decision", by="gus", digest=found.to_ratify))
+    Record(path_of(store, ID), read_line).append(
+        event("decision", by="gus", digest=found.to_ratify)
+    )
 
     assert problems(store) == []
 
@@ -152,7 +154,9 @@ def test_another_in_its_place_is_noticed(store: Store) -> None:
     """One that was written anew has another first event."""
     opened(store)
     path_of(store, ID).unlink()
-    Record(path_of(store, ID)).append(event("incident-opened", at=AT, id=ID, author="bob"))
+    Record(path_of(store, ID), read_line).append(
+        event("incident-opened", at=AT, id=ID, author="bob")
+    )
     over(store)
 
     assert problems(store) == [

@@ -9,13 +9,8 @@ import pytest
 
 from runbook_lib import cli, playbook
 from runbook_lib.checks import recovery as telling
-from runbook_lib.evidence.events import (
-    CouncilDecided,
-    IncidentClosed,
-    IncidentSignedOff,
-    StepTaken,
-    of,
-)
+from runbook_lib.evidence.events import StepTaken, of
+from runbook_lib.evidence.incident_events import CouncilDecided, IncidentClosed, IncidentSignedOff
 from runbook_lib.evidence.incidents import blocking, incidents_of
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.record import Record
