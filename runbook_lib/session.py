@@ -12,15 +12,7 @@ from typing import Any
 
 from . import playbook
 from .canonical import canonical
-from .evidence.events import (
-    Event,
-    PrerequisiteJudged,
-    RunEnded,
-    RunStarted,
-    SessionOpened,
-    last,
-    of,
-)
+from .evidence import events as log
 from .evidence.record import Record, opened_by
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
@@ -52,7 +44,7 @@ class Session:
     source: Source
     operator: str
     params: StageParams
-    recorded: Sequence[Event] = ()
+    recorded: Sequence[log.Event] = ()
     scratch: tempfile.TemporaryDirectory[str] | None = None
     _private: tempfile.TemporaryDirectory[str] | None = None
 
@@ -81,7 +73,7 @@ class Session:
 
     def scope(self, item: str, number: int) -> Scope:
         """The tape scope of one try of ``item``; a guard's try asked under its change."""
-        ended = of(self.recorded, RunEnded)
+        ended = log.of(self.recorded, log.RunEnded)
         under = [e.under for e in ended if (e.item, e.number) == (item, number) and e.under]
         item, number = under[-1] if under else (item, number)
         return Scope(
@@ -106,33 +98,33 @@ class Session:
         self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self._private.name)
 
-    def next_try(self, item: str, known: Sequence[Event] | None = None) -> int:
+    def next_try(self, item: str, known: Sequence[log.Event] | None = None) -> int:
         """The number of the next try of ``item``; in replay, that of the recorded one.
 
         ``known``: the events so far, for who holds the record's lock.
         """
         if self.replay:
             return last_tries(self.recorded).get(item, 0)
-        started = of(self.record.events() if known is None else known, RunStarted)
+        started = log.of(self.record.events() if known is None else known, log.RunStarted)
         return max((e.number for e in started if e.item == item), default=0) + 1
 
     def may_judge_again(self, change: str, item: str, number: int) -> bool:
         """Whether a guard can be judged under a try of ``change``; in replay, if it was."""
-        judged = of(self.recorded, PrerequisiteJudged)
+        judged = log.of(self.recorded, log.PrerequisiteJudged)
         asked = (change, item, number)
         return not self.replay or asked in ((e.change, e.item, e.number) for e in judged)
 
-    def journal(self, item: str, number: int) -> Sequence[Event]:
+    def journal(self, item: str, number: int) -> Sequence[log.Event]:
         """What a try may know of the past: in replay, the record as it was when the try began."""
         if not self.replay:
             return self.record.events()
         return self.recorded[: _began(self.recorded, item, number)]
 
-    def aftermath(self, item: str, number: int) -> Sequence[Event]:
+    def aftermath(self, item: str, number: int) -> Sequence[log.Event]:
         """What is known when a try ends; in replay, the record as it was then."""
         if not self.replay:
             return self.record.events()
-        for ended in of(self.recorded, *FINAL):
+        for ended in log.of(self.recorded, *FINAL):
             if (ended.item, ended.number) == (item, number):
                 return self.recorded[: ended.seq]
         return self.recorded
@@ -151,19 +143,19 @@ class Session:
                 folder.cleanup()
 
 
-def params_in(events: Sequence[Event]) -> dict[str, Any]:
+def params_in(events: Sequence[log.Event]) -> dict[str, Any]:
     """The parameters an attempt was opened with, and its newest session's. Raises RecordDamaged."""
-    session = last(events, SessionOpened)
+    session = log.last(events, log.SessionOpened)
     return {**opened_by(events, "record").params, **(session.params if session else {})}
 
 
-def last_tries(events: Sequence[Event]) -> dict[str, int]:
+def last_tries(events: Sequence[log.Event]) -> dict[str, int]:
     """Item -> number of its last try that ended."""
-    return {event.item: event.number for event in of(events, *FINAL)}
+    return {event.item: event.number for event in log.of(events, *FINAL)}
 
 
-def _began(events: Sequence[Event], item: str, number: int) -> int:
-    for started in of(events, RunStarted):
+def _began(events: Sequence[log.Event], item: str, number: int) -> int:
+    for started in log.of(events, log.RunStarted):
         if (started.item, started.number) == (item, number):
             return started.seq
     return len(events)

@@ -19,16 +19,8 @@ from . import display, playbook, wording
 from .changes.apply import Applier, Change
 from .context import Context, Judge
 from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded, tried
+from .evidence import events as log
 from .evidence import standing as standings
-from .evidence.events import (
-    Enforced,
-    KitWritten,
-    LockReleased,
-    LockTaken,
-    Planned,
-    WaiverAccepted,
-    of,
-)
 from .evidence.order import undone_by
 from .evidence.store import WAY_BACK, Lock
 from .files import keep_file
@@ -88,7 +80,7 @@ class Stage:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._tries = Tries(session, recorded_plan(session))
-        if session.params.waivers or of(session.recorded, WaiverAccepted):
+        if session.params.waivers or log.of(session.recorded, log.WaiverAccepted):
             from .changes.accepted import accept_waivers
 
             accept_waivers(session)
@@ -171,7 +163,7 @@ class Stage:
     @guarded()
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""
-        self._session.record.append(Enforced(number=self._session.number))
+        self._session.record.append(log.Enforced(number=self._session.number))
         verdict = self.verdict()
         card = verdict_card(verdict, None if self._session.replay else self.folder)
         if verdict.exit_code is not ExitCode.PASSED:
@@ -226,15 +218,15 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
 
         wait_for_lock(context, name, owner)
     with context.store.cluster_lock(name, owner) as lock:
-        taken = context.record.append(LockTaken(cluster=name, owner=owner))
+        taken = context.record.append(log.LockTaken(cluster=name, owner=owner))
         try:
             if change.exclusive and not waits:
                 _require_free(context)
             yield replace(lock, fence=taken.seq)
         except Exception:
-            context.record.append(LockReleased(cluster=name))
+            context.record.append(log.LockReleased(cluster=name))
             raise
-        context.record.append(LockReleased(cluster=name))
+        context.record.append(log.LockReleased(cluster=name))
 
 
 def _require_free(context: Context) -> None:
@@ -267,7 +259,7 @@ def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult |
         return context.conclude(found, passed="", empty="")
     tries.session.tape.sync()
     number, reason = context.scope.number, "planned; nothing was changed"
-    made = Planned(item=change.item, number=number, reason=reason, rows=tuple(found))
+    made = log.Planned(item=change.item, number=number, reason=reason, rows=tuple(found))
     tries.session.record.append(made)
     return None
 
@@ -317,7 +309,7 @@ def _prepare_way_back(session: Session, change: Change, context: Context) -> lis
     stage, item = session.stage, change.item
     if stage not in playbook.STAGES or item == playbook.DOCUMENT or not needs_plan(stage, item):
         return []
-    known = bool(of(context.journal, KitWritten))
+    known = bool(log.of(context.journal, log.KitWritten))
     if context.scope.live and not (context.folder / WAY_BACK).exists():
         from .changes.kit import prepare
 

@@ -16,21 +16,8 @@ from .changes.approvals import Ruling, needs_approval, rule
 from .changes.power import margin_facts
 from .context import Context, Judge
 from .errors import ParameterError, RunbookError, SourceError
+from .evidence import events as log
 from .evidence import standing as standings
-from .evidence.events import (
-    Event,
-    NodeDropped,
-    NotReached,
-    PlanMade,
-    Planned,
-    PlanRefused,
-    PrerequisiteJudged,
-    RunEnded,
-    RunStarted,
-    RunStopped,
-    last,
-    of,
-)
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
 from .plan import Plan
 from .session import Session
@@ -75,12 +62,12 @@ def needs_plan(stage: str, item: str) -> bool:
     return first == item or first in before_item(stage, item)
 
 
-def _plan_missing(known: Sequence[Event]) -> Standing | None:
+def _plan_missing(known: Sequence[log.Event]) -> Standing | None:
     """What stands in the way of whatever needs the plan: none was made, or it is refused."""
     match plans(known)[-1:]:
-        case [PlanMade()]:
+        case [log.PlanMade()]:
             return None
-        case [PlanRefused(reason=why)]:
+        case [log.PlanRefused(reason=why)]:
             reason = f"refused: {why}"
         case _:
             reason = "none was made"
@@ -183,7 +170,7 @@ class Tries:
         assert result is not None
         session.tape.sync()
         number = context.scope.number
-        judged = PrerequisiteJudged(
+        judged = log.PrerequisiteJudged(
             change=under.partition("/")[0], item=check.item, number=number, result=result
         )
         session.record.append(judged)
@@ -194,7 +181,7 @@ class Tries:
 
     def not_reached(self, item: str, number: int, why: str, due: datetime | None) -> None:
         """Record that a try ended before anything was asked; ``due`` is when to come back."""
-        made = NotReached(item=item, number=number, reason=f"not reached: {why}", due=due)
+        made = log.NotReached(item=item, number=number, reason=f"not reached: {why}", due=due)
         self.session.record.append(made)
 
     # --- whether it begins ----------------------------------------------------------------------
@@ -231,7 +218,7 @@ class Tries:
         number = self._start(item)
         if planned:
             reason = f"planned: follows {blocking.item}"
-            session.record.append(Planned(item=item, number=number, reason=reason))
+            session.record.append(log.Planned(item=item, number=number, reason=reason))
         else:
             why = f" {blocking.reason}" if blocking.item == "the plan" and blocking.reason else ""
             self.not_reached(item, number, f"blocked by {blocking.item}{why}", blocking.return_at)
@@ -241,7 +228,7 @@ class Tries:
         """Record that a try begins, and its number; in replay behind the recorded tries before it."""
         session, number = self.session, self.session.next_try(item)
         if session.replay and item not in self._shown:
-            for ended in of(session.recorded, RunEnded):
+            for ended in log.of(session.recorded, log.RunEnded):
                 if ended.item == item and ended.number < number:
                     session.record.append(ended)
         return self._claim(item)
@@ -249,8 +236,8 @@ class Tries:
     def _claim(self, item: str) -> int:
         """A number that no run beside us has: each is told apart on the tape by its own."""
 
-        def begin(known: list[Event]) -> RunStarted:
-            return RunStarted(item=item, number=self.session.next_try(item, known))
+        def begin(known: list[log.Event]) -> log.RunStarted:
+            return log.RunStarted(item=item, number=self.session.next_try(item, known))
 
         started = self.session.record.append_if(begin)
         assert started is not None
@@ -270,7 +257,7 @@ class Tries:
             raise
         except KeyboardInterrupt:
             session.tape.sync()
-            session.record.append(RunStopped(item=context.item, number=context.scope.number))
+            session.record.append(log.RunStopped(item=context.item, number=context.scope.number))
             raise
         except Exception as error:
             clean = session.outside.redactor.clean_text
@@ -284,7 +271,7 @@ class Tries:
     ) -> None:
         self.session.tape.sync()
         why = self.session.params.retry_reason
-        ended = RunEnded(item=item, number=number, result=result, retry_reason=why, under=under)
+        ended = log.RunEnded(item=item, number=number, result=result, retry_reason=why, under=under)
         self.session.record.append(ended)
 
 
@@ -345,23 +332,23 @@ PLAN = "stage.plan"
 Margins = Sequence[tuple[str, Value]]
 
 
-def plans(events: Sequence[Event]) -> list[PlanMade | PlanRefused]:
+def plans(events: Sequence[log.Event]) -> list[log.PlanMade | log.PlanRefused]:
     """The plans that were made or refused; the last one counts."""
-    return of(events, PlanMade, PlanRefused)
+    return log.of(events, log.PlanMade, log.PlanRefused)
 
 
 def recorded_plan(session: Session) -> Plan | None:
     """The plan that a continued attempt has, without the nodes that were dropped since."""
     if session.replay:
         return None
-    made = last(session.record.events(), PlanMade)
+    made = log.last(session.record.events(), log.PlanMade)
     return _shrunk(session, made.plan) if made else None
 
 
 def _shrunk(session: Session, plan: Plan) -> Plan:
     """``plan`` without the nodes that this attempt dropped."""
     events = session.recorded if session.replay else session.record.events()
-    dropped = [event.node for event in of(events, NodeDropped)]
+    dropped = [event.node for event in log.of(events, log.NodeDropped)]
     if not session.replay and getattr(session.params, "drops", []):
         from .changes.accepted import accept_drops
 
@@ -380,7 +367,7 @@ def next_plan(session: Session) -> int:
 
 def show_plan(session: Session, plan: Plan) -> display.Card:
     """The plan that this attempt has already."""
-    made = of(session.record.events(), PlanMade)[-1]
+    made = log.of(session.record.events(), log.PlanMade)[-1]
     return plan_card(plan, made.approved_by, made.margins)
 
 
@@ -408,7 +395,7 @@ def make_plan(
 
 def _refused(session: Session, ruling: Ruling) -> display.Card:
     reason, rows = explain(ruling.rows, "", ""), tuple(ruling.rows)
-    session.record.append(PlanRefused(rows=rows, reason=reason, outcome=ruling.outcome))
+    session.record.append(log.PlanRefused(rows=rows, reason=reason, outcome=ruling.outcome))
     columns = ("outcome", "subject", "what", "expected", "observed")
     shown = [
         (row.outcome.value, row.subject, row.what, row.expected, row.observed)
@@ -422,7 +409,7 @@ def _kept(
 ) -> tuple[Plan, display.Card]:
     if session.replay:
         plan = _shrunk(session, plan)
-    made = PlanMade(
+    made = log.PlanMade(
         digest=plan.digest,
         plan=plan,
         author=ruling.author or session.operator,

@@ -18,16 +18,7 @@ from ..playbook import RECOVERY, STAGES
 from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .events import (
-    Event,
-    NodeVerified,
-    Opened,
-    PlanMade,
-    PolicyAccepted,
-    SessionOpened,
-    last,
-    of,
-)
+from . import events as log
 from .record import recorded
 from .standing import verdict
 from .store import Attempt, Store
@@ -65,14 +56,18 @@ def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | N
     return None
 
 
-def plan_of(events: Sequence[Event]) -> PlanMade | None:
+def plan_of(events: Sequence[log.Event]) -> log.PlanMade | None:
     """The plan that an attempt has."""
-    return last(events, PlanMade)
+    return log.last(events, log.PlanMade)
 
 
-def policy_of(events: Sequence[Event]) -> str:
+def policy_of(events: Sequence[log.Event]) -> str:
     """The policy digest of an attempt's newest session; empty where none is named."""
-    named = [e.policy for e in events if isinstance(e, Opened | SessionOpened | PolicyAccepted)]
+    named = [
+        e.policy
+        for e in events
+        if isinstance(e, log.Opened | log.SessionOpened | log.PolicyAccepted)
+    ]
     return named[-1] if named else ""
 
 
@@ -157,17 +152,19 @@ def permitted(
     return found
 
 
-def entries_of(scope: Scope, store: Store, found: Earlier, *kinds: type[Event]) -> list[Event]:
+def entries_of(
+    scope: Scope, store: Store, found: Earlier, *kinds: type[log.Event]
+) -> list[log.Event]:
     """Its record, or only events of ``kinds``. Raises SourceError, RecordDamaged."""
     return recorded(scope, store, found.name, *kinds)
 
 
-def effect(events: Sequence[Event], item: str) -> datetime:
+def effect(events: Sequence[log.Event], item: str) -> datetime:
     """The instant a change took effect: when the last of its nodes was first read back.
 
     Raises SourceError when the record says of none.
     """
-    instants = [event.at for event in of(events, NodeVerified) if event.item == item]
+    instants = [event.at for event in log.of(events, log.NodeVerified) if event.item == item]
     if not instants:
         raise SourceError("journal", f"expected a node that {item} verified, got none")
     return max(instants)

@@ -41,15 +41,18 @@ from ..sources.tape import Entry as TapeEntry
 from ..sources.tape import check_body, inputs_of, read_entries
 from ..verdicts import Verdict
 from ..wording import count, utc
+from . import events as log
 from . import seal
-from .events import Event, RunEnded, Sealed, SessionOpened, StepTaken, Torn, WatchBegun, of
 from .record import opened_by, parse
 from .seal import Seal
 from .standing import standing, verdict
 
 GROWING = ("record.jsonl", "tape/index.jsonl")
 """What is appended to, line by line."""
-BEGINNINGS: dict[type[Event], str] = {WatchBegun: "runbook watch", SessionOpened: "a further try"}
+BEGINNINGS: dict[type[log.Event], str] = {
+    log.WatchBegun: "runbook watch",
+    log.SessionOpened: "a further try",
+}
 """What begins with an event of that kind. Nothing else may add to a sealed attempt."""
 
 
@@ -57,24 +60,24 @@ BEGINNINGS: dict[type[Event], str] = {WatchBegun: "runbook watch", SessionOpened
 class Unsealed:
     """Events since the seal of ``at``, oldest first; none for an attempt that is sealed to its end."""
 
-    entries: tuple[Event, ...] = ()
+    entries: tuple[log.Event, ...] = ()
     at: str = ""
 
     def __str__(self) -> str:
-        by = " and ".join(what for kind, what in BEGINNINGS.items() if of(self.entries, kind))
+        by = " and ".join(what for kind, what in BEGINNINGS.items() if log.of(self.entries, kind))
         many = count(len(self.entries), "event")
         since = utc(datetime.fromisoformat(self.at))
         return f"not yet sealed: {many} since {since} by {by}; the next --continue seals it"
 
 
-def unsealed(entries: Sequence[Event], facts: Mapping[str, Any]) -> Unsealed:
+def unsealed(entries: Sequence[log.Event], facts: Mapping[str, Any]) -> Unsealed:
     """What a record has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
     try:
         number, head = facts["record"]["events"], facts["record"]["head"]
         sealed, later = entries[number - 1], tuple(entries[number:])
         datetime.fromisoformat(sealed.written)
-        goes_on = isinstance(sealed, Sealed) and sealed.hash == head and number > 0
-        begun = [type(event) for event in later if not isinstance(event, Torn)][:1]
+        goes_on = isinstance(sealed, log.Sealed) and sealed.hash == head and number > 0
+        begun = [type(event) for event in later if not isinstance(event, log.Torn)][:1]
         if goes_on and begun and begun[0] in BEGINNINGS:
             return Unsealed(later, sealed.written)
     except Exception:  # files are hostile; the procedure's own steps say what is wrong with them
@@ -138,7 +141,7 @@ class _Report:
 
     def log(
         self, folder: Path, trust: Trust | None
-    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[Event]]:
+    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[log.Event]]:
         """Its seals, what the newest states, what came since, and the entries that are sealed."""
         found = self.step("1 attestations", lambda: _seals(folder)) or []
         facts = seal.facts_of(found[-1].payload) if found else {}
@@ -196,7 +199,7 @@ def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any
     return f"signed by {', '.join(who)}"
 
 
-def _chained(found: Sequence[Seal], entries: Sequence[Event]) -> None:
+def _chained(found: Sequence[Seal], entries: Sequence[log.Event]) -> None:
     if not found:
         raise _Wrong("a seal", "none")
     previous, heads = "", {entry.hash: entry.seq + 1 for entry in entries}
@@ -240,7 +243,7 @@ def _files(
     return found
 
 
-def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[Event], Unsealed]:
+def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[log.Event], Unsealed]:
     """The events that are sealed, and what came since."""
     entries, rest = parse(recorded(folder / "record.jsonl"), "record.jsonl")
     sealed, since = facts["record"], unsealed(entries, facts)
@@ -255,7 +258,7 @@ def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[Event], Unseal
 
 
 def _tape(
-    folder: Path, entries: Sequence[Event], found: Sequence[Seal], hashed: Mapping[str, str]
+    folder: Path, entries: Sequence[log.Event], found: Sequence[Seal], hashed: Mapping[str, str]
 ) -> None:
     bodies = {name.removeprefix("tape/"): value for name, value in hashed.items()}
     digest_then = _subjects(found).get("tape/index.jsonl", "")
@@ -267,7 +270,7 @@ def _tape(
     heard: dict[tuple[str, int], list[TapeEntry]] = {}
     for entry in tape:
         heard.setdefault((entry.item, entry.number), []).append(entry)
-    for ended in of(entries, RunEnded):
+    for ended in log.of(entries, log.RunEnded):
         heard_now = inputs_of(heard.get(ended.under or (ended.item, ended.number), []))
         if heard_now != ended.result.inputs:
             where = f"{ended.item}, try {ended.number}"
@@ -288,9 +291,9 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def _findings(entries: Sequence[Event]) -> None:
+def _findings(entries: Sequence[log.Event]) -> None:
     """No row passed whose numbers say otherwise: 101 where 0 was expected."""
-    for ended in of(entries, RunEnded):
+    for ended in log.of(entries, log.RunEnded):
         for row in ended.result.rows:
             if row.outcome is Outcome.PASS and not _follows(row):
                 where = f"{ended.item}: {row.subject}: {row.what}"
@@ -307,7 +310,7 @@ def _follows(row: Row) -> bool:
     return bound is None or _HOLDS[bound[1] or ""](row.observed, limit)
 
 
-def _complete(entries: Sequence[Event], facts: Mapping[str, Any]) -> Verdict:
+def _complete(entries: Sequence[log.Event], facts: Mapping[str, Any]) -> Verdict:
     if not entries:
         raise _Wrong("a record", "none that can be read")
     broken = [why for why in facts.get("broken", []) if why]
@@ -319,13 +322,13 @@ def _complete(entries: Sequence[Event], facts: Mapping[str, Any]) -> Verdict:
     return final
 
 
-def _guarded(entries: Sequence[Event]) -> None:
+def _guarded(entries: Sequence[log.Event]) -> None:
     if not entries:
         raise _Wrong("a record", "none that can be read")
     opened = opened_by(entries, "record")
     if opened.stage in playbook.RECOVERY:
         return  # no item of a recovery waits for another
-    for step in (step for step in of(entries, StepTaken) if step.phase == "intent"):
+    for step in (step for step in log.of(entries, log.StepTaken) if step.phase == "intent"):
         for item in opened.declared[: opened.declared.index(step.item)]:
             was = standing(entries[: step.seq], item)
             if was.outcome is not Outcome.PASS:
@@ -337,7 +340,7 @@ def _agree(
     folder: Path,
     found: Sequence[Seal],
     facts: Mapping[str, Any],
-    entries: Sequence[Event],
+    entries: Sequence[log.Event],
     final: Verdict | None,
 ) -> None:
     if final is None:
@@ -351,7 +354,7 @@ def _agree(
     for mine, theirs in ((expected[seal.FACTS], facts), (expected, about)):
         for key in (key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)):
             raise _Wrong(f"{key} {mine.get(key)!r}", repr(theirs.get(key)))
-    if subjects.get(facts["notebook"]) != of(entries, Sealed)[-1].digest:
+    if subjects.get(facts["notebook"]) != log.of(entries, log.Sealed)[-1].digest:
         raise _Wrong("the notebook that was sealed", "another one")
     book = _book(folder, facts)
     shown = book["cells"][0]["outputs"][0]["data"][MIME]
