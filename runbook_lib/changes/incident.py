@@ -462,10 +462,8 @@ def collect(context: Context) -> Facts:
     else:
         context.judge("figures", "collected", known, known)
     known = f"{len(context.cluster.nodes)} nodes"
-    got, ok = (
-        (f"not of {', '.join(silent)}{later}", Outcome.INCONCLUSIVE) if silent else (known, None)
-    )
-    context.judge("gates", "read", known, got, ok)
+    got = f"not of {', '.join(silent)}{later}" if silent else known
+    context.judge("gates", "read", known, got, not silent or Outcome.INCONCLUSIVE)
     return facts
 
 
