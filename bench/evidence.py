@@ -29,7 +29,7 @@ BIG, FILES = 2 * 1024**3, 64
 
 def sealed(folder: Path) -> None:
     """Seal what was recorded anew, and verify it."""
-    entries = Record(folder / "record.jsonl").entries()
+    entries = Record(folder / "record.jsonl").events()
     signing = Signing("bench", CryptoSigner(KEY))
     name = next(folder.glob("*.ipynb"), folder / "10_development.ipynb").name
     sealing.seal(folder, name, b"{}", verdict(entries), code="", foreign=False, signing=signing)

@@ -18,9 +18,10 @@ import httpx
 
 from runbook_lib import clusters
 from runbook_lib.errors import SourceError
+from runbook_lib.sources.http import Http
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.loopback import Loopback, free_addresses
 
@@ -31,7 +32,7 @@ AIM = 12.0
 def ours(cluster: clusters.Cluster) -> float:
     """As a stage does it, the tape included."""
     redactor = Redactor()
-    outside = Outside(redactor)
+    outside = Http(redactor)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)

@@ -26,9 +26,10 @@ from prometheus_pandas.query import Prometheus as PrometheusPandas
 
 from runbook_lib import reach
 from runbook_lib.metrics.frames import Frame, fetch
+from runbook_lib.sources.http import Http
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 
 SERIES, POINTS, STEP = 200, 10_000, timedelta(seconds=60)
@@ -105,7 +106,7 @@ def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 def ours(url: str, points: int = POINTS) -> Frame:
     """As a stage does it: through a tape that is written, into an aligned frame."""
     redactor = Redactor()
-    outside = Outside(redactor)
+    outside = Http(redactor)
     start = END - (points - 1) * STEP
     with tempfile.TemporaryDirectory() as folder:
         scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)

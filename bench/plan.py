@@ -14,17 +14,18 @@ from typing import Any
 
 import httpx
 
-from runbook_lib.changes.plan import Plan
 from runbook_lib.changes.state import kept_config
 from runbook_lib.changes.targets import make_plan
 from runbook_lib.context import Context
+from runbook_lib.evidence.events import Adopting, NodeVerified
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.plan import NodeState, Plan
 from runbook_lib.site import Site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.chain.templates import bundle, node_config, profile
 from runbook_rehearsal.chain.world import ClusterSpec, make_cluster
@@ -158,14 +159,14 @@ def site_of(fleet: LargeFleet) -> Site:
 
 def adopt(fleet: LargeFleet, store: Store) -> None:
     """Every node is known as it is."""
-    opened = {"cluster": "mainnet", "mode": "adopt", "source": "live"}
-    attempt = store.adopt("mainnet", opened)
-    at = datetime.now(UTC).isoformat()
+    opened = Adopting(cluster="mainnet", source="live", site="large", operator="bench")
+    attempt, at = store.adopt(opened), datetime.now(UTC)
     for name, state in fleet.states().items():
         path = kept_config(attempt.folder, name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes((fleet.root / "nodes" / f"{name}.toml").read_bytes())
-        attempt.record.append("state", {"item": "adopt", "node": name, "state": state, "at": at})
+        read = NodeState.model_validate(state)
+        attempt.record.append(NodeVerified(item="adopt", node=name, state=read, at=at))
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def opened(fleet: LargeFleet, stage: str) -> Iterator[Context]:
     folder, now = fleet.root / stage, datetime.now(UTC)
     folder.mkdir()
     redactor = Redactor()
-    outside = Outside(redactor, Http(redactor, transport=fleet.transport()))
+    outside = Http(redactor, transport=fleet.transport())
     given = STAGE_PARAMS[stage]().model_dump() | {
         "site": "large",
         "release": "v1.4.0",

@@ -14,8 +14,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.stages.recovering import entries, fresh, recovering
 
@@ -33,7 +31,7 @@ def main() -> None:
     taken = []
     with tempfile.TemporaryDirectory(prefix="runbook-bench-") as scratch:
         root = Path(scratch) / "network"
-        with pytest.MonkeyPatch.context() as patch, recovering(root, patch) as network:
+        with recovering(root) as network:
             for number in range(RUNS):
                 made = fresh(network, "mainnet", number)
                 _, folder = made.apply("canary")

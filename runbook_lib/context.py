@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
-from .errors import LockHeld, SourceError, Stopped
+from .errors import LockHeld, SourceError, Stopped, tried
 from .evidence import order
-from .evidence.record import Entry, Record
+from .evidence.events import Event, Opened, PolicyAccepted, of
+from .evidence.record import Record, opened_by
 from .evidence.store import Store
 from .findings import Findings
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
@@ -33,7 +34,7 @@ from .sources.scope import Scope
 from .strict import parse_instant, project_path
 
 if TYPE_CHECKING:
-    from .changes.plan import Plan
+    from .plan import Plan
 
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ AT_ONCE = 16
 
 @dataclass
 class Context(Findings):
-    """``journal`` holds the record's entries this try may rely on; ``record`` is where it writes.
+    """``journal`` holds the record's events this try may rely on; ``record`` is where it writes.
 
     ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
     ``undone`` says which recovery undoes this attempt, if one does.
@@ -56,7 +57,7 @@ class Context(Findings):
     store: Store
     folder: Path
     record: Record
-    journal: Sequence[Entry]
+    journal: Sequence[Event]
     plan: Plan | None = None
     attempt_name: str = ""
     source: str = "live"
@@ -65,12 +66,17 @@ class Context(Findings):
     unlocked: Callable[[], str] = lambda: ""
 
     @property
-    def so_far(self) -> list[Entry]:
-        """The journal and what was recorded since, the last word last; an entry may be in it twice.
+    def so_far(self) -> list[Event]:
+        """The journal and what was recorded since, newest last; may contain duplicates.
 
         In a replay the record holds nothing of earlier tries, and live the journal nothing of now.
         """
-        return [*self.journal, *self.record.entries()]
+        return [*self.journal, *self.record.events()]
+
+    @property
+    def opened(self) -> Opened:
+        """What this attempt was opened with. Raises RecordDamaged."""
+        return opened_by(self.journal or self.record.events(), self.attempt_name)
 
     @property
     def cluster_name(self) -> str:
@@ -141,8 +147,8 @@ class Context(Findings):
     @property
     def policies(self) -> frozenset[str]:
         """The site's policy digest, and those after which somebody else accepted it."""
-        changes = (entry.body["from"] for entry in self.journal if entry.kind == "policy")
-        return frozenset({self.site.policy_digest, *changes})
+        changes = of(self.journal, PolicyAccepted)
+        return frozenset({self.site.policy_digest, *(change.before for change in changes)})
 
     @cached_property
     def alertmanager(self) -> Alertmanager:
@@ -196,17 +202,10 @@ class Context(Findings):
         self, ask: Callable[[str], T], names: Sequence[str] | None = None
     ) -> dict[str, T | SourceError]:
         """``ask`` of every node (or of ``names``), several at a time; what failed holds its error."""
-
-        def one(name: str) -> T | SourceError:
-            try:
-                return ask(name)
-            except SourceError as error:
-                return error
-
         if names is None:
             names = [node.name for node in self.cluster.nodes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(one, names), strict=True))
+            return dict(zip(names, pool.map(lambda name: tried(ask, name), names), strict=True))
 
     def require_going_on(self) -> None:
         """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from .errors import ParameterError, RunbookError, StoreError
 from .evidence.store import Store
@@ -14,12 +15,11 @@ from .machine import require_kernel
 from .notebook import KERNEL
 from .opening import find_operator
 from .outcomes import Outcome, Row, check_row, unknown_row
-from .reach import Command, Endpoint
+from .reach import Command, Endpoint, Reached
 from .site import Forge, Site, read_site
 from .sources import process
-from .sources.http import Answer, Request
+from .sources.http import Http, Request
 from .sources.redact import SHORTEST, Redactor
-from .sources.scope import Outside
 
 
 def examine(site_path: str) -> list[Row]:
@@ -121,7 +121,7 @@ def _programs(site: Site) -> Iterator[Row]:
 
 
 def _endpoints(site: Site) -> list[Row]:
-    outside = Outside(Redactor(site.secret_names()))
+    http = Http(Redactor(site.secret_names()))
     places: dict[str, Endpoint | Forge] = {
         "prometheus": site.telemetry.prometheus,
         "alertmanager": site.telemetry.alertmanager,
@@ -131,13 +131,13 @@ def _endpoints(site: Site) -> list[Row]:
         places["grafana"] = site.dashboards.grafana
     rows = []
     for name, place in places.items():
-        request = Request("GET", place.url, timeout_s=min(place.timeout_s, 5.0))
+        request = Request("GET", place.url, Reached(timeout_s=min(place.timeout_s, 5.0)))
         try:
-            got = outside.loop.run(outside.http.send(request))
+            got = http.run(partial(http.send, request))
         except ParameterError as error:
             rows.append(check_row(name, "reachable", "an answer", str(error), ok=False))
             continue
-        text = f"status {got.status}" if isinstance(got, Answer) else f"{got.kind}: {got.text}"
-        rows.append(check_row(name, "reachable", "an answer", text, isinstance(got, Answer)))
-    outside.close()
+        text = f"{got.failure}: {got.text}" if got.failure else f"status {got.status}"
+        rows.append(check_row(name, "reachable", "an answer", text, not got.failure))
+    http.close()
     return rows

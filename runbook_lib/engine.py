@@ -244,11 +244,11 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         write_ipynb(nb, str(output))
         return Report(ExitCode.BROKEN, output=output, problems=problems)
     record = Record(folder / "record.jsonl")
-    verdict = standing.verdict(record.entries(), problems)
+    verdict = standing.verdict(record.events(), problems)
     data, leaked = _sealed_bytes(run, nb, verdict, folder)
     if leaked:
         problems.append("notebook: a secret stood in an output and was taken out; find out how")
-        verdict = standing.verdict(record.entries(), problems)
+        verdict = standing.verdict(record.events(), problems)
         data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
     code = notebook.code_digest(nb)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from tempfile import NamedTemporaryFile
+from typing import ParamSpec, TypeVar
 
 
 class RunbookError(Exception):
@@ -47,6 +48,25 @@ class SourceError(RunbookError):
     def __init__(self, source: str, problem: str) -> None:
         self.source, self.problem = source, problem
         super().__init__(f"{source}: {problem}")
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def tried(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | SourceError:
+    """What one of several sources gives; its error in its place, which hides no other."""
+    try:
+        return ask(*args, **kwargs)
+    except SourceError as error:
+        return error
+
+
+def or_raise(answer: T | SourceError) -> T:
+    """An answer; an error in its place is raised."""
+    if isinstance(answer, SourceError):
+        raise answer
+    return answer
 
 
 class SourceRefused(SourceError):

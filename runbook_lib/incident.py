@@ -12,11 +12,17 @@ from datetime import datetime
 from typing import Any
 
 from . import display
-from .canonical import digest
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
-from .evidence.incident_issues import ISSUE, SIGNED, Votes, approvals_of
+from .evidence.events import (
+    IncidentAcknowledged,
+    IncidentClosed,
+    IncidentMitigated,
+    IncidentSignedOff,
+    Told,
+)
+from .evidence.incident_issues import Votes, approvals_of
 from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
 from .opening import find_operator
@@ -44,8 +50,8 @@ def incident(args: argparse.Namespace) -> int:
     one, operator = found[0], find_operator(site, "apply", proven=proven)
     step = _step(one, site, operator, read_clock(site.clock)[0], args)
     if step is not None:
-        kind, body, when = step
-        one = incidents.add(store, one.id, kind, body, **when) if kind else one
+        event, when = step
+        one = incidents.add(store, one.id, event, **when) if event else one
     _show([one], store, site, args)
     return int(ExitCode.WAITING if step is None else ExitCode.PASSED)
 
@@ -62,22 +68,22 @@ def _find(store: Store, what: str) -> list[Incident]:
     return found
 
 
-Entered = tuple[str, dict[str, Any], dict[str, Any]]
+Entered = tuple[Told | None, dict[str, Any]]
 
 
 def _step(
     one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
 ) -> Entered | None:
-    """The entry (kind, body, when it may be added) of a step; None while a word is missing.
+    """The event of a step, and when it may be added; None while a word is missing.
 
-    The kind is empty for what stands there already. Raises ParameterError, StoreError.
+    There is no event for what stands there already. Raises ParameterError, StoreError.
     """
-    told = {"by": operator, "at": now.isoformat()}
     match args.step:
         case "acknowledge":
-            return "acknowledged", told, {"first": True}
+            return IncidentAcknowledged(by=operator, at=now), {"first": True}
         case "mitigated":
-            return "mitigated", told, {"after": "acknowledged", "first": True}
+            after = {"after": IncidentAcknowledged, "first": True}
+            return IncidentMitigated(by=operator, at=now), after
         case "close":
             reason = args.reason.strip()
             if len(reason) < MIN_REASON:
@@ -85,48 +91,48 @@ def _step(
                     f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
                     f" got {args.reason!r}"
                 )
-            said = one.statement(reason, operator, now.isoformat())
-            return "closed", {**said, "digest": digest(said)}, {"after": "mitigated"}
+            return one.closing(reason, operator, now), {"after": IncidentMitigated}
         case "ratify":
-            if one.break_glass is None:
+            if one.opened.break_glass is None:
                 raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-            where = _where(site, args)
-            votes = Votes(site, approvals_of(one, site, one.to_ratify, where))
-            body = votes.decision(one, one.to_ratify, ratifies=True)
-            if body is None:
-                return ("", {}, {}) if one.ratified else None
-            return "decision", {**body, **where}, {}
-    return _sign_off(one, site, told, args)
+            issue, signed = _where(site, args)
+            votes = Votes(site, approvals_of(one, site, one.to_ratify, issue, signed))
+            made = votes.decision(one, one.to_ratify, ratifies=True)
+            if made is None:
+                return (None, {}) if one.ratified else None
+            return made.model_copy(update={"in_issue": issue, "signed_file": signed}), {}
+    return _sign_off(one, site, operator, now, args)
 
 
 def _sign_off(
-    one: Incident, site: Site, told: dict[str, Any], args: argparse.Namespace
+    one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
 ) -> Entered | None:
-    closed = one.last("closed")
+    closed, author = one.last(IncidentClosed), one.opened.author
     if closed is None:
         raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
-    where, body = _where(site, args), {"digest": closed["digest"], "recorded_by": told["by"]}
-    words = approvals_of(one, site, closed["digest"], where)
-    others = [w for w in words if w.account.casefold() != one.author.casefold()]
+    issue, signed = _where(site, args)
+    words = approvals_of(one, site, closed.digest, issue, signed)
+    others = [w for w in words if w.account.casefold() != author.casefold()]
+    about: dict[str, Any] = {"digest": closed.digest, "recorded_by": operator}
     if others:
         first = min(others, key=lambda word: word.at)
-        body |= {"by": first.account, "account": first.account, "at": first.at.isoformat()}
-        body |= {**where, "grounds": first.grounds}
-    elif site.single_operator and told["by"] == one.author:
-        body |= {**told, "account": told["by"], "self_approved": True}
+        about |= {"by": first.account, "account": first.account, "at": first.at}
+        about |= {"in_issue": issue, "signed_file": signed, "grounds": first.grounds}
+    elif site.single_operator and operator == author:
+        about |= {"by": operator, "at": now, "account": operator, "self_approved": True}
     else:
         return None
-    return "signed-off", body, {"after": "closed"}
+    return IncidentSignedOff(**about), {"after": IncidentClosed}
 
 
-def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
+def _where(site: Site, args: argparse.Namespace) -> tuple[int, str]:
     """Where else than in its issues words about it are; kept with what they ended."""
     signed = ""
     if args.approval:
         with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
             data = scope.read(project_path(args.approval), limit=MAX_SIGNED)
             signed = data.decode("utf-8", "replace")
-    return {key: value for key, value in ((ISSUE, args.issue), (SIGNED, signed)) if value}
+    return args.issue or 0, signed
 
 
 # --- showing them -------------------------------------------------------------------------------
@@ -134,7 +140,7 @@ def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namespace) -> int:
     """Print them, and what the store misses of a release's; 2 while anything blocks."""
-    release = found[0].release if found else args.what
+    release = found[0].opened.release if found else args.what
     only = {one.id for one in found} if found and args.what != release else None
     blocks = [
         {"id": block.name, "problem": block.problem}
@@ -159,17 +165,17 @@ def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namesp
 
 def document(one: Incident, site: Site) -> dict[str, Any]:
     """An incident as ``--json`` prints it."""
-    closed = one.last("closed")
+    closed, opened = one.last(IncidentClosed), one.opened
     return {
         "id": one.id,
-        "stage": one.opened["stage"],
+        "stage": opened.stage,
         "standing": one.standing,
-        "author": one.author,
-        "attempt": one.opened["attempt"],
+        "author": opened.author,
+        "attempt": opened.attempt,
         "times": [{"what": w, "at": at.isoformat(), "by": by} for w, at, by in one.times],
         "issues": one.filed,
-        "closing": closed["digest"] if closed else None,
-        "ratify": one.to_ratify if one.break_glass else None,
+        "closing": closed.digest if closed else None,
+        "ratify": one.to_ratify if opened.break_glass else None,
         "problem": one.problem(site.single_operator),
     }
 
@@ -177,19 +183,19 @@ def document(one: Incident, site: Site) -> dict[str, Any]:
 def missing(one: Incident, site: Site, path: str) -> Iterator[str]:
     """What is to be said or done next, as lines to copy."""
     again = f"runbook incident {one.id} --site {path}"
-    if one.break_glass and one.ratified is None:
+    if one.opened.break_glass and one.ratified is None:
         due = utc(one.ratify_until)
         yield (
             f"ratify  the council, until {due}: comment `approve {one.to_ratify}`,"
             f" then {again} --ratify"
         )
     step = {
-        "opened": "--acknowledge",
+        "open": "--acknowledge",
         "acknowledged": "--mitigated",
         "mitigated": "--close --reason WHY",
     }
-    if one.step in step:
-        yield f"next  {again} {step[one.step]}"
-    if one.step == "closed" and (closed := one.last("closed")):
-        who = "anybody" if site.single_operator else f"somebody other than {one.author}"
-        yield f"next  {who}: comment `approve {closed['digest']}`, then {again} --sign-off"
+    if one.standing in step:
+        yield f"next  {again} {step[one.standing]}"
+    if isinstance(closed := one.newest, IncidentClosed):
+        who = "anybody" if site.single_operator else f"somebody other than {one.opened.author}"
+        yield f"next  {who}: comment `approve {closed.digest}`, then {again} --sign-off"

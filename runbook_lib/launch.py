@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NotebookError, ParameterError
+from .evidence.events import Status
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .files import replace_file
@@ -102,13 +103,13 @@ def _follow(note: Path, done: threading.Event, shown: Shown, told: Told | None) 
         if record is None and note.exists():
             record = Record(Path(json.loads(note.read_bytes())["folder"]) / "record.jsonl")
             seen = json.loads(note.read_bytes())["entries"]
-        entries = record.entries() if record is not None else []
+        entries = record.events() if record is not None else []
         try:
             for entry in entries[seen:]:
-                if entry.kind in FINAL:
-                    shown(standing(entries[: entry.seq + 1], entry.body["item"]))
-                elif entry.kind == "status" and told is not None:
-                    told(entry.body["text"])
+                if isinstance(entry, FINAL):
+                    shown(standing(entries[: entry.seq + 1], entry.item))
+                elif isinstance(entry, Status) and told is not None:
+                    told(entry.text)
         except OSError:  # nobody reads us any more: the run goes on, and its end says so
             return
         seen = max(seen, len(entries))

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from . import playbook
-from .errors import ParameterError, SourceError, StoreError
+from .errors import ParameterError, SourceError, StoreError, tried
+from .evidence.events import Note, Opened, PolicyAccepted, SessionOpened, of
 from .evidence.heads import compare_heads
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
 from .evidence.store import INCIDENTS, Attempt, Store
@@ -24,14 +25,16 @@ from .params import (
     promoted,
     stage_params,
 )
-from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
+from .session import OPEN, PARAMETERS, Session, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
 from .sources.github import GitHub
+from .sources.http import Http
 from .sources.redact import Redactor
-from .sources.scope import Outside, live_scope, read_clock
+from .sources.scope import live_scope, read_clock
 from .sources.tape import LiveTape
 from .strict import project_path
+from .verdicts import Source
 
 
 def open_live(stage: str, given: Mapping[str, Any]) -> Session:
@@ -39,12 +42,12 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     params, site, operator = _given(stage, given, where)
     attempt, note = _attempt(stage, params, site, operator)
-    number = 1 + sum(entry.kind == "session" for entry in attempt.record.entries())
+    number = 1 + len(of(attempt.record.events(), SessionOpened))
     session = live_session(stage, site, attempt, params, operator, number)
     try:
         _begin_session(session, params)
         if note:
-            session.record.append("note", {"text": note})
+            session.record.append(Note(text=note))
     except BaseException:
         session.close()
         raise
@@ -62,7 +65,7 @@ def live_session(
         store=Store(site.store_path),
         attempt=attempt,
         tape=LiveTape(attempt.folder / "tape", redactor),
-        outside=Outside(redactor),
+        outside=Http(redactor),
         number=number,
         mode=params.mode,
         source=site.source,
@@ -108,7 +111,7 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tupl
         return _create(store, stage, params, site, operator), note
     recovery = stage in playbook.RECOVERY
     if not recovery and (change := _accepted(found, params, site, operator)):
-        found.record.append("policy", change)
+        found.record.append(change)
     return found, note
 
 
@@ -119,7 +122,7 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
     if stage not in playbook.RECOVERY:
         store.check_heads(store.attempts(params.release))
     opened = store.opened(attempt)
-    fixed, world = opened["params"], _world(stage, params, site)
+    fixed, world = opened.params, _world(stage, params, site)
     differs = [
         f"{key}: expected {fixed.get(key)!r} as attempt {params.attempt} was opened with, got {value!r}"
         for key, value in params.fixed().items()
@@ -127,25 +130,27 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
     ]
     # A site file that was edited since must not carry an attempt into another world.
     differs += [
-        f"{params.site}: {key}: expected {opened[key]!r} as attempt {params.attempt} was opened on,"
+        f"{params.site}: {key}: expected {getattr(opened, key)!r} as attempt {params.attempt} was opened on,"
         f" got {value!r}; put the site file back, or open a new attempt"
         for key, value in world.items()
-        if opened[key] != value
+        if getattr(opened, key) != value
     ]
     if differs:
         raise ParameterError(differs)
-    if isinstance(params, RecoveryParams) and (undoes := opened.get("undoes")):
+    if isinstance(params, RecoveryParams) and (undoes := opened.undoes):
         from .taking_back import require_signed
 
-        require_signed(store, undoes["name"], site.trust, params.break_glass)
+        require_signed(store, undoes.name, site.trust, params.break_glass)
     return attempt
 
 
-def _accepted(attempt: Attempt, params: StageParams, site: Site, operator: str) -> dict[str, Any]:
-    """What accepts the site's policy after that of an attempt; empty where it is the same."""
-    policy = policy_of(attempt.record.entries())
+def _accepted(
+    attempt: Attempt, params: StageParams, site: Site, operator: str
+) -> PolicyAccepted | None:
+    """What accepts the site's policy after that of an attempt; None where it is the same."""
+    policy = policy_of(attempt.record.events())
     if policy == site.policy_digest:
-        return {}
+        return None
     from .evidence.policy import accepted_policy
 
     return accepted_policy(attempt.folder, policy, site, params.issue, params.release, operator)
@@ -155,11 +160,11 @@ def _built_on(store: Store, stage: str, params: StageParams, source: str) -> lis
     """The attempts whose policy an apply must share: the stage before's, and the approved plan's."""
 
     def counts(one: Attempt) -> bool:
-        mode, plan = store.opened(one)["mode"], plan_of(one.record.entries())
-        if store.opened(one)["source"] != source:
+        mode, plan = store.opened(one).mode, plan_of(one.record.events())
+        if store.opened(one).source != source:
             return False
         if (one.stage, mode) == (stage, "plan"):
-            return plan is not None and plan.body["digest"] == getattr(params, "approved_plan", "")
+            return plan is not None and plan.digest == getattr(params, "approved_plan", "")
         return (one.stage, mode) == (BEFORE.get(stage), "apply")
 
     if params.mode != "apply" or stage not in playbook.STAGES:
@@ -167,7 +172,7 @@ def _built_on(store: Store, stage: str, params: StageParams, source: str) -> lis
     return list({one.stage: one for one in store.attempts(params.release) if counts(one)}.values())
 
 
-def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
+def _world(stage: str, params: StageParams, site: Site) -> dict[str, Any]:
     """Where an attempt is made, which no session of it may change."""
     about = promoted(stage, params)
     return {
@@ -185,36 +190,32 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     require_order(store, stage, params, source, site.trust)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
-    undoes = {}
+    undoes = None
     if isinstance(params, RecoveryParams):
         from .taking_back import undoes_of
 
-        undoes = {"undoes": undoes_of(store, about, params, source, site.trust)}
-    attempt = store.create(
-        params.release,
-        stage,
-        {
-            **undoes,
-            "stage": stage,
-            "release": params.release,
-            "commit": params.commit,
-            **_world(stage, params, site),
-            "mode": params.mode,
-            "params": params.fixed(),
-            "policy": site.policy_digest,
-            "declared": list(playbook.DECLARED[stage]),
-            "run": run_kind(),
-            "operator": operator,
-            "single_operator": site.single_operator,
-            "now": now.isoformat(),
-            "version": VERSION,
-        },
-        whatever=bool(undoes),
+        undoes = undoes_of(store, about, params, source, site.trust)
+    opened = Opened(
+        undoes=undoes,
+        stage=stage,
+        release=params.release,
+        commit=params.commit,
+        **_world(stage, params, site),
+        mode=params.mode,
+        params=params.fixed(),
+        policy=site.policy_digest,
+        declared=playbook.DECLARED[stage],
+        run=run_kind(),
+        operator=operator,
+        single_operator=site.single_operator,
+        now=now,
+        version=VERSION,
     )
+    attempt = store.create(opened, whatever=isinstance(params, RecoveryParams))
     text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
     for change in changes:
-        attempt.record.append("policy", change)
+        attempt.record.append(change)
     return attempt
 
 
@@ -224,20 +225,18 @@ def _begin_session(session: Session, params: StageParams) -> None:
     if parse_site(scope.read(site_file), params.site) != session.site:
         raise ParameterError(f"{params.site}: expected one site, got it changed while opening")
     session.tape.sync()
-    session.record.append(
-        "session",
-        {
-            "number": session.number,
-            "params": params.model_dump(mode="json", include=set(PER_TRY)),
-            "operator": session.operator,
-            "policy": session.site.policy_digest,
-            "run": run_kind(),
-            "source": session.source,
-            "now": scope.now().isoformat(),
-            "version": VERSION,
-            "package": package_digest(),
-        },
+    opened = SessionOpened(
+        number=session.number,
+        params=params.model_dump(mode="json", include=set(PER_TRY)),
+        operator=session.operator,
+        policy=session.site.policy_digest,
+        run=run_kind(),
+        source=session.source,
+        now=scope.now(),
+        version=VERSION,
+        package=package_digest(),
     )
+    session.record.append(opened)
     hand_over(session)
 
 
@@ -266,13 +265,11 @@ def _token_owner(site: Site, proven: bool) -> Person | None:
     """The person whose token is exported; None for an app's, or where there is none."""
     if not (site.forge.token_env and os.environ.get(site.forge.token_env)):
         return None
-    try:
-        with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
-            return site.person(GitHub(scope, site.forge).me())
-    except SourceError as error:
-        if proven:
-            raise ParameterError(f"operator: {error}; who runs this must be known") from error
-        return None
+    with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
+        me = tried(GitHub(scope, site.forge).me)
+    if isinstance(me, SourceError) and proven:
+        raise ParameterError(f"operator: {me}; who runs this must be known") from me
+    return None if isinstance(me, SourceError) else site.person(me)
 
 
 def _user() -> str:
@@ -323,7 +320,7 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
     blocks = blocking(store, params.release, single_operator=site.single_operator)
     for one in incidents_of(store, params.release) if not blocks else ():
         if problem := unsaid(one, site):
-            blocks.append(Block(one.id, str(one.opened["stage"]), problem))
+            blocks.append(Block(one.id, one.opened.stage, problem))
     for block in blocks:
         if not (params.attempt and block.stage == stage):
             raise StoreError(

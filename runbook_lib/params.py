@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,9 @@ from .strict import (
     parse_instant,
     validate,
 )
+
+if TYPE_CHECKING:
+    from .evidence.events import Opened
 
 # --- What a person may except, approved by another ---
 
@@ -242,11 +245,11 @@ class RecoveryParams(StageParams):
         return self
 
 
-def way_back(opened: Mapping[str, Any]) -> dict[str, Any]:
+def way_back(opened: Opened) -> dict[str, Any]:
     """The parameters of the recovery that undoes an attempt, by what its log was opened with."""
-    fixed, kept = opened["params"], ("site", "release", "commit", "issue", "previous_release")
+    fixed, kept = opened.params, ("site", "release", "commit", "issue", "previous_release")
     logged = {key: fixed[key] for key in kept if key in fixed}
-    return {**logged, "mode": "apply", "undoes": opened["attempt"]}
+    return {**logged, "mode": "apply", "undoes": opened.attempt}
 
 
 class PreflightParams(StageParams):

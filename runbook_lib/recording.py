@@ -10,19 +10,19 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from .errors import RecordDamaged, StoreError, TapeMiss
-from .evidence.record import Entry, parse
+from .errors import RecordDamaged, StoreError
+from .evidence.events import SessionOpened, of
+from .evidence.record import opened_by, parse
 from .evidence.store import Store
 from .package import VERSION
 from .params import stage_params
-from .session import OPEN, Session, hand_over, last_tries, run_kind
+from .session import OPEN, Session, hand_over, last_tries, params_in, run_kind
 from .site import Site, parse_site
+from .sources.http import Http
 from .sources.local import Folder, plain_files
 from .sources.local import recorded as read
 from .sources.redact import Redactor
-from .sources.scope import Outside
-from .sources.tape import Asked, Meta, Slot, read_body, read_entries
-from .sources.tape import Entry as Answer
+from .sources.tape import ReplayTape, read_body, read_entries
 from .strict import PROJECT
 
 RECORDINGS = PROJECT / "notebooks" / "recordings"
@@ -32,52 +32,43 @@ def open_replay(stage: str, folder: Folder) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
     if isinstance(folder, Path):
         plain_files(folder)
-    recorded = _entries(folder)
-    if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
-        raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
-    opened = recorded[0].body
-    sessions = [entry for entry in recorded if entry.kind == "session"]
+    try:
+        recorded = parse(read(folder / "record.jsonl"), "record.jsonl")[0]
+    except FileNotFoundError:
+        recorded = []
+    opened, sessions = opened_by(recorded, folder.name), of(recorded, SessionOpened)
+    if opened.stage != stage:
+        raise RecordDamaged(f"{folder.name}: expected a {stage} attempt, got one of {opened.stage}")
     if not sessions:
         raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
     tape = ReplayTape(folder / "tape", last_tries(recorded))
-    params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
+    params = stage_params(stage, params_in(recorded), "recording")
     site = recorded_site(folder, params.site)
-    if not isinstance(number := opened.get("attempt"), int) or not 0 < number < 10**9:
-        raise RecordDamaged(f"{folder.name}: expected the number of an attempt, got {number!r}")
     # A folder of its own below the engine's, which reads it and takes it away.
     given = os.environ.get("RUNBOOK_SCRATCH")
     scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
     store = Store(Path(scratch.name if scratch else tempfile.mkdtemp(dir=given)))
-    fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
     # Under its own number: cards show it, and paths on the tape are told apart by it.
-    attempt = store.recreate(params.release, stage, number, {**fresh, "source": "replay"})
+    attempt = store.recreate(opened.model_copy(update={"source": "replay"}))
     session = Session(
         stage=stage,
         site=site,
         store=store,
         attempt=attempt,
         tape=tape,
-        outside=Outside(Redactor()),
+        outside=Http(Redactor()),
         number=len(sessions),
-        mode=opened["mode"],
+        mode=opened.mode,
         source="replay",
-        operator=sessions[-1].body["operator"],
+        operator=sessions[-1].operator,
         params=params,
         recorded=recorded,
         scratch=scratch,
     )
-    session.record.append(
-        "session", {**sessions[-1].body, "source": "replay", "run": run_kind(), "version": VERSION}
-    )
+    now = {"source": "replay", "run": run_kind(), "version": VERSION}
+    session.record.append(sessions[-1].model_copy(update=now))
     hand_over(session)
     return session
-
-
-def _entries(folder: Folder) -> list[Entry]:
-    try:
-        return parse(read(folder / "record.jsonl"), "record.jsonl")[0]
-    except FileNotFoundError:
-        return []
 
 
 def recorded_site(folder: Folder, path: str) -> Site:
@@ -99,35 +90,3 @@ def recording(stage: str) -> zipfile.Path:
         ) from None
     except zipfile.BadZipFile as error:
         raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error
-
-
-class ReplayTape:
-    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
-
-    live = False
-
-    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
-        self._folder, self._judged = folder, judged
-        self._entries = {entry.slot: entry for entry in read_entries(folder)}
-
-    def number(self, item: str, number: int) -> int:
-        return self._judged.get(item, number)
-
-    def holds(self, slot: Slot) -> bool:
-        return slot in self._entries
-
-    def recall(self, slot: Slot) -> tuple[Answer, bytes] | None:
-        entry = self._entries.get(slot)
-        if entry is None:
-            item, number, key, n = slot
-            raise TapeMiss(
-                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
-                " none; it was recorded by another version, or this run asks something else"
-            )
-        return entry, read_body(self._folder, entry.body)
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Answer, bytes]:
-        raise TapeMiss(f"{slot[0]}: replay: expected to record nothing, got {slot[2]}")
-
-    def sync(self) -> None:
-        """Nothing was written."""

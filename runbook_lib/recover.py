@@ -10,6 +10,7 @@ from typing import Any
 from .canonical import digest_bytes
 from .changes.kit_script import JOURNAL
 from .commands.running import read_parameters, run_and_tell
+from .evidence.events import Attached
 from .evidence.standing import verdict
 from .evidence.store import Store
 from .files import keep_file
@@ -45,8 +46,8 @@ def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: st
     attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
     name = f"kit/journal-{digest.removeprefix('sha256:')[:12]}.tsv"
     path = keep_file(attempt.folder, name, journal)
-    about = {"kit": kit.resolve().name, "file": f"kit/{path.name}", "digest": digest}
-    attempt.record.append("attached", about)
+    about = Attached(kit=kit.resolve().name, file=f"kit/{path.name}", digest=digest)
+    attempt.record.append(about)
     return attempt.number
 
 
@@ -79,11 +80,11 @@ def unfinished(stage: str, params: StageParams) -> int:
     assert isinstance(params, RecoveryParams)
     store = Store(read_site(params.site).store_path)
     found = store.readable(params.release, f"{stage}_recovery")[0]
-    mine = [one for one in found if store.opened(one)["params"] == params.fixed()]
+    mine = [one for one in found if store.opened(one).params == params.fixed()]
     if not mine:
         return 0
-    opened, code = store.opened(mine[-1]), verdict(mine[-1].record.entries()).exit_code
-    undoes, _ = what_to_undo(store, params.release, stage, opened["source"], params.undoes)
-    if code is ExitCode.PASSED or opened["undoes"] != undoes:
+    opened, code = store.opened(mine[-1]), verdict(mine[-1].record.events()).exit_code
+    undoes, _ = what_to_undo(store, params.release, stage, opened.source, params.undoes)
+    if code is ExitCode.PASSED or opened.undoes != undoes:
         return 0
     return mine[-1].number

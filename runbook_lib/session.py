@@ -8,41 +8,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from . import playbook
 from .canonical import canonical
-from .evidence.record import Entry, Record
+from .evidence.events import (
+    Event,
+    PrerequisiteJudged,
+    RunEnded,
+    RunStarted,
+    SessionOpened,
+    last,
+    of,
+)
+from .evidence.record import Record, opened_by
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import StageParams, promoted, stage_params
 from .site import Site
-from .sources.scope import Outside, Scope
+from .sources.http import Http
+from .sources.scope import Scope
 from .sources.tape import Tape
+from .verdicts import Mode, RunKind, Source
 
 OPEN = "stage.open"
 PARAMETERS = "params.yaml"
 """In an attempt's folder: what it was opened with, so that a command can go on with it."""
-Source = Literal["live", "rehearsal", "replay"]
 
 
 @dataclass
 class Session:
-    """One opening of an attempt. ``recorded`` holds a replayed attempt's entries, else nothing."""
+    """One opening of an attempt. ``recorded`` holds a replayed attempt's events, else nothing."""
 
     stage: str
     site: Site
     store: Store
     attempt: Attempt
     tape: Tape
-    outside: Outside
+    outside: Http
     number: int
-    mode: Literal["plan", "apply"]
+    mode: Mode
     source: Source
     operator: str
     params: StageParams
-    recorded: Sequence[Entry] = ()
+    recorded: Sequence[Event] = ()
     scratch: tempfile.TemporaryDirectory[str] | None = None
     _private: tempfile.TemporaryDirectory[str] | None = None
 
@@ -63,7 +73,7 @@ class Session:
     @property
     def world(self) -> str:
         """Where the run was made: live or rehearsal, a replay's as it was recorded."""
-        return str(self.recorded[0].body["source"]) if self.recorded else self.source
+        return opened_by(self.recorded, "recording").source if self.recorded else self.source
 
     @property
     def record(self) -> Record:
@@ -71,12 +81,9 @@ class Session:
 
     def scope(self, item: str, number: int) -> Scope:
         """The tape scope of one try of ``item``; a guard's try asked under its change."""
-        for entry in self.recorded:
-            if entry.kind == "result" and (entry.body["item"], entry.body["number"]) == (
-                item,
-                number,
-            ):
-                item, number = entry.body.get("under", (item, number))
+        ended = of(self.recorded, RunEnded)
+        under = [e.under for e in ended if (e.item, e.number) == (item, number) and e.under]
+        item, number = under[-1] if under else (item, number)
         return Scope(
             self.tape,
             self.outside,
@@ -99,53 +106,43 @@ class Session:
         self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self._private.name)
 
-    def next_try(self, item: str, known: Sequence[Entry] | None = None) -> int:
+    def next_try(self, item: str, known: Sequence[Event] | None = None) -> int:
         """The number of the next try of ``item``; in replay, that of the recorded one.
 
-        ``known``: the entries so far, for who holds the record's lock.
+        ``known``: the events so far, for who holds the record's lock.
         """
         if self.replay:
             return last_tries(self.recorded).get(item, 0)
-        numbers = [
-            entry.body["number"]
-            for entry in (self.record.entries() if known is None else known)
-            if entry.kind == "started" and entry.body["item"] == item
-        ]
-        return max(numbers, default=0) + 1
+        started = of(self.record.events() if known is None else known, RunStarted)
+        return max((e.number for e in started if e.item == item), default=0) + 1
 
     def may_judge_again(self, change: str, item: str, number: int) -> bool:
         """Whether a guard can be judged under a try of ``change``; in replay, if it was."""
-        asked = {"change": change, "item": item, "number": number}
-        return not self.replay or any(
-            entry.kind == "guard" and asked.items() <= entry.body.items() for entry in self.recorded
-        )
+        judged = of(self.recorded, PrerequisiteJudged)
+        asked = (change, item, number)
+        return not self.replay or asked in ((e.change, e.item, e.number) for e in judged)
 
-    def journal(self, item: str, number: int) -> Sequence[Entry]:
+    def journal(self, item: str, number: int) -> Sequence[Event]:
         """What a try may know of the past: in replay, the record as it was when the try began."""
         if not self.replay:
-            return self.record.entries()
+            return self.record.events()
         return self.recorded[: _began(self.recorded, item, number)]
 
-    def aftermath(self, item: str, number: int) -> Sequence[Entry]:
+    def aftermath(self, item: str, number: int) -> Sequence[Event]:
         """What is known when a try ends; in replay, the record as it was then."""
         if not self.replay:
-            return self.record.entries()
-        for entry in self.recorded:
-            if entry.kind in FINAL and (entry.body["item"], entry.body["number"]) == (item, number):
-                return self.recorded[: entry.seq]
+            return self.record.events()
+        for ended in of(self.recorded, *FINAL):
+            if (ended.item, ended.number) == (item, number):
+                return self.recorded[: ended.seq]
         return self.recorded
 
     def params_of(self, item: str, number: int) -> StageParams:
         """The parameters in force for a try: a try may change some of them."""
         if not self.replay:
             return self.params
-        seq = _began(self.recorded, item, number)
-        sessions = [e for e in self.recorded[:seq] if e.kind == "session"]
-        values = {
-            **self.recorded[0].body["params"],
-            **(sessions[-1].body["params"] if sessions else {}),
-        }
-        return stage_params(self.stage, values, "recorded parameters")
+        known = self.recorded[: _began(self.recorded, item, number)]
+        return stage_params(self.stage, params_in(known), "recorded parameters")
 
     def close(self) -> None:
         self.outside.close()
@@ -154,26 +151,32 @@ class Session:
                 folder.cleanup()
 
 
-def last_tries(entries: Sequence[Entry]) -> dict[str, int]:
+def params_in(events: Sequence[Event]) -> dict[str, Any]:
+    """The parameters an attempt was opened with, and its newest session's. Raises RecordDamaged."""
+    session = last(events, SessionOpened)
+    return {**opened_by(events, "record").params, **(session.params if session else {})}
+
+
+def last_tries(events: Sequence[Event]) -> dict[str, int]:
     """Item -> number of its last try that ended."""
-    return {e.body["item"]: e.body["number"] for e in entries if e.kind in FINAL}
+    return {event.item: event.number for event in of(events, *FINAL)}
 
 
-def _began(entries: Sequence[Entry], item: str, number: int) -> int:
-    for entry in entries:
-        if entry.kind == "started" and (entry.body["item"], entry.body["number"]) == (item, number):
-            return entry.seq
-    return len(entries)
+def _began(events: Sequence[Event], item: str, number: int) -> int:
+    for started in of(events, RunStarted):
+        if (started.item, started.number) == (item, number):
+            return started.seq
+    return len(events)
 
 
-def run_kind() -> Literal["headless", "interactive"]:
+def run_kind() -> RunKind:
     """Whether the engine runs this kernel, or a person steps through it."""
     return "headless" if os.environ.get("RUNBOOK_HEADLESS") else "interactive"
 
 
 def hand_over(session: Session) -> None:
     """Tell whoever started this kernel, or follows it, where the attempt is."""
-    entries = len(session.record.entries())
+    entries = len(session.record.events())
     note = {"folder": str(session.attempt.folder), "entries": entries}
     for name in ("RUNBOOK_HANDOFF", "RUNBOOK_FOLLOW"):
         if target := os.environ.get(name):

@@ -17,16 +17,25 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
-from .changes.plan import Plan
 from .context import Context, Judge
-from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded
+from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded, tried
 from .evidence import standing as standings
+from .evidence.events import (
+    Enforced,
+    KitWritten,
+    LockReleased,
+    LockTaken,
+    Planned,
+    WaiverAccepted,
+    of,
+)
 from .evidence.order import undone_by
 from .evidence.store import WAY_BACK, Lock
 from .files import keep_file
 from .next_steps import refusal, verdict_card
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from .params import taken
+from .plan import Plan
 from .session import Session
 from .tries import PLAN, Guard, Tries, make_plan, needs_plan, next_plan, recorded_plan, show_plan
 from .verdicts import ExitCode, Verdict
@@ -79,7 +88,7 @@ class Stage:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._tries = Tries(session, recorded_plan(session))
-        if session.params.waivers or any(e.kind == "waiver" for e in session.recorded):
+        if session.params.waivers or of(session.recorded, WaiverAccepted):
             from .changes.accepted import accept_waivers
 
             accept_waivers(session)
@@ -98,7 +107,7 @@ class Stage:
 
     def verdict(self) -> Verdict:
         """What the attempt amounts to so far."""
-        return standings.verdict(self._session.record.entries())
+        return standings.verdict(self._session.record.events())
 
     @guarded()
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
@@ -135,20 +144,15 @@ class Stage:
     @guarded()
     def show(self, show: Shown[display.Card]) -> display.Card:
         """A page of the release report."""
-        try:
-            return show(self._tries.context(f"stage.show.{show.__name__}", 1))
-        except SourceError as error:
-            return _why("Nothing to show", error)
+        card = tried(show, self._tries.context(f"stage.show.{show.__name__}", 1))
+        return _why("Nothing to show", card) if isinstance(card, SourceError) else card
 
     @guarded()
     def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
-        try:
-            drawn = draw(self._tries.context(f"stage.plot.{draw.__name__}", 1))
-        except SourceError as error:
-            return _why("No figure", error)
-        if drawn is None:
-            return _why("No figure", "nothing was recorded that could be drawn")
+        drawn = tried(draw, self._tries.context(f"stage.plot.{draw.__name__}", 1))
+        if drawn is None or isinstance(drawn, SourceError):
+            return _why("No figure", drawn or "nothing was recorded that could be drawn")
         png, text, data = drawn
         return display.figure_card(png, text, data)
 
@@ -156,10 +160,9 @@ class Stage:
     def compare(self, compare: Shown[Sequence[Compared]]) -> Comparison:
         """Two windows side by side, metric by metric. It is shown, and judges no item."""
         context = self._tries.context(f"stage.compare.{compare.__name__}", 1)
-        try:
-            compared = compare(context)
-        except SourceError as error:
-            return Comparison(_why("Nothing to compare with", error), context.folder)
+        compared = tried(compare, context)
+        if isinstance(compared, SourceError):
+            return Comparison(_why("Nothing to compare with", compared), context.folder)
         columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
         rows = [one.row() for one in compared]
         card = display.table_card("Now against before", columns, rows)
@@ -168,7 +171,7 @@ class Stage:
     @guarded()
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""
-        self._session.record.append("enforced", {"number": self._session.number})
+        self._session.record.append(Enforced(number=self._session.number))
         verdict = self.verdict()
         card = verdict_card(verdict, None if self._session.replay else self.folder)
         if verdict.exit_code is not ExitCode.PASSED:
@@ -223,15 +226,15 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
 
         wait_for_lock(context, name, owner)
     with context.store.cluster_lock(name, owner) as lock:
-        taken = context.record.append("lock", {"cluster": name, "owner": owner})
+        taken = context.record.append(LockTaken(cluster=name, owner=owner))
         try:
             if change.exclusive and not waits:
                 _require_free(context)
             yield replace(lock, fence=taken.seq)
         except Exception:
-            context.record.append("unlock", {"cluster": name})
+            context.record.append(LockReleased(cluster=name))
             raise
-        context.record.append("unlock", {"cluster": name})
+        context.record.append(LockReleased(cluster=name))
 
 
 def _require_free(context: Context) -> None:
@@ -262,11 +265,10 @@ def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult |
     found = change.plan(context)
     if any(row.outcome is Outcome.FAIL for row in found):
         return context.conclude(found, passed="", empty="")
-    session = tries.session
-    session.tape.sync()
-    rows = [row.model_dump(mode="json") for row in found]
-    body = {"item": change.item, "number": context.scope.number, "rows": rows}
-    session.record.append("planned", {**body, "reason": "planned; nothing was changed"})
+    tries.session.tape.sync()
+    number, reason = context.scope.number, "planned; nothing was changed"
+    made = Planned(item=change.item, number=number, reason=reason, rows=tuple(found))
+    tries.session.record.append(made)
     return None
 
 
@@ -315,7 +317,7 @@ def _prepare_way_back(session: Session, change: Change, context: Context) -> lis
     stage, item = session.stage, change.item
     if stage not in playbook.STAGES or item == playbook.DOCUMENT or not needs_plan(stage, item):
         return []
-    known = any(entry.kind == "kit" for entry in context.journal)
+    known = bool(of(context.journal, KitWritten))
     if context.scope.live and not (context.folder / WAY_BACK).exists():
         from .changes.kit import prepare
 

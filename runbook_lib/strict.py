@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
@@ -125,6 +126,7 @@ def validate(model: type[M], value: dict[str, Any], where: str) -> M:
 
 _EXPECTED = {
     "missing": "expected a value, got none",
+    "extra_forbidden": "expected no such key; remove it or correct its spelling",
     "string_type": "expected text in quotes",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
@@ -133,29 +135,24 @@ _EXPECTED = {
 
 
 def _problems(where: str, error: ErrorDetails) -> list[str]:
-    several = error.get("ctx", {}).get("error")
+    several, got = error.get("ctx", {}).get("error"), error["input"]
     if isinstance(several, Problems):
         key = "".join(f"{part}." for part in error["loc"])
         return [f"{where}: {key}{problem}" for problem in several.problems]
-    return [_problem(where, error)]
+    scalar = isinstance(got, str | int | float | bool | None)
+    shown = repr(got) if scalar else type(got).__name__
+    return [f"{where}: {sentence(error, _EXPECTED, shown)}"]
 
 
-def _problem(where: str, error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    kind, got = error["type"], error["input"]
-    prefix = f"{where}: {key}" if key else where
-    if kind == "extra_forbidden":
-        return f"{prefix}: expected no such key; remove it or correct its spelling"
-    if kind == "missing":
-        return f"{prefix}: {_EXPECTED[kind]}"
-    expected = _EXPECTED.get(kind)
-    if expected is None:
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        expected = message if message.startswith("expected") else f"expected {message}"
-    shown = repr(got) if isinstance(got, str | int | float | bool | None) else type(got).__name__
-    return (
-        f"{prefix}: {expected}, got {shown}" if ", got" not in expected else f"{prefix}: {expected}"
-    )
+def sentence(error: ErrorDetails, known: Mapping[str, str], shown: str) -> str:
+    """``key: expected X, got Y`` of what a model found; what is expected may be ``known`` by its type."""
+    key = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = message if message.startswith("expected") else f"expected {message}"
+    expected = known.get(error["type"], expected)
+    if ", got" not in expected and error["type"] != "extra_forbidden":
+        expected = f"{expected}, got {shown}"
+    return f"{key}: {expected}" if key else expected
 
 
 def project_path(path: str | Path) -> Path:
@@ -166,22 +163,21 @@ def project_path(path: str | Path) -> Path:
 # --- Kinds of text that files of ours hold: a commit, a name, an instant, a digest, severities ---
 
 
-def _hex40(value: str) -> str:
-    if value and not re.fullmatch(r"[0-9a-f]{40}", value):
-        raise ValueError("expected 40 lowercase hex digits of a commit")
-    return value
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    """Text of a pattern, or none."""
+
+    def check(value: str) -> str:
+        if value and not re.fullmatch(pattern, value):
+            raise ValueError(expected)
+        return value
+
+    return AfterValidator(check)
 
 
 # It becomes a folder of the store or a file of an attempt: no separators, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 ATTEMPT = re.compile(rf"{NAME.pattern}/{NAME.pattern}/[0-9]{{4,9}}")
 """How records name an attempt: RELEASE/STAGE/NUMBER."""
-
-
-def _name(value: str) -> str:
-    if value and not NAME.fullmatch(value):
-        raise ValueError("expected a name of letters, digits, '.', '_', '+' or '-'")
-    return value
 
 
 def parse_instant(text: str) -> datetime:
@@ -215,19 +211,15 @@ def _severities(value: list[str]) -> list[str]:
     return sorted(set(value))
 
 
-def _digest(value: str) -> str:
-    if value and not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise ValueError("expected sha256: and 64 hex digits of a plan")
-    return value
-
-
 Severities = Annotated[list[str], AfterValidator(_severities)]
-Commit = Annotated[str, AfterValidator(_hex40)]
-Name = Annotated[str, AfterValidator(_name)]
+Commit = Annotated[str, _matching("[0-9a-f]{40}", "expected 40 lowercase hex digits of a commit")]
+_CHARACTERS = "expected a name of letters, digits, '.', '_', '+' or '-'"
+Name = Annotated[str, _matching(NAME.pattern, _CHARACTERS)]
 OwnName = Annotated[Name, Field(min_length=1)]
 """A name that must be there: of a node, a cluster, a site, an artifact, wherever it is read."""
 Instant = Annotated[str, AfterValidator(_instant)]
-Digest = Annotated[str, AfterValidator(_digest)]
+_HASHED = "expected sha256: and 64 hex digits of a plan"
+Digest = Annotated[str, _matching("sha256:[0-9a-f]{64}", _HASHED)]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

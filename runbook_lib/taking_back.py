@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .errors import ParameterError, RecordDamaged, RunbookError
+from .evidence.events import Event, Sealed, StepTaken, Undoes, of
 from .evidence.order import plan_of, undoing
-from .evidence.record import Entry, Record
+from .evidence.record import Record, opened_by
 from .evidence.seal import FOLDER
 from .evidence.store import Store
 from .evidence.verify import verify_log
@@ -23,7 +23,7 @@ from .signers import Trust
 
 def what_to_undo(
     store: Store, release: str, stage: str, source: str, number: int = 0
-) -> tuple[dict[str, Any] | None, str]:
+) -> tuple[Undoes | None, str]:
     """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
 
     ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
@@ -32,11 +32,11 @@ def what_to_undo(
     found = []
     for attempt in store.readable(release, stage)[0]:
         opened = store.opened(attempt)
-        entries = read_or(list[Entry](), attempt.record.entries, (RunbookError, OSError))
-        if opened["mode"] != "apply" or opened["source"] != source:
+        entries = read_or(list[Event](), attempt.record.events, (RunbookError, OSError))
+        if opened.mode != "apply" or opened.source != source:
             continue
         if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
-            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
+            found.append((bool(of(entries, StepTaken)), attempt, plan))
     if not found:
         which = f"apply attempt {number}" if number else "apply attempt"
         return None, f"expected an {which} of {release}/{stage} with a plan, got none"
@@ -44,22 +44,22 @@ def what_to_undo(
     if (by := undoing(store, release, stage, newest[1].number)) is not None:
         later = [one for one in found if one[1].number > newest[1].number]
         for one in later:
-            if datetime.fromisoformat(store.opened(one[1])["now"]) > by.at:
+            if store.opened(one[1]).now > by.at:
                 newest = one
     _, attempt, plan = newest
-    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
-    if stage in APPROVERS and not plan.body["approved_by"]:
+    undoes = Undoes(attempt=attempt.number, plan=plan.digest, name=attempt.name)
+    if stage in APPROVERS and not plan.approved_by:
         return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
     return undoes, ""
 
 
 def undoes_of(
     store: Store, about: str, params: RecoveryParams, source: str, trust: Trust
-) -> dict[str, Any] | None:
+) -> Undoes | None:
     """What a recovery undoes. Raises ParameterError for what nobody approved, without a reason."""
     found, why = what_to_undo(store, params.release, about, source, params.undoes)
     if found:
-        require_signed(store, found["name"], trust, params.break_glass)
+        require_signed(store, found.name, trust, params.break_glass)
     if why and params.mode == "apply" and not params.break_glass:
         raise ParameterError(
             f"break_glass: {why}; to go on without an approval, which the governance council must"
@@ -67,9 +67,9 @@ def undoes_of(
         )
     if not found:
         return None
-    logged = way_back(store.opened(store.named(found["name"])))
+    logged = way_back(store.opened(store.named(found.name)))
     given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
-    require_logged(given, logged, found["name"], params.break_glass)
+    require_logged(given, logged, found.name, params.break_glass)
     return found
 
 
@@ -79,13 +79,12 @@ def require_signed(store: Store, name: str, trust: Trust, reason: str) -> None:
     One that was killed has no seal: its plan is what counts.
     """
     apply = store.named(name)
-    opened, kinds = store.opened(apply), {entry.kind for entry in apply.record.entries()}
-    told = "/".join(str(opened.get(key)) for key in ("release", "stage", "attempt"))
-    sealed = "sealed" in kinds or (apply.folder / FOLDER).exists()
+    opened = store.opened(apply)
+    sealed = bool(of(apply.record.events(), Sealed)) or (apply.folder / FOLDER).exists()
     rows = verify_log(apply.folder, trust) if sealed else []
     wrong = [f"{row.what}: {row.observed}" for row in rows if row.outcome is not Outcome.PASS]
-    if told != f"{apply.release}/{apply.stage}/{apply.number}":
-        wrong = [f"the log of {told}", *wrong]
+    if opened.name != apply.name:
+        wrong = [f"the log of {opened.name}", *wrong]
     if wrong and not reason:
         more = "to take it back all the same give the reason: --reason 'WHY'"
         raise RecordDamaged(f"{name}: expected its log as it was signed, got {wrong[0]}; {more}")
@@ -116,11 +115,8 @@ def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str,
     is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
     if not is_ours and not (folder / "record.jsonl").exists():
         return values
-    try:
-        opened = Record(folder / "record.jsonl").entries()[0].body
-        logged = way_back(opened) if back else dict(opened["params"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise RecordDamaged(f"{path}: expected parameters in the log, got: {error!r}") from error
+    opened = opened_by(Record(folder / "record.jsonl").events(), str(path))
+    logged = way_back(opened) if back else dict(opened.params)
     free = TOLD if back else PER_TRY | {"attempt"}
     require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)
     return {**logged, **values}

@@ -10,17 +10,29 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from . import display, playbook
 from .changes.approvals import Ruling, needs_approval, rule
-from .changes.plan import Plan, load_plan
 from .changes.power import margin_facts
 from .context import Context, Judge
 from .errors import ParameterError, RunbookError, SourceError
 from .evidence import standing as standings
-from .evidence.record import Entry
+from .evidence.events import (
+    Event,
+    NodeDropped,
+    NotReached,
+    PlanMade,
+    Planned,
+    PlanRefused,
+    PrerequisiteJudged,
+    RunEnded,
+    RunStarted,
+    RunStopped,
+    last,
+    of,
+)
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
+from .plan import Plan
 from .session import Session
 from .verdicts import Standing
 from .wording import utc
@@ -63,12 +75,15 @@ def needs_plan(stage: str, item: str) -> bool:
     return first == item or first in before_item(stage, item)
 
 
-def _plan_missing(known: Sequence[Entry]) -> Standing | None:
+def _plan_missing(known: Sequence[Event]) -> Standing | None:
     """What stands in the way of whatever needs the plan: none was made, or it is refused."""
-    made = plans(known)
-    if made and made[-1].kind == "plan":
-        return None
-    reason = f"refused: {made[-1].body['reason']}" if made else "none was made"
+    match plans(known)[-1:]:
+        case [PlanMade()]:
+            return None
+        case [PlanRefused(reason=why)]:
+            reason = f"refused: {why}"
+        case _:
+            reason = "none was made"
     return Standing(item="the plan", kind="check", state="missing", reason=reason)
 
 
@@ -136,7 +151,7 @@ class Tries:
 
     def standing(self, item: str) -> Standing:
         """Where ``item`` stands after its last try."""
-        return standings.standing(self.session.record.entries(), item)
+        return standings.standing(self.session.record.events(), item)
 
     def run(self, item: str, run: Run) -> Standing:
         """Where ``item`` stands after a new try, or after its last one where none is due.
@@ -168,18 +183,19 @@ class Tries:
         assert result is not None
         session.tape.sync()
         number = context.scope.number
-        body = {"change": under.partition("/")[0], "item": check.item, "number": number}
-        session.record.append("guard", {**body, "result": result.model_dump(mode="json")})
+        judged = PrerequisiteJudged(
+            change=under.partition("/")[0], item=check.item, number=number, result=result
+        )
+        session.record.append(judged)
         if result.outcome is not Outcome.PASS and not session.replay:
             tried = self._claim(check.item)
-            self._judged(check.item, tried, result, under=[under, number])
+            self._judged(check.item, tried, result, under=(under, number))
         return result
 
     def not_reached(self, item: str, number: int, why: str, due: datetime | None) -> None:
         """Record that a try ended before anything was asked; ``due`` is when to come back."""
-        body = {"item": item, "number": number, "reason": f"not reached: {why}"}
-        due_at = due.isoformat() if due else None
-        self.session.record.append("not-reached", {**body, "due": due_at})
+        made = NotReached(item=item, number=number, reason=f"not reached: {why}", due=due)
+        self.session.record.append(made)
 
     # --- whether it begins ----------------------------------------------------------------------
 
@@ -215,7 +231,7 @@ class Tries:
         number = self._start(item)
         if planned:
             reason = f"planned: follows {blocking.item}"
-            session.record.append("planned", {"item": item, "number": number, "reason": reason})
+            session.record.append(Planned(item=item, number=number, reason=reason))
         else:
             why = f" {blocking.reason}" if blocking.item == "the plan" and blocking.reason else ""
             self.not_reached(item, number, f"blocked by {blocking.item}{why}", blocking.return_at)
@@ -225,21 +241,20 @@ class Tries:
         """Record that a try begins, and its number; in replay behind the recorded tries before it."""
         session, number = self.session, self.session.next_try(item)
         if session.replay and item not in self._shown:
-            for entry in session.recorded:
-                body = entry.body
-                if entry.kind == "result" and body["item"] == item and body["number"] < number:
-                    session.record.append("result", body)
+            for ended in of(session.recorded, RunEnded):
+                if ended.item == item and ended.number < number:
+                    session.record.append(ended)
         return self._claim(item)
 
     def _claim(self, item: str) -> int:
         """A number that no run beside us has: each is told apart on the tape by its own."""
 
-        def body(known: list[Entry]) -> dict[str, Any]:
-            return {"item": item, "number": self.session.next_try(item, known)}
+        def begin(known: list[Event]) -> RunStarted:
+            return RunStarted(item=item, number=self.session.next_try(item, known))
 
-        started = self.session.record.append_if("started", body)
+        started = self.session.record.append_if(begin)
         assert started is not None
-        return int(started.body["number"])
+        return started.number
 
     # --- how it ends ----------------------------------------------------------------------------
 
@@ -255,8 +270,7 @@ class Tries:
             raise
         except KeyboardInterrupt:
             session.tape.sync()
-            body = {"item": context.item, "number": context.scope.number}
-            session.record.append("stopped", body)
+            session.record.append(RunStopped(item=context.item, number=context.scope.number))
             raise
         except Exception as error:
             clean = session.outside.redactor.clean_text
@@ -265,12 +279,13 @@ class Tries:
             text = clean(traceback.format_exc())
             return context.conclude([row], passed="", empty="", data={"traceback": text})
 
-    def _judged(self, item: str, number: int, result: CheckResult, **more: object) -> None:
+    def _judged(
+        self, item: str, number: int, result: CheckResult, under: tuple[str, int] | None = None
+    ) -> None:
         self.session.tape.sync()
-        if self.session.params.retry_reason:
-            more["retry_reason"] = self.session.params.retry_reason
-        body = {"item": item, "number": number, "result": result.model_dump(mode="json")}
-        self.session.record.append("result", {**body, **more})
+        why = self.session.params.retry_reason
+        ended = RunEnded(item=item, number=number, result=result, retry_reason=why, under=under)
+        self.session.record.append(ended)
 
 
 @dataclass
@@ -327,26 +342,26 @@ class Guard:
 # --- The plan of an attempt: made and ruled on once, then shown; of a refused one, why ---
 
 PLAN = "stage.plan"
-Margins = Sequence[tuple[str, str]]
+Margins = Sequence[tuple[str, Value]]
 
 
-def plans(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries of plans that were made or refused; the last one counts."""
-    return [entry for entry in entries if entry.kind in ("plan", "plan-refused")]
+def plans(events: Sequence[Event]) -> list[PlanMade | PlanRefused]:
+    """The plans that were made or refused; the last one counts."""
+    return of(events, PlanMade, PlanRefused)
 
 
 def recorded_plan(session: Session) -> Plan | None:
     """The plan that a continued attempt has, without the nodes that were dropped since."""
     if session.replay:
         return None
-    made = [entry for entry in session.record.entries() if entry.kind == "plan"]
-    return _shrunk(session, load_plan(made[-1].body["plan"], PLAN)) if made else None
+    made = last(session.record.events(), PlanMade)
+    return _shrunk(session, made.plan) if made else None
 
 
 def _shrunk(session: Session, plan: Plan) -> Plan:
     """``plan`` without the nodes that this attempt dropped."""
-    entries = session.recorded if session.replay else session.record.entries()
-    dropped = [str(entry.body["node"]) for entry in entries if entry.kind == "dropped"]
+    events = session.recorded if session.replay else session.record.events()
+    dropped = [event.node for event in of(events, NodeDropped)]
     if not session.replay and getattr(session.params, "drops", []):
         from .changes.accepted import accept_drops
 
@@ -360,14 +375,13 @@ def next_plan(session: Session) -> int:
     """The number of the next try of a plan; in replay that of the recorded one, 0 for none."""
     if session.replay:
         return len(plans(session.recorded))
-    return len(plans(session.record.entries())) + 1
+    return len(plans(session.record.events())) + 1
 
 
 def show_plan(session: Session, plan: Plan) -> display.Card:
     """The plan that this attempt has already."""
-    made = plans(session.record.entries())[-1].body
-    margins = [(str(what), str(value)) for what, value in made["margins"]]
-    return plan_card(plan, made["approved_by"], margins)
+    made = of(session.record.events(), PlanMade)[-1]
+    return plan_card(plan, made.approved_by, made.margins)
 
 
 def make_plan(
@@ -393,14 +407,8 @@ def make_plan(
 
 
 def _refused(session: Session, ruling: Ruling) -> display.Card:
-    session.record.append(
-        "plan-refused",
-        {
-            "rows": [row.model_dump(mode="json") for row in ruling.rows],
-            "reason": explain(ruling.rows, "", ""),
-            "outcome": ruling.outcome.value,
-        },
-    )
+    reason, rows = explain(ruling.rows, "", ""), tuple(ruling.rows)
+    session.record.append(PlanRefused(rows=rows, reason=reason, outcome=ruling.outcome))
     columns = ("outcome", "subject", "what", "expected", "observed")
     shown = [
         (row.outcome.value, row.subject, row.what, row.expected, row.observed)
@@ -414,17 +422,15 @@ def _kept(
 ) -> tuple[Plan, display.Card]:
     if session.replay:
         plan = _shrunk(session, plan)
-    session.record.append(
-        "plan",
-        {
-            "digest": plan.digest,
-            "plan": plan.model_dump(mode="json"),
-            "author": ruling.author or session.operator,
-            "approved_by": list(ruling.approved_by),
-            "margins": margins,
-            "rows": [row.model_dump(mode="json") for row in ruling.rows],
-        },
+    made = PlanMade(
+        digest=plan.digest,
+        plan=plan,
+        author=ruling.author or session.operator,
+        approved_by=tuple(ruling.approved_by),
+        margins=tuple(margins),
+        rows=tuple(ruling.rows),
     )
+    session.record.append(made)
     return plan, plan_card(plan, ruling.approved_by, margins)
 
 

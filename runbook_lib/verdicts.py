@@ -10,6 +10,10 @@ from pydantic import AwareDatetime
 
 from .outcomes import CheckResult, Model, Outcome, Row, due, worst
 
+Mode = Literal["plan", "apply"]
+Source = Literal["live", "rehearsal", "replay"]
+RunKind = Literal["interactive", "headless"]
+
 
 class ExitCode(IntEnum):
     """How a run ends. The order in which one outranks another is ``RANK``, not the number."""
@@ -100,11 +104,11 @@ class Verdict(Model):
     commit: str
     stage: str
     site: str
-    mode: Literal["plan", "apply"]
+    mode: Mode
     attempt: int
     number: int
-    source: Literal["live", "rehearsal", "replay"]
-    run: Literal["interactive", "headless"]
+    source: Source
+    run: RunKind
     operator: str
     started: AwareDatetime
     ended: AwareDatetime

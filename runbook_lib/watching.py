@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .checks.watch import ITEM, LATE, Watching
-from .checks.watch_log import Body
 from .context import Context
-from .errors import SourceError, StoreError
-from .evidence.record import Entry
+from .errors import StoreError
+from .evidence.events import Event, WatchBegun, of
+from .evidence.record import opened_by
 from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
 from .opening import find_operator, live_session, require_shared
-from .outcomes import Outcome, Row, unknown_row
+from .outcomes import Outcome, Row
 from .params import stage_params
-from .session import Session, run_kind
+from .session import Session, params_in, run_kind
 from .site import read_site
 from .tries import context_of
 from .verdicts import ExitCode, Standing
@@ -57,14 +57,12 @@ def look(site_path: str, release: str) -> Looked:
     store = Store(site.store_path)
     require_shared(store, site)
     attempt = _newest(store, release)
-    entries = attempt.record.entries()
+    entries = attempt.record.events()
     done = standing(entries, ITEM)
     if done.state == "judged" and done.outcome is Outcome.PASS:
         return Looked(attempt, done, "the watch is over, and passed")
     _require_reached(attempt, entries)
-    # Those of the attempt, and of its last session what a try may change.
-    sessions = [entry.body["params"] for entry in entries if entry.kind == "session"]
-    values = {**entries[0].body["params"], **(sessions[-1] if sessions else {}), "as_of": ""}
+    values = {**params_in(entries), "as_of": ""}
     params = stage_params(STAGE, values, "recorded parameters")
     operator = find_operator(site, "plan")
     with closing(live_session(STAGE, site, attempt, params, operator, number=0)) as session:
@@ -74,15 +72,15 @@ def look(site_path: str, release: str) -> Looked:
 def _newest(store: Store, release: str) -> Attempt:
     attempts = store.attempts(release, STAGE)
     store.check_heads(store.attempts(release))
-    applied = [one for one in attempts if store.opened(one)["mode"] == "apply"]
+    applied = [one for one in attempts if store.opened(one).mode == "apply"]
     if not applied:
         raise StoreError(f"{release}/{STAGE}: expected an attempt that applied, got none yet")
     return applied[-1]
 
 
-def _require_reached(attempt: Attempt, entries: list[Entry]) -> None:
-    declared = entries[0].body["declared"]
-    before = declared[: declared.index(ITEM)] if ITEM in declared else []
+def _require_reached(attempt: Attempt, entries: list[Event]) -> None:
+    declared = opened_by(entries, attempt.name).declared
+    before = declared[: declared.index(ITEM)] if ITEM in declared else ()
     for item in before:
         found = standing(entries, item)
         if found.outcome is not Outcome.PASS:
@@ -95,13 +93,11 @@ def _require_reached(attempt: Attempt, entries: list[Entry]) -> None:
 def _look(session: Session) -> Looked:
     context = replace(context_of(session, LOOK, _claim(session)), item=ITEM)
     said, due = "no look yet", None
-    try:
+    with context.reading("readable", "an answer"):
         watching = Watching(context)
         watching.look(judge=False)
-        rows = context.findings
         said, due = line(watching), watching.due()
-    except SourceError as error:
-        rows = [unknown_row(error.source, "readable", "an answer", error.problem)]
+    rows = context.findings
     session.tape.sync()
     return Looked(session.attempt, _standing(session, context, rows), said, due)
 
@@ -109,20 +105,19 @@ def _look(session: Session) -> Looked:
 def _claim(session: Session) -> int:
     """A number on the tape that no other look has."""
 
-    def make(entries: list[Entry]) -> dict[str, object]:
-        taken = [entry.body["number"] for entry in entries if entry.kind == "watching"]
-        number = 1 + max(taken, default=0)
-        return {"number": number, "operator": session.operator, "run": run_kind()}
+    def make(known: list[Event]) -> WatchBegun:
+        number = 1 + max((one.number for one in of(known, WatchBegun)), default=0)
+        return WatchBegun(number=number, operator=session.operator, run=run_kind())
 
-    entry = session.record.append_if("watching", make)
-    assert entry is not None
-    return int(entry.body["number"])
+    begun = session.record.append_if(make)
+    assert begun is not None
+    return begun.number
 
 
 def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
     result, waived = (
         context.conclude(rows, passed="", empty="no look"),
-        waived_rows(session.record.entries(), ITEM),
+        waived_rows(session.record.events(), ITEM),
     )
     return Standing(
         item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived
@@ -131,8 +126,8 @@ def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
 
 def line(watch: Watching) -> str:
     """Height, participation, proof latency and open incidents, as of the last look."""
-    body: Body = next(reversed(watch.looks().values()), {})
-    levels, height = body.get("levels", {}), body.get("height")
+    look = next(reversed(watch.looks().values()), None)
+    levels, height = (look.levels, look.height) if look else ({}, None)
     share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
     undecided = [each.id for each in watch.anomalies if each.decided is None]
     parts = [
@@ -141,6 +136,6 @@ def line(watch: Watching) -> str:
         f"proof latency {latency:.4g} ms" if latency is not None else "proof latency unknown",
         f"open incidents: {', '.join(undecided) or 'none'}",
     ]
-    late = " (seen late)" if body.get("seen") == LATE else ""
-    at = utc(datetime.fromisoformat(body["at"])) if body else "no look yet"
+    late = " (seen late)" if look and look.seen == LATE else ""
+    at = utc(look.at) if look else "no look yet"
     return f"{at}{late}: {', '.join(parts)}"

@@ -260,7 +260,7 @@ class Promotion:
 
 def _digest_of(folder: Path) -> str:
     """The digest of the plan an attempt made. Raises RunbookError where it could make none."""
-    digest = plan_digest(Record(folder / "record.jsonl").entries())
+    digest = plan_digest(Record(folder / "record.jsonl").events())
     if not digest:
         raise RunbookError(f"{folder}: expected a plan, got none")
     return digest

@@ -25,8 +25,7 @@ GROUPS = {
     ),
     "prerequisites": (
         "tries evidence/order opening",
-        "test_tries evidence/test_order test_opening evidence/test_incidents evidence/test_status"
-        " test_stage",
+        "test_tries evidence/test_order test_stage evidence/test_incidents evidence/test_status",
     ),
     "judge": (
         "metrics/judge metrics/judge_files metrics/intervals metrics/compare",
@@ -35,7 +34,7 @@ GROUPS = {
     "executor": (
         "stage changes/apply changes/roll changes/back tries",
         "test_tries changes/test_apply changes/test_roll"
-        " changes/test_undone test_replaying test_stage test_planning",
+        " changes/test_undone test_replaying test_stage",
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"

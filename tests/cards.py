@@ -1,7 +1,5 @@
 """Standings and verdicts to show, and the outline of a card as a browser reads it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any

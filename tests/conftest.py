@@ -3,15 +3,16 @@
 What the checks of such a stage find and what its changes do is said by the test.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,21 +25,22 @@ from xdist.scheduler import LoadFileScheduling
 from runbook_lib import open_stage, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes.apply import Applier, Change, Step
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
-from runbook_lib.changes.state import NodeState
+from runbook_lib.cli import main
 from runbook_lib.context import Context, Judge, judges
-from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.events import Event
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
+from runbook_lib.plan import Artifact, NodePlan, NodeState, Phase, Plan
 from runbook_lib.reach import Command
 from runbook_lib.recording import recorded_site
 from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
+from runbook_lib.strict import PROJECT
 
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)
@@ -98,6 +100,15 @@ def unmeasured() -> dict[str, str]:
     return {name: v for name, v in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
 
 
+def benchmark(name: str) -> ModuleType:
+    """A script of ``bench/`` as a module."""
+    spec = spec_from_file_location(f"bench_{name}", PROJECT / "bench" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 SMALL = (
     "preflight.config-drift",
     "development.ready.ci-green",
@@ -123,6 +134,12 @@ CELLS = (
 def states(stage: Stage) -> dict[str, str]:
     """The state of each item."""
     return {item.item: item.state for item in stage.verdict().items}
+
+
+def not_passed(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
+    """These attributes of the rows that are not PASS."""
+    bad = [row for row in rows if row.outcome is not PASS]
+    return [tuple(getattr(row, name) for name in names) for row in bad]
 
 
 def text(card: Any) -> str:
@@ -175,6 +192,33 @@ def trust_of(folder: Path) -> Trust:
 ALICES_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 ALICES = Trust.model_validate({"signers": {"keys": [{"name": ALICE, "key": named(ALICES_KEY)}]}})
 """Who may sign what is sealed in tests."""
+
+
+class Terminal:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def run(self, *argv: str | Path) -> int:
+        """A command's exit code."""
+        try:
+            return main([str(word) for word in argv])
+        except SystemExit as left:
+            return int(left.code or 0)
+        finally:
+            self.out, self.err = self._capsys.readouterr()
+
+    def json(self, *argv: str | Path) -> Any:
+        """The one document that a command prints with --json."""
+        self.code = self.run(*argv, "--json")
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys)
 
 
 class Practice:
@@ -394,8 +438,8 @@ class Practice:
         attempts = Store(self.root / "store").attempts("v1.4.0", "development")
         return attempts[-1 if number is None else number - 1].folder
 
-    def entries(self, kind: str | None = None) -> list[Entry]:
-        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].record.entries()
+    def events(self, kind: str | None = None) -> list[Event]:
+        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].record.events()
         return [entry for entry in found if kind in (None, entry.kind)]
 
     def mutations(self) -> list[TapeEntry]:

@@ -1,7 +1,5 @@
 """A JupyterLab of a test's own: its folders, and where it answers."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

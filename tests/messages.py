@@ -1,7 +1,5 @@
 """Errors by their whole message."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

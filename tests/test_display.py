@@ -1,8 +1,7 @@
 """Cards of results: what a person sees of one item."""
 
-from __future__ import annotations
-
 import base64
+import html
 import json
 import re
 from datetime import timedelta
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib import display
+from runbook_lib.changes.waiting import progress
 from runbook_lib.outcomes import Outcome, check_row, unknown_row
 from runbook_lib.verdicts import EarlierTry, Standing, Verdict
 
@@ -154,21 +154,21 @@ def test_a_planned_change_shows_what_it_would_do() -> None:
     assert card.data["standing"]["planned"][1]["observed"] == draft
 
 
-def test_a_long_text_is_cut_and_counted() -> None:
-    """Two hundred lines are shown; the card's JSON holds all of them."""
-    row = check_row("issue 42", "text", "", "line\n" * 250, Outcome.INCONCLUSIVE)
-    standing = Standing(item="x.y", kind="change", state="planned", planned=(row,))
-    card = display.result_card(standing)
-
-    assert card.text.splitlines()[-1] == "  51 more lines not shown here, kept in this card's JSON"
-    assert card.text.count("line\n") == 200
-
-
-def test_a_long_line_says_how_long_it_is_in_both_forms() -> None:
-    row = check_row("issue 42", "text", "", "x" * 3_000 + "\n", Outcome.INCONCLUSIVE)
+@pytest.mark.parametrize(
+    ("draft", "said"),
+    [
+        ("line\n" * 250, "\n  51 more lines not shown here, kept in this card's JSON"),
+        ("x" * 3_000 + "\n", "… (3,000 characters)"),
+    ],
+    ids=["many lines", "a long line"],
+)
+def test_a_long_text_is_cut_and_counted(draft: str, said: str) -> None:
+    """Two hundred lines are shown, and a line's length; the card's JSON holds all of it."""
+    row = check_row("issue 42", "text", "", draft, Outcome.INCONCLUSIVE)
     card = display.result_card(Standing(item="x.y", kind="change", state="planned", planned=(row,)))
 
-    assert "… (3,000 characters)" in card.text and "… (3,000 characters)" in card.html
+    assert said in card.text and said.strip() in html.unescape(card.html)
+    assert card.text.count("line\n") in (0, 200)
 
 
 def test_an_empty_result_says_that_there_was_nothing_to_judge() -> None:
@@ -435,3 +435,25 @@ def test_any_text_gives_well_formed_html_and_valid_json(name: str, value: str) -
 
     outline(card)
     (card.html + card.text + json.dumps(card.data, ensure_ascii=False, allow_nan=False)).encode()
+
+
+# --- a bar of long work: when it is live, and not at all otherwise --------------------------------
+
+
+def test_a_replay_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress("waiting for epoch 12", 10, live=False) as bar:
+        bar.update(10)
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_live_bar_says_what_it_waits_for_and_how_far_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bar names its work, counts it, and is gone when the work is done."""
+    with progress("waiting for epoch 12", 10, live=True) as bar:
+        bar.update(5)
+    shown = capsys.readouterr().err.split("\r")
+
+    assert any(re.match(r"waiting for epoch 12: +0%\|.*\| 0/10 s, ", part) for part in shown)
+    assert shown[-1] == ""

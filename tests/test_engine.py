@@ -1,7 +1,5 @@
 """The engine's own parts: limits, what did not run, and a seal that cannot be written."""
 
-from __future__ import annotations
-
 import os
 import signal
 from contextlib import nullcontext

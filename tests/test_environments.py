@@ -1,7 +1,5 @@
 """Environments that are broken: the right exit code, one sentence that names what, nothing lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

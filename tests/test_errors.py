@@ -1,7 +1,5 @@
 """Errors: the exit code each one ends with, and what a person is told of others."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Findings fail closed: what is opened and not judged, or cannot be read, never passes."""
 
-from __future__ import annotations
-
 import pytest
 
 from runbook_lib.errors import SourceError

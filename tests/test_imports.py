@@ -1,7 +1,5 @@
 """Imports point one way, and what is heavy or dangerous stays where it belongs."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys
@@ -25,13 +23,14 @@ LAYERS = (
     ("params",),
     ("reach",),
     ("clusters",),
-    ("site",),
-    ("sources.redact", "sources.process", "sources.wire", "sources.http"),
+    ("site", "plan"),
+    ("sources.redact", "sources.process", "sources.http"),
     ("sources.tape", "sources.local"),
     ("sources.scope",),
     ("sources",),
     ("metrics", "notebook"),
     ("machine",),
+    ("evidence.events",),
     ("evidence.outbox", "evidence.record", "evidence.store", "evidence.standing", "evidence.seal"),
     ("evidence.verify", "evidence.incidents"),
     ("evidence.order",),

@@ -1,8 +1,5 @@
 """``runbook judge``: outcome as exit code, one document with ``--json``, wrong files by name."""
 
-from __future__ import annotations
-
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,10 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from runbook_lib import cli
 from runbook_lib.errors import ParameterError
 from runbook_lib.metrics.judge_files import judge_files
 from runbook_lib.outcomes import Outcome
+
+from .conftest import Terminal
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -56,26 +54,20 @@ def good(tmp_path: Path) -> Path:
     [(1.0, 240, "PASS", 0), (1.3, 240, "FAIL", 1), (1.0, 4, "INCONCLUSIVE", 2)],
 )
 def test_the_outcome_is_the_exit_code(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    level: float,
-    points: int,
-    outcome: str,
-    code: int,
+    terminal: Terminal, tmp_path: Path, level: float, points: int, outcome: str, code: int
 ) -> None:
-    assert cli.main(asked(tmp_path, level, points)) == code
-    assert capsys.readouterr().out.startswith(f"judge: {outcome}\n")
+    assert terminal.run(*asked(tmp_path, level, points)) == code
+    assert terminal.out.startswith(f"judge: {outcome}\n")
 
 
 def test_json_is_one_document_and_options_reach_the_judge(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     """Every series with both sides; column, looks, tail and an absolute tolerance as asked for."""
-    assert cli.main([*asked(tmp_path, 1.3), "--json"]) == 1
-    document = json.loads(capsys.readouterr().out)
-    more = ["--column", "other", "--absolute", "--looks", "12", "--look", "3", "--tail", "--json"]
-    cli.main([*asked(tmp_path), *more])
-    (other,) = json.loads(capsys.readouterr().out)["series"]
+    document = terminal.json(*asked(tmp_path, 1.3))
+    assert terminal.code == 1
+    more = ["--column", "other", "--absolute", "--looks", "12", "--look", "3", "--tail"]
+    (other,) = terminal.json(*asked(tmp_path), *more)["series"]
 
     assert (document["outcome"], document["exit_code"]) == ("FAIL", 1)
     worse, _ = document["series"]
@@ -186,22 +178,12 @@ def test_wrong_files_are_refused(tmp_path: Path, good: Path, text: str | None, s
     ],
 )
 def test_a_wrong_option_is_the_users_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], problem: str
+    terminal: Terminal, tmp_path: Path, more: list[str], problem: str
 ) -> None:
-    """Exit 3, one line on stderr, nothing on stdout."""
-    assert cli.main([*asked(tmp_path), *more]) == 3
+    """Exit 3, one line on stderr, nothing on stdout. The direction is not guessed."""
+    given = asked(tmp_path)
+    assert terminal.run(*given, *more) == 3
+    assert (terminal.out, problem in terminal.err) == ("", True)
 
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert problem in said.err
-
-
-def test_the_direction_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = asked(tmp_path)
-    without = [a for a in arguments if a not in ("--direction", "lower")]
-
-    with pytest.raises(SystemExit) as caught:
-        cli.main(without)
-
-    assert caught.value.code == 3
-    assert "the following arguments are required: --direction" in capsys.readouterr().err
+    assert terminal.run(*(word for word in given if word not in ("--direction", "lower"))) == 3
+    assert "the following arguments are required: --direction" in terminal.err

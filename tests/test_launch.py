@@ -1,7 +1,5 @@
 """What is told while a kernel works: items as they end, and what a watch says every hour."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 
@@ -10,18 +8,19 @@ from runbook_lib.evidence.record import Record
 from runbook_lib.launch import _follow
 from runbook_lib.verdicts import Standing
 
+from .events import event
+
 
 def test_the_hourly_lines_of_a_watch_are_told(tmp_path: Path) -> None:
     """Those of this run alone, beside the items that end."""
     record = Record(tmp_path / "record.jsonl")
-    record.append("status", {"text": "said before"})
+    record.append(event("status", text="said before"))
     note, done = tmp_path / "note.json", threading.Event()
     note.write_bytes(canonical({"folder": str(tmp_path), "entries": 1}))
-    record.append("look", {})
-    record.append("status", {"text": "height 7"})
-    body = {"item": "mainnet.activate.watch", "number": 1, "reason": "r", "due": None}
-    record.append("started", body)
-    record.append("not-reached", body)
+    record.append(event("look"))
+    record.append(event("status", text="height 7"))
+    record.append(event("started", item="mainnet.activate.watch", number=1))
+    record.append(event("not-reached", item="mainnet.activate.watch"))
     done.set()
     items: list[Standing] = []
     told: list[str] = []

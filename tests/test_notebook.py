@@ -1,7 +1,5 @@
 """Our notebooks are read with ``ast`` and known by the digest of their code."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Outcomes: INCONCLUSIVE never passes, and the worst decides the exit code."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -101,32 +99,27 @@ def test_an_outcome_that_does_not_follow_from_its_rows_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("items", "mode", "keys", "code", "outcome"),
+    ("found", "code", "outcome"),
     [
-        ([standing(row(PASS))], "apply", {}, ExitCode.PASSED, PASS),
-        ([standing(row(PASS)), standing(row(FAIL))], "apply", {}, ExitCode.REFUSED, FAIL),
-        ([standing(row(OPEN)), standing(row(FAIL))], "apply", {}, ExitCode.REFUSED, FAIL),
-        ([standing(row(OPEN)), standing(row(OPEN, due=AT))], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
-        ([standing(row(OPEN, due=AT)), standing(row(PASS))], "apply", {}, ExitCode.WAITING, OPEN),
-        ([standing(row(OPEN, due=AT)), standing(state="not-reached", due=AT)], "apply", {}, ExitCode.WAITING, OPEN),
-        ([standing(row(OPEN, due=AT), row(OPEN, "n2"))], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
-        ([standing(row(FAIL, due=AT))], "apply", {}, ExitCode.REFUSED, FAIL),
-        ([standing(row(PASS)), standing(state="not-reached")], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
-        ([standing(state="missing"), standing(row(FAIL))], "apply", {}, ExitCode.BROKEN, OPEN),
-        ([standing(row(PASS)), standing(state="planned")], "plan", {}, ExitCode.PASSED, PASS),
-        ([standing(row(PASS)), standing(state="planned")], "apply", {}, ExitCode.BROKEN, OPEN),
-        ([standing(row(PASS))], "apply", {"broken": ("altered",)}, ExitCode.BROKEN, OPEN),
+        (verdict(standing(row(PASS))), ExitCode.PASSED, PASS),
+        (verdict(standing(row(PASS)), standing(row(FAIL))), ExitCode.REFUSED, FAIL),
+        (verdict(standing(row(OPEN)), standing(row(FAIL))), ExitCode.REFUSED, FAIL),
+        (verdict(standing(row(OPEN)), standing(row(OPEN, due=AT))), ExitCode.INCONCLUSIVE, OPEN),
+        (verdict(standing(row(OPEN, due=AT)), standing(row(PASS))), ExitCode.WAITING, OPEN),
+        (verdict(standing(row(OPEN, due=AT)), standing(state="not-reached", due=AT)), ExitCode.WAITING, OPEN),
+        (verdict(standing(row(OPEN, due=AT), row(OPEN, "n2"))), ExitCode.INCONCLUSIVE, OPEN),
+        (verdict(standing(row(FAIL, due=AT))), ExitCode.REFUSED, FAIL),
+        (verdict(standing(row(PASS)), standing(state="not-reached")), ExitCode.INCONCLUSIVE, OPEN),
+        (verdict(standing(state="missing"), standing(row(FAIL))), ExitCode.BROKEN, OPEN),
+        (verdict(standing(row(PASS)), standing(state="planned"), mode="plan"), ExitCode.PASSED, PASS),
+        (verdict(standing(row(PASS)), standing(state="planned")), ExitCode.BROKEN, OPEN),
+        (verdict(standing(row(PASS)), broken=("altered",)), ExitCode.BROKEN, OPEN),
     ],
 )  # fmt: skip
 def test_the_exit_code_is_that_of_the_worst_item(
-    items: list[Standing],
-    mode: Literal["plan", "apply"],
-    keys: dict[str, Any],
-    code: ExitCode,
-    outcome: Outcome,
+    found: Verdict, code: ExitCode, outcome: Outcome
 ) -> None:
     """3 over 1 over 2 over 4 over 0."""
-    found = verdict(*items, mode=mode, **keys)
     assert (found.exit_code, found.outcome) == (code, outcome)
     assert (found.return_at is not None) == (code is ExitCode.WAITING)
 

@@ -1,7 +1,5 @@
 """A replay asks nobody, changes nothing and finds the same."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,29 +29,36 @@ from .conftest import (
     states,
     text,
 )
+from .events import event
+from .messages import saying
 
 
-def replayed(practice: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, **walk: Any) -> Any:
-    """The attempt in ``folder`` replayed by its own checks; the replaying stage."""
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
-    stage = practice.open()
-    practice.walk(stage, **walk)
-    monkeypatch.delenv("RUNBOOK_REPLAY")
-    return stage
+@pytest.fixture
+def replayed(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An attempt replayed by its own checks, walked as told; the replaying stage."""
+
+    def replay(folder: Path, *first: str, **walk: Any) -> Any:
+        monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+        stage = practice.open()
+        for item in first:
+            practice.item(stage, item)
+        practice.walk(stage, **walk)
+        monkeypatch.delenv("RUNBOOK_REPLAY")
+        return stage
+
+    return replay
 
 
 def same(practice: Any, stage: Any) -> dict[str, Outcome]:
-    rows = compare(practice.entries(), stage._session.record.entries())
+    rows = compare(practice.events(), stage._session.record.events())
     return {row.subject: row.outcome for row in rows}
 
 
-def test_a_replay_asks_nobody_and_finds_the_same(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_asks_nobody_and_finds_the_same(practice: Any, replayed: Any) -> None:
     """The world may be gone; no change is made; the card says that it is a replay."""
     practice.walk(practice.open())
     practice.world.unlink()
-    stage = replayed(practice, practice.folder(), monkeypatch)
+    stage = replayed(practice.folder())
 
     assert same(practice, stage) == dict.fromkeys(SMALL, PASS)
     assert practice.made == [PROVISION, DEPLOY]
@@ -84,52 +89,41 @@ def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
     assert stage.verdict().items[0].result == live.verdict().items[0].result
 
 
-def test_a_replay_follows_tries_sessions_and_waivers(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_follows_tries_sessions_and_waivers(practice: Any, replayed: Any) -> None:
     """The last try of each item, with the parameters and waivers of its session."""
     practice.walk(practice.open(), ci_green=FAIL)
     practice.walk(practice.open(attempt=1, waivers=[practice.approved_waiver()]))
     practice.world.unlink()
-    stage = replayed(practice, practice.folder(), monkeypatch, ci_green=FAIL)
+    stage = replayed(practice.folder(), ci_green=FAIL)
     stage.enforce()
 
     assert same(practice, stage) == dict.fromkeys(SMALL, PASS)
     assert stage.verdict().items[1].waived
 
 
-def test_a_replay_shows_the_tries_that_came_before(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_shows_the_tries_that_came_before(practice: Any, replayed: Any) -> None:
     """Cells run again by hand, in the replay too, count once each."""
     stage = practice.open()
     practice.item(stage, DRIFT, INCONCLUSIVE)
     practice.walk(stage)
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(practice.folder()))
-    replay = practice.open()
-    practice.item(replay, DRIFT)
-    practice.walk(replay)
+    replay = replayed(practice.folder(), DRIFT)
 
     assert [t.number for t in replay.verdict().items[0].earlier] == [1]
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
 
 
-def test_a_replay_judges_aged_guards_as_they_were(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_judges_aged_guards_as_they_were(practice: Any, replayed: Any) -> None:
     stage = practice.until(DEPLOY)
     practice.wind(2 * 3600)
     for item in (DEPLOY, SUITES, BASELINE):
         practice.item(stage, item)
-    replay = replayed(practice, practice.folder(), monkeypatch)
+    replay = replayed(practice.folder())
 
-    assert len([e for e in replay._session.record.entries() if e.kind == "guard"]) == 2
+    assert len([e for e in replay._session.record.events() if e.kind == "guard"]) == 2
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
 
 
-def test_a_replay_follows_a_guard_that_no_longer_held(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_follows_a_guard_that_no_longer_held(practice: Any, replayed: Any) -> None:
     """Its try asked under the change, and answers from there; the attempt verifies, too."""
     stage = practice.until(DEPLOY)
     practice.wind(2 * 3600)
@@ -140,21 +134,19 @@ def test_a_replay_follows_a_guard_that_no_longer_held(
     practice.write_notebook([*cards, *cards, *cards])
     seal_by_hand(practice.folder())
     practice.world.unlink()
-    replay = replayed(practice, practice.folder(), monkeypatch, config_drift=FAIL)
+    replay = replayed(practice.folder(), config_drift=FAIL)
 
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
     assert replay.verdict().items[0].earlier[0].outcome is PASS
     assert {row.outcome for row in verify(practice.folder(), ALICES)[0]} == {PASS}
 
 
-def test_a_recording_that_ends_early_reaches_nothing_more(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recording_that_ends_early_reaches_nothing_more(practice: Any, replayed: Any) -> None:
     """An item without a recorded try is not reached, whatever stands before it."""
     stage = practice.open()
     for item in (DRIFT, CI):
         practice.item(stage, item)
-    replay = replayed(practice, practice.folder(), monkeypatch)
+    replay = replayed(practice.folder())
 
     assert [states(replay)[item] for item in SMALL] == ["judged"] * 2 + ["not-reached"] * 5
     assert replay.verdict().items[2].reason == "not reached: the recording ends before it"
@@ -165,9 +157,9 @@ def test_what_is_no_recording_cannot_be_replayed(
     practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
 ) -> None:
     if kind == "adopted":
-        Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
+        Record(tmp_path / "record.jsonl").append(event("adopting"))
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
-    with pytest.raises(StoreError, match="expected the record of a development attempt, got none"):
+    with pytest.raises(StoreError, match="expected an opening event, got none"):
         practice.open()
 
 
@@ -175,12 +167,9 @@ def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
-    with pytest.raises(StoreError) as caught:
+    said = "development: expected a shipped recording, got none; run `make recording`"
+    with saying(StoreError, said):
         practice.open(site="")
-
-    assert str(caught.value) == (
-        "development: expected a shipped recording, got none; run `make recording`"
-    )
 
 
 @pytest.mark.parametrize("broken", ["no archive", "cut", "other bytes"])
@@ -210,10 +199,10 @@ def test_a_damaged_recording_is_not_replayed(
 ) -> None:
     """Without a session or its site file nobody knows what was recorded."""
     practice.open()
-    kept = practice.entries("opened") if lost == "session" else practice.entries()
+    kept = practice.events("opened") if lost == "session" else practice.events()
     record = Record(tmp_path / "record.jsonl")
-    for entry in kept:
-        record.append(entry.kind, entry.body)
+    for each in kept:
+        record.append(each)
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match=f"expected (a session|the {lost}).*, got none"):
         practice.open()

@@ -1,7 +1,5 @@
 """The alert rules we ship: loadable, tested by promtool, quiet on a healthy network, loud on a broken one."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -16,7 +14,7 @@ from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.playbook import PAGING_SEVERITIES
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.chain.timeline import LEAD_S
-from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_rehearsal.chain.world import World, profile
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.rules import (
     SHIPPED_RULES,
@@ -27,12 +25,15 @@ from runbook_rehearsal.telemetry.rules import (
 )
 from runbook_rehearsal.telemetry.tsdb import Store
 
+from .rehearsal.conftest import begun, happening
+
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"
 RULES = [r for g in yaml.safe_load(SHIPPED_RULES.read_text())["groups"] for r in g["rules"]]
 NAMES = {rule["alert"] for rule in RULES}
 GENESIS = 4_000_000_000.0
 HOUR = 3600.0
 ON = 2 * HOUR  # after genesis
+happen = happening("mainnet", GENESIS)
 
 
 @pytest.mark.servers
@@ -129,14 +130,7 @@ def test_they_follow_the_chains_conventions() -> None:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """A cluster of four whose past has every gate of the rollout off."""
-    addresses = [(f"127.1.4.{index}", 7070) for index in range(1, 5)]
-    world = World(tmp_path, 1, {"mainnet": make_cluster("mainnet", addresses, 1, GENESIS)})
-    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
-    return world
-
-
-def happen(world: World, at: float, kind: str, node: str = "", **data: object) -> None:
-    world.append(Event(GENESIS + at, "mainnet", node, kind, data))  # type: ignore[arg-type]
+    return begun(tmp_path, GENESIS, "mainnet")
 
 
 def turn(world: World, at: float, stage: str, *nodes: str) -> None:

@@ -1,8 +1,8 @@
 """Files a person writes: every problem of YAML named, nothing that crashes, paths from the root."""
 
-from __future__ import annotations
-
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError
+from runbook_lib.files import is_left_of, replace_file
 from runbook_lib.strict import PROJECT, parse_instant, parse_yaml, project_path
+
+from .messages import saying
 
 
 @pytest.mark.parametrize(
@@ -34,9 +37,8 @@ from runbook_lib.strict import PROJECT, parse_instant, parse_yaml, project_path
 )
 def test_what_is_no_yaml_mapping_is_refused(text: bytes, problem: str) -> None:
     """File and line are named; the last of two equal keys does not silently win."""
-    with pytest.raises(ParameterError) as caught:
+    with saying(ParameterError, f"p.yaml:{problem}"):
         parse_yaml(text, "p.yaml")
-    assert str(caught.value) == f"p.yaml:{problem}"
 
 
 @given(st.binary(max_size=60))
@@ -63,3 +65,64 @@ def test_instants_are_utc_and_paths_start_at_the_project() -> None:
     assert parse_instant("2026-01-31T14:00:00+02:00") == expected
     assert project_path("params") == PROJECT / "params"
     assert str(project_path("/srv/store")) == "/srv/store"
+
+
+# --- ours are replaced in one step, and outlast a power cut ---------------------------------------
+
+
+def test_a_write_that_fails_leaves_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk shows at the latest when it is synced."""
+    path = tmp_path / "a.toml"
+    replace_file(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        replace_file(path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_synced_before_it_takes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses power must not find the name on an empty file."""
+    path = tmp_path / "a.toml"
+    seen: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(path.exists()))
+    replace_file(path, b"new", lasting=False)
+    assert seen == []
+    path.unlink()
+    replace_file(path, b"new")
+
+    assert seen == [False]
+
+
+def test_what_a_killed_write_leaves_is_told_from_any_other_file(tmp_path: Path) -> None:
+    """Evidence passes over the one, and must not over the other."""
+    made: list[str] = []
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Path, target: Path) -> Path:
+        made.append(self.name)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", killed)
+        replace_file(tmp_path / "manifest.json", b"{}")
+
+    assert [is_left_of(name, "manifest.json") for name in made] == [True]
+    for name in (
+        ".manifest.json",
+        ".manifest.json.html",
+        "manifest.json.1.2",
+        ".manifestXjson.1.2",
+    ):
+        assert not is_left_of(name, "manifest.json")

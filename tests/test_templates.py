@@ -1,7 +1,5 @@
 """Templates: both forms of a card agree, what comes from outside is escaped, and nothing acts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import datetime

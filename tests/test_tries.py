@@ -50,12 +50,12 @@ def test_our_own_mistake_is_inconclusive_and_its_traceback_kept(
     secret = "practice-token-of-no-worth"
     stage = practice.open()
     card = stage.check(practice.check(DRIFT, ZeroDivisionError(f"divided {secret}")))
-    result = practice.entries("result")[-1].body["result"]
+    result = practice.events("result")[-1].result
 
-    assert result["outcome"] == "INCONCLUSIVE"
+    assert result.outcome is Outcome.INCONCLUSIVE
     assert "internal error: ZeroDivisionError" in text(card)
-    assert "Traceback" in result["data"]["traceback"]
-    assert secret not in result["data"]["traceback"]
+    assert "Traceback" in result.data["traceback"]
+    assert secret not in result.data["traceback"]
 
 
 @pytest.mark.parametrize("where", ["check", "change"])
@@ -66,8 +66,8 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
     with pytest.raises(KeyboardInterrupt):
         practice.walk(stage, **{short(item): KeyboardInterrupt()})
 
-    assert practice.entries()[-1].kind == "stopped"
-    assert practice.entries()[-1].body == {"item": item, "number": 1}
+    assert practice.events()[-1].kind == "stopped"
+    assert practice.events()[-1].content == {"kind": "stopped", "item": item, "number": 1}
     assert stage.verdict().items[SMALL.index(item)].reason == "try 1 began and did not end"
     with pytest.raises(StageRefused) as caught:
         stage.enforce()
@@ -78,7 +78,7 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
     again.enforce()
 
     assert practice.made == [PROVISION, DEPLOY]
-    assert practice.entries("session")[-1].body["number"] == 2
+    assert practice.events("session")[-1].number == 2
 
 
 def test_an_inconclusive_is_replaced_freely(practice: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_fail_is_tried_again_for_a_reason_and_shown_for_ever(practice: Any) ->
 
     assert text(card).splitlines()[0] == f"✓ PASS {DRIFT} · try 2, FAIL on try 1"
     assert "FAIL on try 1" in text(later).splitlines()[0]
-    assert practice.entries("result")[-1].body["retry_reason"] == "dev-1 was repaired"
+    assert practice.events("result")[-1].retry_reason == "dev-1 was repaired"
 
 
 @pytest.mark.parametrize("hidden_by", ["not reached", "interrupted"])
@@ -134,7 +134,7 @@ def test_continuing_shows_what_passed_without_a_new_try(practice: Any) -> None:
     stage.enforce()
 
     assert "(judged by an earlier try, 1)" in text(cards[0])
-    assert [e.body["item"] for e in practice.entries("started")] == [*SMALL, SUITES, BASELINE]
+    assert [e.item for e in practice.events("started")] == [*SMALL, SUITES, BASELINE]
     assert practice.made == [PROVISION, DEPLOY]
     assert len(read_entries(practice.folder() / "tape")) > asked
     assert {e.item for e in read_entries(practice.folder() / "tape") if e.number == 2} >= {SUITES}
@@ -154,12 +154,12 @@ def test_continuing_judges_again_what_has_aged(practice: Any) -> None:
     """A PASS of a guard that ages is no longer shown after its time."""
     practice.item(practice.open(), DRIFT)
     practice.item(practice.open(attempt=1), DRIFT)
-    assert len(practice.entries("result")) == 1
+    assert len(practice.events("result")) == 1
 
     practice.wind(2 * 3600)
     practice.item(practice.open(attempt=1), DRIFT)
 
-    assert len(practice.entries("result")) == 2
+    assert len(practice.events("result")) == 2
 
 
 # --- One rule guards every change: what stands open before it, or has aged, blocks it ---
@@ -181,13 +181,13 @@ def test_what_follows_an_open_item_is_not_reached(
     before, after = declared[: declared.index(item)], declared[declared.index(item) + 1 :]
     changes = [one for one in declared if playbook.ITEMS[one].kind == "change"]
     first_change = min(declared.index(one) for one in changes)
-    last = next(e.seq for e in practice.entries("result") if e.body["item"] == item)
+    last = next(e.seq for e in practice.events("result") if e.item == item)
 
     assert {one: states(stage)[one] for one in after if declared.index(one) >= first_change} == {
         one: "not-reached" for one in after if declared.index(one) >= first_change
     }
     assert practice.made == [one for one in [*before, item] if one in changes]
-    assert [e.seq for e in practice.entries("step") if e.seq > last] == []
+    assert [e.seq for e in practice.events("step") if e.seq > last] == []
     with pytest.raises(StageRefused) as caught:
         stage.enforce()
     assert caught.value.exit_code == (1 if outcome is FAIL else 2)
@@ -232,15 +232,13 @@ def test_not_yet_due_goes_through_to_the_verdict(practice: Any) -> None:
 def test_aged_guards_are_judged_again_before_a_change(practice: Any) -> None:
     """Only those that age by the clock, recorded under the change, no try of their own."""
     stage = practice.until(DEPLOY)
-    assert practice.entries("guard") == []
+    assert practice.events("guard") == []
     practice.wind(2 * 3600)
     practice.item(stage, DEPLOY)
     for item in (SUITES, BASELINE):
         practice.item(stage, item)
     stage.enforce()
-    guards = [
-        (e.body["change"], e.body["item"], e.body["number"]) for e in practice.entries("guard")
-    ]
+    guards = [(e.change, e.item, e.number) for e in practice.events("guard")]
 
     assert guards == [(DEPLOY, DRIFT, 1), (DEPLOY, REACHABLE, 1)]
     assert stage.verdict().items[0].number == 1
@@ -293,7 +291,7 @@ def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
     practice.wind(0)
     practice.item(stage, PROVISION)
 
-    assert [e.body["item"] for e in practice.entries("guard")] == [DRIFT]
+    assert [e.item for e in practice.events("guard")] == [DRIFT]
     assert practice.made == [PROVISION]
 
 
@@ -302,7 +300,7 @@ def test_valid_for_may_be_tightened(practice: Any) -> None:
     practice.wind(120)
     practice.item(stage, PROVISION)
 
-    assert [e.body["item"] for e in practice.entries("guard")] == [DRIFT, REACHABLE]
+    assert [e.item for e in practice.events("guard")] == [DRIFT, REACHABLE]
 
 
 def test_a_pass_is_stale_only_beyond_its_validity_and_the_clocks_lag(practice: Any) -> None:

@@ -5,29 +5,32 @@ Each quotes a digest that somebody else approved; a lone operator's own counts w
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import playbook
 from ..errors import ParameterError, SourceError
+from ..evidence.events import NodeDropped, SessionOpened, WaiverAccepted, last, of
+from ..outcomes import Outcome
 from ..params import Drop, Waiver
+from ..plan import Plan
 from ..session import OPEN, Session
 from ..sources.scope import Scope
 from ..sources.words import hear, in_force
 from ..strict import parse_instant
-from .plan import Plan
 
 
 def accept_waivers(session: Session) -> None:
     """Record this session's waivers that are in force. Raises ParameterError for any that is not."""
     if session.replay:
-        begun = max((e.seq for e in session.recorded if e.kind == "session"), default=0)
-        for entry in session.recorded[begun:]:
-            if entry.kind == "waiver":
-                session.record.append("waiver", entry.body)
+        begun = last(session.recorded, SessionOpened)
+        for accepted in of(session.recorded[begun.seq if begun else 0 :], WaiverAccepted):
+            session.record.append(accepted)
         return
     if not session.params.waivers:
         return
     scope = session.scope(f"{OPEN}/waivers", session.number)
     for number, waiver in enumerate(session.params.waivers):
-        session.record.append("waiver", _accepted(session, scope, waiver, f"waivers.{number}"))
+        session.record.append(_accepted(session, scope, waiver, f"waivers.{number}"))
     session.tape.sync()
 
 
@@ -40,28 +43,24 @@ def accept_drops(session: Session, plan: Plan, dropped: list[str]) -> list[str]:
     scope = session.scope(f"{OPEN}/drops", session.number)
     for number, drop in enumerate(getattr(session.params, "drops", [])):
         if drop.node not in dropped:
-            session.record.append(
-                "dropped", _dropped(session, scope, drop, plan, f"drops.{number}")
-            )
+            session.record.append(_dropped(session, scope, drop, plan, f"drops.{number}"))
             dropped = [*dropped, drop.node]
     session.tape.sync()
     return dropped
 
 
-def _dropped(
-    session: Session, scope: Scope, drop: Drop, plan: Plan, where: str
-) -> dict[str, object]:
+def _dropped(session: Session, scope: Scope, drop: Drop, plan: Plan, where: str) -> NodeDropped:
     if drop.node not in plan.nodes:
         known = ", ".join(plan.nodes)
         raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
     digest = drop.digest(plan.digest, session.params.release, session.stage)
     by, _ = _by_another(session, scope, digest, drop.approval, where)
-    return {"node": drop.node, "reason": drop.reason, "plan": plan.digest, **by}
+    return NodeDropped(node=drop.node, reason=drop.reason, plan=plan.digest, **by)
 
 
 def _by_another(
     session: Session, scope: Scope, digest: str, file: str, where: str
-) -> tuple[dict[str, object], list[str]]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Who else approved ``digest``, a lone operator where that may be, and where. Raises
     ParameterError.
     """
@@ -79,12 +78,12 @@ def _by_another(
             f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
             " release issue"
         )
-    accounts = [one.account for one in others] or [session.operator]
+    accounts = tuple(one.account for one in others) or (session.operator,)
     by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
-    return by, [one.grounds for one in others]
+    return by, tuple(one.grounds for one in others)
 
 
-def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dict[str, object]:
+def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> WaiverAccepted:
     params, stage = session.params, session.stage
     if waiver.item not in playbook.DECLARED[stage]:
         raise ParameterError(f"{where}.item: expected an item of {stage}, got {waiver.item!r}")
@@ -92,9 +91,12 @@ def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dic
         raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
     digest = waiver.digest(params.release, stage)
     by, grounds = _by_another(session, scope, digest, waiver.approval, where)
-    return {
-        **waiver.model_dump(mode="json", exclude={"approval"}),
-        "expires": parse_instant(waiver.expires).isoformat(),
+    return WaiverAccepted(
+        item=waiver.item,
+        subjects=tuple(waiver.subjects),
+        outcome=Outcome(waiver.outcome),
+        reason=waiver.reason,
+        expires=parse_instant(waiver.expires),
+        grounds=grounds,
         **by,
-        "grounds": grounds,
-    }
+    )

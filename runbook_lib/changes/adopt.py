@@ -8,15 +8,17 @@ from pathlib import Path
 
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
+from ..evidence.events import Adopted, Adopting, NodeVerified
 from ..evidence.store import Attempt, Store
 from ..files import keep_file
 from ..opening import find_operator
+from ..plan import NodeState
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.scope import Scope, live_scope
 from ..sources.words import hear, in_force
-from .state import NodeState, kept_config
+from .state import kept_config
 from .targets import digests_of
 
 ADOPT = "adopt"
@@ -54,8 +56,8 @@ def adopt(
         raise ParameterError(f"{site_path}: clusters: expected one of {known}, got {cluster!r}")
     operator = find_operator(site, "apply", proven=True)
     store = Store(site.store_path)
-    opened = {"cluster": cluster, "mode": "adopt", "source": site.source, "site": site.name}
-    attempt = store.adopt(cluster, {**opened, "operator": operator})
+    opened = Adopting(cluster=cluster, source=site.source, site=site.name, operator=operator)
+    attempt = store.adopt(opened)
     tape = attempt.folder / "tape"
     with live_scope(ADOPT, site.secret_names(), clock=site.clock, tape=tape) as scope:
         read = _read(scope, site, cluster, artifacts)
@@ -69,12 +71,11 @@ def adopt(
         scope.tape.sync()
         if approved:
             by = list(others) or [f"{operator} (self-approved)"]
-            attempt.record.append("adopted", {"digest": found, "approved_by": by})
-            at = scope.now().isoformat()
+            attempt.record.append(Adopted(digest=found, approved_by=tuple(by)))
             for name, (_, config) in read.items():
                 keep_file(attempt.folder, str(kept_config(Path(), name)), config.text)
-                body = {"item": ADOPT, "node": name, "state": dumped[name], "at": at}
-                attempt.record.append("state", body)
+                verified = NodeVerified(item=ADOPT, node=name, state=states[name], at=scope.now())
+                attempt.record.append(verified)
         return Adoption(attempt, found, states, approved, bool(approved) and not others)
 
 

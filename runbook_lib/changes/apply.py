@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..context import Context
-from ..errors import SourceError, SourceRefused
+from ..errors import SourceError, SourceRefused, tried
 from ..evidence import outbox
+from ..evidence.events import NodeVerified, Queued, StepPhase, StepTaken, of
 from ..files import place
+from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..plan import Artifact, NodePlan, NodeState, phase_of
 from ..sources.commands import Build, NodeConfig
 from ..sources.process import Ended
 from ..strict import project_path
 from .approvals import require_standing
-from .plan import Artifact, NodePlan, phase_of
-from .state import NodeState
 
 POLL_S = 0.5
 
@@ -72,7 +73,7 @@ class Applier:
     guarded: Callable[[], str] = lambda: ""
     rows: list[Row] = field(default_factory=list)
     fence: int = 0
-    _noted: list[dict[str, Any]] = field(default_factory=list)
+    _noted: list[StepTaken] = field(default_factory=list)
 
     def step(self, step: Step) -> bool:
         """Run a step unless the journal shows it done. False when the change must stop here."""
@@ -98,25 +99,23 @@ class Applier:
 
     def _begun(self, step: Step) -> bool:
         """Whether a step of the same phase was done on the node: the others follow then."""
-        done = [body for body in self.steps() if body["phase"] == "done"]
-        return (step.node, phase_of(step.name)) in (
-            (body["node"], phase_of(body["step"])) for body in done
-        )
+        done = [(e.node, phase_of(e.step)) for e in self.steps() if e.phase == "done"]
+        return (step.node, phase_of(step.name)) in done
 
-    def steps(self) -> list[dict[str, Any]]:
+    def steps(self) -> list[StepTaken]:
         """The journal of this change's steps so far: earlier tries, then this one."""
         return [*self._earlier(), *self._noted]
 
-    def _earlier(self) -> list[dict[str, Any]]:
-        steps = (entry.body for entry in self.context.journal if entry.kind == "step")
-        return [body for body in steps if body["item"] == self.context.item]
+    def _earlier(self) -> list[StepTaken]:
+        steps = of(self.context.journal, StepTaken)
+        return [step for step in steps if step.item == self.context.item]
 
     def settle(self, inspect: Callable[[str], bool]) -> None:
         """Journal of each step of this change that began and has no good end whether it was done.
 
         For steps that a later try does not take up again; ``inspect`` gets the step's name.
         """
-        for node, name in dict.fromkeys((body["node"], body["step"]) for body in self._earlier()):
+        for node, name in dict.fromkeys((e.node, e.step) for e in self._earlier()):
             step = Step(node, name, _never, partial(inspect, name))
             phase, stem = self._journalled(node, name)
             if phase in ("intent", "failed") and self._found_done(step, stem):
@@ -127,34 +126,37 @@ class Applier:
 
         Once a phase: the first read-back is the instant at which it took effect.
         """
-        body: dict[str, Any] = {"item": self.context.item, "node": node, "phase": phase}
-        last: dict[str, Any] = {}
-        for entry in self.context.so_far:
-            found = entry.body
-            if entry.kind == "state" and (found["item"], found["node"]) == (body["item"], node):
-                last = found
-        body["state"] = state.model_dump(mode="json")
-        if {"phase": "", **last, "at": ""} != {**body, "at": ""}:
-            at = self.context.scope.reread().isoformat()
-            self.context.record.append("state", {**body, "at": at})
+        item = self.context.item
+        verified = of(self.context.so_far, NodeVerified)
+        before = [(e.phase, e.state) for e in verified if (e.item, e.node) == (item, node)]
+        if before[-1:] != [(phase, state)]:
+            at = self.context.scope.reread()
+            made = NodeVerified(item=item, node=node, phase=phase, state=state, at=at)
+            self.context.record.append(made)
 
     def done(self, node: str, name: str) -> str:
         """The path stem of a done step's outputs; empty when it is not done."""
         phase, stem = self._journalled(node, name)
-        mine = (b for b in self._noted if (b["node"], b["step"]) == (node, name))
-        made = [body["stem"] for body in mine if body["phase"] == "done"]
+        done = (e for e in self._noted if e.phase == "done")
+        made = [e.stem for e in done if (e.node, e.step) == (node, name)]
         return stem if phase == "done" else (made or [""])[-1]
 
-    def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
-        body = {"item": self.context.item, "node": step.node, "step": step.name}
-        at = self.context.scope.reread().isoformat()
-        noted = {**body, "phase": phase, "stem": stem, "at": at, "fence": self.fence, **more}
-        self.context.record.append("step", noted)
-        self._noted.append(noted)
+    def _note(self, step: Step, phase: StepPhase, stem: str, **more: Any) -> None:
+        noted = StepTaken(
+            item=self.context.item,
+            node=step.node,
+            step=step.name,
+            phase=phase,
+            stem=stem,
+            at=self.context.scope.reread(),
+            fence=self.fence,
+            **more,
+        )
+        self._noted.append(self.context.record.append(noted))
 
     def _journalled(self, node: str, name: str) -> tuple[str, str]:
-        mine = [b for b in self._earlier() if (b["node"], b["step"]) == (node, name)]
-        return (mine[-1]["phase"], mine[-1]["stem"]) if mine else ("", "")
+        mine = [e for e in self._earlier() if (e.node, e.step) == (node, name)]
+        return (mine[-1].phase, mine[-1].stem) if mine else ("", "")
 
     def _found_done(self, step: Step, stem: str) -> bool:
         """Whether an interrupted step was done after all: by its exit code, else by the node."""
@@ -169,10 +171,7 @@ class Applier:
         left = place(self.context.folder, f"steps/{stem}")
         if self.context.scope.live:
             self.context.scope.clean_files(left)
-        try:
-            text = self.context.scope.read(left.with_name(f"{stem}.code"))
-        except SourceError:
-            return None
+        text = read_or(b"", lambda: self.context.scope.read(left.with_name(f"{stem}.code")))
         return int(text) if text.strip().isdigit() else None
 
 
@@ -191,12 +190,11 @@ def failed_row(step: Step, ended: Ended) -> Row:
 
 def asked(ask: Callable[[], object], more: str = "") -> Ended:
     """A request to the forge as a step ends: 1 where it was refused, no code where nobody knows."""
-    try:
-        ask()
-    except SourceRefused as refused:
-        return Ended(1, b"", b"", refused.problem.partition(", got ")[2] + more)
-    except SourceError as error:
-        return Ended(None, b"", b"", error.problem + more)
+    match tried(ask):
+        case SourceRefused(problem=why):
+            return Ended(1, b"", b"", why.partition(", got ")[2] + more)
+        case SourceError(problem=why):
+            return Ended(None, b"", b"", why + more)
     return Ended(0, b"", b"")
 
 
@@ -223,8 +221,8 @@ def later(context: Context) -> str:
 
 def was_sent(context: Context, kind: str, about: str = "", called: str = "") -> bool:
     """Whether ``runbook publish`` sent the last of a kind that an earlier try kept, ``about`` that."""
-    kept = [e.body for e in context.journal if e.kind == "outbox" and e.body["kind"] == kind]
-    if not kept or str(kept[-1].get("about", "")) != about:
+    kept = [event for event in of(context.journal, Queued) if event.what == kind]
+    if not kept or kept[-1].about != about:
         return False
 
     def look() -> str:
@@ -242,11 +240,11 @@ def keep(
     about: str = "",
 ) -> Row:
     """Keep what could not be sent; the row that says so. ``about`` goes into the record with it."""
-    earlier = sum(entry.kind == "outbox" for entry in context.journal)
-    own = sum(entry.kind == "outbox" for entry in context.record.entries()[len(context.journal) :])
+    earlier = len(of(context.journal, Queued))
+    own = len(of(context.record.events()[len(context.journal) :], Queued))
     number = 1 + earlier + (own if context.scope.live else 0)
-    body = outbox.keep(context.folder, kind, number, document)
-    context.record.append("outbox", body | ({"about": about} if about else {}))
+    queued = outbox.keep(context.folder, kind, number, document)
+    context.record.append(queued.model_copy(update={"about": about}))
     why = f"{error}; " if error is not None else ""
     return unknown_row(kind, "sent", "and read back", f"{why}{later(context)}")
 
@@ -317,11 +315,7 @@ def _config(context: Context, node: NodePlan) -> Row:
 def _same(
     node: NodePlan, what: str, planned: str, read: Callable[[str], Build | NodeConfig]
 ) -> Row:
-    try:
-        found = read(node.node).digest
-    except SourceError as error:
-        return unknown_row(node.node, what, planned, error.problem)
-    return check_row(node.node, what, planned, found, found == planned)
+    return check_row(node.node, what, planned, tried(lambda: read(node.node).digest))
 
 
 # --- A build and a configuration put on one of our nodes ---

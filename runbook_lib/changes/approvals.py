@@ -16,14 +16,15 @@ from itertools import permutations
 from .. import playbook
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
-from ..evidence.record import attempts_in
+from ..evidence.events import PlanMade, of
+from ..evidence.record import attempts_in, opened_by
 from ..findings import Findings, unread
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
+from ..plan import Plan, moved
 from ..site import Site, parse_site
 from ..sources.words import Heard, hear, in_force, withdrawn
 from ..strict import project_path
-from .plan import Plan, load_plan, moved
 
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
 
@@ -174,8 +175,8 @@ def require_standing(context: Context) -> None:
 
 def _approval_rows(context: Context, plan: str) -> list[Row]:
     """A forge that is down is asked again, inside the window; signed files alone serve as well."""
-    made = [entry.body for entry in context.so_far if entry.kind == "plan"]
-    author, (_, end) = str(made[-1]["author"]), context.params.window
+    made = of(context.so_far, PlanMade)
+    author, (_, end) = made[-1].author, context.params.window
     for pause in (*PAUSES_S, None):
         try:
             return approval(context, plan, author)[1]
@@ -197,14 +198,13 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
     """The plan of that digest that a plan run of this release and stage left, and its author."""
     folder = f"{context.params.release}/{context.stage}"
-    for where, entries in attempts_in(context.scope, context.store, folder, "plan"):
-        opened = entries[0].body if entries else {}
-        if opened.get("mode") != "plan" or opened.get("source") == "replay":
+    for where, events in attempts_in(context.scope, context.store, folder, PlanMade):
+        opened = opened_by(events, where)
+        if opened.mode != "plan" or opened.source == "replay":
             continue
-        for entry in entries:
-            if entry.kind == "plan" and entry.body["digest"] == wanted:
-                plan = load_plan(entry.body["plan"], where)
-                if plan.digest != wanted:
-                    raise RecordDamaged(f"{where}: expected plan {wanted}, got {plan.digest}")
-                return plan, str(entry.body["author"])
+        for made in of(events, PlanMade):
+            if made.digest == wanted:
+                if made.plan.digest != wanted:
+                    raise RecordDamaged(f"{where}: expected plan {wanted}, got {made.plan.digest}")
+                return made.plan, made.author
     return None

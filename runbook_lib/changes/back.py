@@ -17,12 +17,13 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError, tried
+from ..evidence.events import Event, NodeVerified, StepTaken, of
 from ..evidence.order import plan_of, policy_of
-from ..evidence.record import Entry, recorded
+from ..evidence.record import recorded
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan
 from ..sources.commands import NodeConfig
-from ..sources.config import CHANNEL_AT, GATES_AT
 from ..sources.node import Rollout
 from ..strict import load_toml
 from .apply import Applier, all_pass, put, read_back, runs_as_planned
@@ -31,9 +32,8 @@ from .kit import folder_of
 from .kit_script import FOLDERS, Variant, target_file
 from .lanes import lanes
 from .operators import instructions, look, tell_all
-from .plan import Artifact, NodePlan, Phase, Plan, load_plan
 from .power import cut, powers
-from .state import NodeState, good_map, require_known, states
+from .state import good_map, require_known, states
 from .targets import (
     artifact_or_none,
     changed,
@@ -55,54 +55,47 @@ class Undone:
     plan: Plan
     author: str
     approved_by: tuple[str, ...]
-    entries: Sequence[Entry]
+    entries: Sequence[Event]
 
     def last(self, node: str) -> NodeState | None:
         """The state that the apply last verified on a node."""
-        found = [
-            known.state for name, known in states(list(self.entries), self.name) if name == node
-        ]
+        found = [known.state for name, known in states(self.entries, self.name) if name == node]
         return found[-1] if found else None
 
     def staged(self) -> frozenset[str]:
         """Nodes on which something may lie in place that their next restart would take up."""
-        last = {entry.body["node"]: entry.body for entry in self.entries if entry.kind == "step"}
+        last = {step.node: step for step in of(self.entries, StepTaken)}
         return frozenset(
             node
-            for node, body in last.items()
-            if not (body["step"].startswith("restart") and body["phase"] == "done")
+            for node, step in last.items()
+            if not (step.step.startswith("restart") and step.phase == "done")
         )
 
     def half_done(self) -> list[tuple[str, str, str]]:
         """(item, node, step) of every step that began and has no end in its journal."""
         ended: dict[tuple[str, str, str], bool] = {}
-        for entry in self.entries:
-            if entry.kind == "step":
-                body = entry.body
-                # An inspected one was found half done, and the apply ended before it was repeated;
-                # one that failed without an exit code was still at work.
-                done = body["phase"] == "done"
-                failed = body["phase"] == "failed" and body.get("code") is not None
-                ended[body["item"], body["node"], body["step"]] = done or failed
+        for step in of(self.entries, StepTaken):
+            # An inspected one was found half done, and the apply ended before it was repeated;
+            # one that failed without an exit code was still at work.
+            failed = step.phase == "failed" and step.code is not None
+            ended[step.item, step.node, step.step] = step.phase == "done" or failed
         return [key for key, is_over in ended.items() if not is_over]
 
 
 def undone(context: Context) -> Undone | None:
     """The apply that this attempt undoes; None where there is none. Raises SourceError."""
-    undoes = context.record.entries()[0].body.get("undoes")
-    if not undoes:
+    undoes = context.opened.undoes
+    if undoes is None:
         return None
-    name = str(undoes["name"])
+    name = undoes.name
     try:
         entries = recorded(context.scope, context.store, name)
     except RecordDamaged as error:
         raise SourceError(name, f"expected its record whole, got: {error}") from error
     made = plan_of(entries)
-    if made is None or made.body["digest"] != undoes["plan"]:
-        raise SourceError(name, f"expected its plan {undoes['plan']}, got another")
-    plan = load_plan(made.body["plan"], name)
-    by = tuple(made.body["approved_by"])
-    return Undone(name, plan, str(made.body["author"]), by, entries)
+    if made is None or made.digest != undoes.plan:
+        raise SourceError(name, f"expected its plan {undoes.plan}, got another")
+    return Undone(name, made.plan, made.author, made.approved_by, entries)
 
 
 def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState) -> NodeConfig:
@@ -135,8 +128,8 @@ def file_of(
             made = turned_back(context, node, found, goal)
     if made is not None and made.digest == goal.config:
         return made
-    undoes = context.record.entries()[0].body.get("undoes") or {}
-    if undoes and (kept := kept_in_kit(context, str(undoes["name"]), node, goal.config)):
+    undoes = context.opened.undoes
+    if undoes and (kept := kept_in_kit(context, undoes.name, node, goal.config)):
         return kept
     for path in _kept(context, node, goal.config):
         with suppress(SourceError):
@@ -150,7 +143,7 @@ def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
     """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
     for origin in context.store.everything(context.scope):
         with suppress(SourceError, RecordDamaged):
-            entries = recorded(context.scope, context.store, origin, "state")
+            entries = recorded(context.scope, context.store, origin, NodeVerified)
             for name, known in states(entries, origin):
                 if name == node and known.state.config == config:
                     yield context.store.root / known.kept
@@ -171,9 +164,8 @@ def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeC
             break
     else:
         return None
-    try:
-        text = context.scope.read(target_file(folder, node, found))
-    except SourceError:
+    text = tried(context.scope.read, target_file(folder, node, found))
+    if isinstance(text, SourceError):
         return None
     # The raw file only where it holds what the evidence may not: a replay has none.
     secret = found in raw and digest_bytes(text) != digest
@@ -251,9 +243,8 @@ def _waves(context: Context, nodes: Sequence[NodePlan]) -> tuple[tuple[str, ...]
     """Ours by voting power, so that a chain that runs goes on; operators' nodes all at once."""
     ours = [node.node for node in nodes if node.control == "ours"]
     theirs = tuple(node.node for node in nodes if node.control == "operator")
-    try:
-        waves = cut(ours, powers(context), playbook.MAX_DOWN)
-    except SourceError:  # not known: a share of the nodes instead
+    waves = tried(lambda: cut(ours, powers(context), playbook.MAX_DOWN))
+    if isinstance(waves, SourceError):  # not known: a share of the nodes instead
         share = max(1, int(len(ours) * playbook.MAX_DOWN))
         waves = tuple(tuple(ours[at : at + share]) for at in range(0, len(ours), share))
     return (*waves, theirs) if theirs else waves
@@ -335,14 +326,11 @@ def _node(
         return rows
     if _was_taken_back(applier, node.node) and (rows := _unproven(context, node)):
         return rows
-    there: NodeConfig | None = None
-    try:
-        there = context.commands.read_config(node.node)
-    except SourceError as error:
-        unread: SourceError | None = error
+    read = tried(context.commands.read_config, node.node)
+    there = None if isinstance(read, SourceError) else read
     file = file_of(context, node.node, there, node.after)
     if file is None:
-        why = unread.problem if there is None and unread is not None else "none of that digest"
+        why = read.problem if isinstance(read, SourceError) else "none of that digest"
         return [unknown_row(node.node, "previous file", node.after.config, why)]
     build, rows = builds[node.after.binary], list[Row]()
     if build is None:
@@ -365,9 +353,9 @@ def _node(
 
 def _was_taken_back(applier: Applier, node: str) -> bool:
     """Whether all was done on a node, as far as the journal tells."""
-    mine = [body for body in applier.steps() if body["node"] == node]
-    ended = bool(mine) and mine[-1]["phase"] == "done"
-    return ended and mine[-1]["step"].startswith(f"restart-{BACK}")
+    mine = [step for step in applier.steps() if step.node == node]
+    ended = bool(mine) and mine[-1].phase == "done"
+    return ended and mine[-1].step.startswith(f"restart-{BACK}")
 
 
 def _unproven(context: Context, node: NodePlan) -> list[Row]:

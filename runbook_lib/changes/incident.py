@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from string import Template
-from typing import Any, Literal
+from typing import Literal
 
 from ..canonical import canonical
 from ..canonical import digest as digest_of
@@ -24,9 +24,21 @@ from ..context import Context
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
+from ..evidence.events import (
+    BreakGlass,
+    Convened,
+    Event,
+    IncidentClosed,
+    IncidentFiled,
+    IncidentNamed,
+    IncidentOpened,
+    Told,
+    of,
+    read_line,
+)
 from ..evidence.incident_issues import Issues, Report, Votes
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.record import Entry, recorded
+from ..evidence.record import opened_by, recorded
 from ..files import replace_file
 from ..findings import unread
 from ..outcomes import Outcome, Row, value_text
@@ -67,63 +79,61 @@ def _opened(context: Context) -> Incident | None:
 
     A later recovery of the same stopped apply joins the incident of an earlier one.
     """
-    facts, begun = context.params, context.journal[0].body
-    undoes = begun.get("undoes")
-    body = {
-        "release": facts.release,
-        "commit": facts.commit,
-        "stage": context.stage,
-        "cluster": context.cluster_name,
-        "attempt": context.attempt_name,
-        "undoes": undoes,
-        "author": begun["operator"],
-        "by": begun["operator"],
-        "at": begun["now"],
-        "issue": facts.issue,
-        "break_glass": None,
-    }
-    if facts.break_glass:
-        body["break_glass"] = {"by": begun["operator"], "reason": facts.break_glass}
+    facts, begun = context.params, context.opened
+    by, reason = begun.operator, facts.break_glass
+    opened = IncidentOpened(
+        release=facts.release,
+        commit=facts.commit,
+        stage=context.stage,
+        cluster=context.cluster_name,
+        attempt=context.attempt_name,
+        undoes=begun.undoes,
+        author=by,
+        by=by,
+        at=begun.now,
+        issue=facts.issue,
+        break_glass=BreakGlass(by=by, reason=reason) if reason else None,
+    )
 
     def ours(one: Incident) -> bool:
-        again = undoes is not None and one.opened.get("undoes") == undoes
-        joins = again and not body["break_glass"] and one.last("closed") is None
-        return one.opened["attempt"] == context.attempt_name or joins
+        again = begun.undoes is not None and one.opened.undoes == begun.undoes
+        joins = again and not reason and one.last(IncidentClosed) is None
+        return one.opened.attempt == context.attempt_name or joins
 
     def compute() -> str:
         try:
-            found = open_incident(context.store, body, ours)
+            found = open_incident(context.store, opened, ours)
         except (RunbookError, OSError) as error:
             return canonical({"problem": str(error)}).decode()
-        kept = [vars(entry) for entry in found.entries]
-        return canonical({"id": found.id, "entries": kept}).decode()
+        kept = [event.line().decode() for event in found.events]
+        return canonical({"id": found.id, "events": kept}).decode()
 
     told = json.loads(context.scope.derive("the incident of this recovery", compute))
     if "problem" in told:
         context.unknown("incident", "opened in the store", "one", told["problem"])
         return None
-    found = Incident(told["id"], [Entry(**entry) for entry in told["entries"]])
-    named = {"id": found.id, "hash": found.entries[0].hash}
-    if not any(e.kind == "incident" and e.body == named for e in context.journal):
-        context.record.append("incident", named)
+    found = Incident(told["id"], [read_line(line.encode()) for line in told["events"]])
+    named = IncidentNamed(id=found.id, first=found.opened.hash)
+    if named.content not in [event.content for event in of(context.journal, IncidentNamed)]:
+        context.record.append(named)
     context.judge("incident", "opened in the store", found.id, found.id)
     return found
 
 
-def _note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
+def _note(context: Context, found: Incident, event: Told) -> str:
     """Add to the incident, once; what went wrong with that, else nothing."""
-    known = {key: value for key, value in body.items() if key != "at"}
-    if any(e.kind == kind and known.items() <= e.body.items() for e in found.entries):
+    known = [{**each.content, "at": ""} for each in of(found.events, type(event))]
+    if {**event.content, "at": ""} in known:
         return ""
 
     def write_it() -> str:
         try:
-            incidents.add(context.store, found.id, kind, body)
+            incidents.add(context.store, found.id, event)
         except (RunbookError, OSError) as error:
             return str(error)
         return ""
 
-    return context.scope.derive(f"{kind} in {found.id}", write_it)
+    return context.scope.derive(f"{event.kind} in {found.id}", write_it)
 
 
 def _said(context: Context, needed: tuple[str, ...]) -> bool:
@@ -166,21 +176,21 @@ def _report(
     text = first + render(context, template, _values(context, found), facts)
     summary = visible(" ".join(context.params.summary.split()), 120)
     title = f"{AUDIENCES[audience][0]} {found.id}: {summary}"
-    return Report(found.id, audience, title, text, found.opened_at)
+    return Report(found.id, audience, title, text, found.opened.at)
 
 
 def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, str]:
     """What is told of an incident, and of what the council is to decide, as Markdown."""
     params: RecoveryParams = context.params
-    none, glass = Votes(context.site, ()), found.break_glass
+    none, glass = Votes(context.site, ()), found.opened.break_glass
     why = "It does what was approved together with the plan it takes back."
     if glass:
-        why = f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        why = f"Break-glass by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"
     return {
         "incident": found.id,
         "release": params.release,
         "cluster": plain(context.cluster_name, 80),
-        "opened": utc(found.opened_at),
+        "opened": utc(found.opened.at),
         "summary": one_line(params.summary),
         "impact": one_line(params.impact) or NOTHING,
         "mitigations": said(params.mitigations),
@@ -198,18 +208,17 @@ def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, st
 
 
 def _facts(context: Context, found: Incident) -> str:
-    body, glass = found.opened, found.break_glass
-    undoes = body["undoes"] or {}
+    opened, undoes, glass = found.opened, found.opened.undoes, found.opened.break_glass
     rows = [
-        ("release", f"{code(body['release'])} at {code(body['commit'])}"),
+        ("release", f"{code(opened.release)} at {code(opened.commit)}"),
         ("cluster", f"{plain(context.cluster_name, 80)}, {code(context.cluster.chain_id)}"),
-        ("taken back", code(undoes["name"]) if undoes else "nothing that was planned"),
-        ("its plan", code(undoes["plan"]) if undoes else "none"),
-        ("recovery", f"{code(body['attempt'])} by {plain(found.author, 80)}"),
-        ("opened", utc(found.opened_at)),
+        ("taken back", code(undoes.name) if undoes else "nothing that was planned"),
+        ("its plan", code(undoes.plan) if undoes else "none"),
+        ("recovery", f"{code(opened.attempt)} by {plain(opened.author, 80)}"),
+        ("opened", utc(opened.at)),
     ]
     if glass:
-        rows.append(("break-glass", f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"))
+        rows.append(("break-glass", f"by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"))
     return "\n".join(f"| {what} | {text} |" for what, text in rows)
 
 
@@ -217,10 +226,10 @@ def _ending(found: Incident) -> str:
     """What is to be done with it; no line begins with a verb that counts as somebody's word."""
     lines = [
         "No apply of this release opens until the incident is acknowledged, mitigated, closed, and"
-        f" signed off by somebody other than {plain(found.author, 80)}:"
+        f" signed off by somebody other than {plain(found.opened.author, 80)}:"
         f" {code(f'runbook incident {found.id}')}."
     ]
-    if found.break_glass:
+    if found.opened.break_glass:
         due = utc(found.ratify_until)
         lines.append(
             f"Its break-glass is to be ratified by the governance council until {due}: a comment"
@@ -257,9 +266,9 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
         context.findings += rows
         if all_pass(rows):
             outbox.drop(context.folder, kind)
-            by = str(context.journal[0].body["operator"])
-            body = {"audience": report.audience, "number": made[0], "by": by}
-            _note(context, found, "filed", {**body, "at": context.now.isoformat()})
+            by, audience, at = context.opened.operator, report.audience, context.now
+            filed = IncidentFiled(audience=audience, number=made[0], by=by, at=at)
+            _note(context, found, filed)
 
 
 # --- the council ----------------------------------------------------------------------------------
@@ -281,9 +290,9 @@ def convene(context: Context, applier: Applier) -> None:
     params: RecoveryParams = context.params
     measures = {
         "decides": found.id,
-        "opened": found.entries[0].hash,
-        "undoes": found.opened["undoes"],
-        "break_glass": found.break_glass,
+        "opened": found.opened.hash,
+        "undoes": dict(found.opened.undoes or ()),
+        "break_glass": dict(found.opened.break_glass or ()),
         "mitigations": params.mitigations,
         "next_steps": params.next_steps,
     }
@@ -307,7 +316,7 @@ def _called(context: Context) -> bool:
 
 def _tell(context: Context, found: Incident, wanted: str) -> None:
     """Page the council, once for each thing to decide."""
-    told = any(e.kind == "convened" and e.body["digest"] == wanted for e in context.journal)
+    told = any(event.digest == wanted for event in of(context.journal, Convened))
     if not told and not was_sent(context, _NOTICE, wanted, "the notice"):
         text = (
             f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
@@ -326,7 +335,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> None:
             return
         outbox.drop(context.folder, _NOTICE)
     if not told:
-        context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+        context.record.append(Convened(digest=wanted, at=context.now))
     context.judge("council", "told", "once", "once")
 
 
@@ -338,8 +347,8 @@ def _decided(context: Context, found: Incident, wanted: str) -> None:
         issues = [context.params.issue, *found.filed, *_filed_now(context, found)]
         heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
         votes = Votes(context.site, in_force(context.site, heard, wanted))
-        body = votes.decision(found, wanted, ratifies=found.break_glass is not None)
-        if body is not None and (problem := _note(context, found, "decision", body)):
+        made = votes.decision(found, wanted, ratifies=found.opened.break_glass is not None)
+        if made is not None and (problem := _note(context, found, made)):
             context.unknown("council", "decision recorded", found.id, problem)
         elif votes.at is not None and votes.at <= due:
             judge(f"{votes}, at {utc(votes.at)}", ok=True)
@@ -442,18 +451,18 @@ def one_line(text: str) -> str:
 
 def collect(context: Context) -> Facts:
     """Everything that can be read now; two findings say whether metrics and gates of all were."""
-    facts, forward, undoes = Facts(), list[Entry](), context.journal[0].body.get("undoes")
+    facts, forward, undoes = Facts(), list[Event](), context.opened.undoes
     if undoes:
-        with facts.reading(f"record of {undoes['name']}", RecordDamaged):
-            forward = recorded(context.scope, context.store, str(undoes["name"]))
+        with facts.reading(f"record of {undoes.name}", RecordDamaged):
+            forward = recorded(context.scope, context.store, undoes.name)
     # What this very item did before is in its own issue, not in its own words.
-    mine = [e for e in context.journal if e.body.get("item") != context.item]
+    mine = [e for e in context.journal if getattr(e, "item", "") != context.item]
     silent = [node.name for node in context.cluster.nodes]
     with facts.reading("gates of the nodes", RecordDamaged):
         silent = _nodes(context, facts, [*forward, *mine])
     with facts.reading("figures", ParameterError):
-        begun = (forward or context.journal)[0].body["now"]
-        _figures(context, facts, datetime.fromisoformat(begun))
+        begun = opened_by(forward, "forward") if forward else context.opened
+        _figures(context, facts, begun.now)
     later, known = "; the next try collects them", f"{len(facts.figures)} metrics"
     figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
     if figures or not facts.figures:
@@ -467,9 +476,9 @@ def collect(context: Context) -> Facts:
     return facts
 
 
-def _nodes(context: Context, facts: Facts, known: Sequence[Entry]) -> list[str]:
+def _nodes(context: Context, facts: Facts, known: Sequence[Event]) -> list[str]:
     """Every node's gates: as it answers, else as it was last read back. Those that do not answer."""
-    last = dict(states(list(known), context.attempt_name))
+    last = dict(states(known, context.attempt_name))
     seen = context.fleet.rollout()
     for node in context.cluster.nodes:
         now, before = seen[node.name], last.get(node.name)

@@ -18,14 +18,15 @@ from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import KitWritten
 from ..evidence.store import WAY_BACK
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import way_back
+from ..plan import NodePlan, Plan
 from ..playbook import NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
-from .plan import NodePlan, Plan
 from .state import known_map
 from .targets import artifact_of, changed, kept_as, missing, rendered, stalled
 
@@ -36,7 +37,7 @@ def prepare(context: Context) -> None:
 
     from .. import notebook
 
-    values = way_back(context.record.entries()[0].body)
+    values = way_back(context.opened)
     name = NOTEBOOKS[f"{context.stage}_recovery"]
     book = notebook.filled_in(notebook.NOTEBOOKS / name, values)
     keep_file(context.folder, f"{WAY_BACK}/{name}", book)
@@ -70,7 +71,7 @@ def write_kit(context: Context, plan: Plan) -> list[Row]:
     found = json.loads(context.scope.derive("kit", write))
     if "error" in found:
         return [unknown_row("recovery kit", "kept outside the store", "written", found["error"])]
-    context.record.append("kit", {"folder": f"{{kits}}/{folder.name}", **found})
+    context.record.append(KitWritten(folder=f"{{kits}}/{folder.name}", files=found["files"]))
     return []
 
 

@@ -19,17 +19,16 @@ from uuid import uuid4
 from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..display import Form
-from ..errors import SourceError, StoreError
+from ..errors import RunbookError, SourceError
 from ..evidence.comment import MARKDOWN
 from ..files import place, replace_file, sync_names
+from ..plan import Artifact, NodePlan, NodeState, Plan, differences
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
-from .plan import Artifact, NodePlan, Plan
-from .state import NodeState, differences
 from .targets import stalled
 
 Variant = Literal["back", "stall"]
@@ -186,7 +185,7 @@ def write_files(
         for name, theirs in kit.operators.items():
             files[f"operators/{name}.md"] = instruction(kit, name, theirs, plain).encode()
         _put(folder, files, context.store.root.stat().st_gid)
-    except (OSError, SourceError, StoreError) as error:
+    except (OSError, RunbookError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         return canonical({"error": f"{said}; see `kits` in the site file"}).decode()
     return canonical({"files": {name: digest_bytes(data) for name, data in files.items()}}).decode()

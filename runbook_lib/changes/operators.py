@@ -28,14 +28,13 @@ from ..evidence.comment import LIMIT, MARKDOWN, stands
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..sources.config import rollout_keys
+from ..plan import NodePlan, Phase, differences, rollout_keys
 from ..sources.node import Peers
 from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
 from .apply import Applier, Step, all_pass, asked, keep, was_sent
-from .plan import NodePlan, Phase
-from .state import differences, kept_config
+from .state import kept_config
 from .targets import artifact_of, no_file
 
 FOLDER = "instructions"
@@ -380,9 +379,9 @@ def instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[In
 def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:
     """Operator -> when the first instruction of a phase went out."""
     found = dict[str, datetime]()
-    for entry in applier.steps():
-        at, key = datetime.fromisoformat(entry["at"]), entry["step"].partition("-")[2]
+    for step in applier.steps():
+        key = step.step.partition("-")[2]
         mine = key == phase.name or key.startswith(f"{phase.name}.")
-        if mine and entry["phase"] == "intent":
-            found[entry["node"]] = min(at, found.get(entry["node"], at))
+        if mine and step.phase == "intent":
+            found[step.node] = min(step.at, found.get(step.node, step.at))
     return found

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
+from ..plan import Phase, Plan
 from ..sources.node import Membership, Validator
-from .plan import Phase, Plan
 
 TIMETOKE_CAP_HOURS = 720
 
@@ -83,10 +83,9 @@ def _membership(context: Context) -> tuple[Membership, str]:
 
 def margin_facts(context: Context, plan: Plan) -> list[tuple[str, str]]:
     """Per wave of a plan, the power on the new side, on the old one, and down. For people to read."""
-    try:
-        found = powers(context)
-    except SourceError as error:
-        return [("voting power", f"unknown: {error}")]
+    found = tried(powers, context)
+    if isinstance(found, SourceError):
+        return [("voting power", f"unknown: {found}")]
     return [fact for phase in plan.phases for fact in margins(phase, found)]
 
 

@@ -12,15 +12,15 @@ from datetime import datetime, timedelta
 
 from .. import playbook
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.standing import standing
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
+from ..plan import BUILD, NodePlan, Phase, Plan, phase_of
 from ..strict import parse_instant, project_path
 from ..wording import utc
 from .apply import Applier, all_pass, put, read_back, until
 from .operators import VIEWERS, instructed, is_theirs, roll_theirs, seen
-from .plan import BUILD, NodePlan, Phase, Plan, phase_of
 from .power import powers
 from .targets import keep_target, reproduce
 
@@ -67,10 +67,9 @@ def margin(context: Context, phase: Phase, number: int) -> tuple[Row, Turns]:
     time, as each of them may take down all of theirs.
     """
     what, wave = f"power during {phase.name}, wave {number + 1}", phase.waves[number]
-    try:
-        found = powers(context)
-    except SourceError as error:
-        return context.unreadable(what, "a quorum stays up", error), [wave]
+    found = tried(powers, context)
+    if isinstance(found, SourceError):
+        return context.unreadable(what, "a quorum stays up", found), [wave]
     down = _down(context)
     up = found.total - sum(found.of.get(name, 0) for name in down)
     theirs = is_theirs(phase, wave)
@@ -135,7 +134,7 @@ def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bo
 
 def has_begun(applier: Applier, phase: Phase) -> bool:
     """Whether the journal shows a step of a phase, on a node of ours or of an operator's."""
-    return any(phase_of(body["step"]) == phase.name for body in applier.steps())
+    return any(phase_of(step.step) == phase.name for step in applier.steps())
 
 
 def planned_rows(context: Context, item: str) -> list[Row]:
@@ -209,12 +208,11 @@ def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) ->
         got = "another content than was planned"
         applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
         return False
-    try:
-        made = reproduce(context, node, context.commands.read_config(node.node))
-    except SourceError as error:
-        moved = error.problem.startswith("expected a file that becomes")
+    made = tried(lambda: reproduce(context, node, context.commands.read_config(node.node)))
+    if isinstance(made, SourceError):
+        moved = made.problem.startswith("expected a file that becomes")
         outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
-        row = check_row(node.node, "target TOML", node.after.config, error.problem, outcome)
+        row = check_row(node.node, "target TOML", node.after.config, made.problem, outcome)
         applier.rows.append(row)
         return False
     config = keep_target(context, f"{node.node}.{phase.name}", made.text, made.raw)

@@ -6,33 +6,17 @@ It is chosen once an attempt and journalled: nodes restored by different tries m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Model, Outcome, Row, check_row
+from ..evidence.events import SnapshotChosen, StepTaken, last, of
+from ..findings import Findings
+from ..outcomes import Outcome, Row, check_row
 from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
 from ..strict import project_path
 from .back import undone
-
-CHOSEN = "snapshot"
-"""The kind of the record's entry."""
-
-
-class Chosen(Model):
-    """A bundle as the site names it, the height and state root that it must lead to."""
-
-    path: str
-    name: str
-    height: int
-    root: str
-    label: str
-
-    @property
-    def folder(self) -> Path:
-        return project_path(self.path)
 
 
 @dataclass(frozen=True)
@@ -79,46 +63,44 @@ def _rows(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
     about, chain = bundle.about, context.cluster.chain_id
     if isinstance(about, SourceError):
         return [check_row(bundle.name, "bundle.json", "readable", about)]
-    rows = [
-        bundle.signed,
-        check_row(bundle.name, "chain", chain, about.chain_id, about.chain_id == chain),
-        *snapshots.whole(context.scope, bundle, keys).rows,
-    ]
+    found = Findings(findings=[bundle.signed])
+    found.judge(bundle.name, "chain", chain, about.chain_id)
+    snapshots.whole(context.scope, found, bundle, keys)
     got = f"whole, signed, of height {about.height:,}"
     good = check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)
-    return [row for row in rows if row.outcome is not Outcome.PASS] or [good]
+    return [row for row in found.findings if row.outcome is not Outcome.PASS] or [good]
 
 
-def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
+def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:
     """The attempt's snapshot, and the rows that say why that one, or why none."""
-    if before := [entry.body["chosen"] for entry in context.so_far if entry.kind == CHOSEN]:
-        kept = Chosen.model_validate(before[-1])
-        return kept, [_row(kept, "chosen by this attempt before")]
+    if before := last(context.so_far, SnapshotChosen):
+        return before, [_row(before, "chosen by this attempt before")]
     bundles = staged(context)
     good = [one for one in bundles if one.whole]
     if not good:
         return None, [row for one in bundles for row in one.rows]
     # Before the apply that is undone began its first step.
     back = undone(context)
-    steps = [e.body["at"] for e in back.entries if e.kind == "step"] if back is not None else []
-    since = datetime.fromisoformat(steps[0]).timestamp() if steps else None
+    steps = of(back.entries, StepTaken) if back is not None else []
+    since = steps[0].at.timestamp() if steps else None
     older = [one for one in good if since is not None and one.bundle.newness[1] < since]
     taken = (older or good)[0]
     about = taken.bundle.about
     assert isinstance(about, About)
-    made = Chosen(
+    made = SnapshotChosen(
+        item=context.item,
         path=taken.path,
         name=taken.name,
         height=about.height,
         root=about.state_root,
         label=f"{context.params.release}-{context.stage}-{about.height}",
     )
-    context.record.append(CHOSEN, {"item": context.item, "chosen": made.model_dump(mode="json")})
+    context.record.append(made)
     passed = [one.name for one in bundles if not one.whole]
     why = "of before the apply" if older or since is None else "none is of before the apply"
     return made, [_row(made, f"{why}; not whole: {', '.join(passed)}" if passed else why)]
 
 
-def _row(chosen: Chosen, why: str) -> Row:
+def _row(chosen: SnapshotChosen, why: str) -> Row:
     got = f"{chosen.name}, height {chosen.height:,} ({why})"
     return check_row("snapshot", "to go back to", "whole, signed, of this chain", got, ok=True)

@@ -11,35 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from ..canonical import canonical
-from ..errors import RecordDamaged, SourceError
-from ..evidence.record import Entry, recorded
+from ..errors import SourceError
+from ..evidence.events import Adopting, Event, NodeVerified, Opened, of
+from ..evidence.record import recorded
 from ..evidence.standing import JUDGED, passed
 from ..evidence.store import Store
 from ..outcomes import Model
-from ..sources.config import rollout_keys
+from ..plan import NodeState
 from ..sources.scope import Scope
-
-
-class NodeState(Model):
-    """What one node is: gates by name; digests are ``sha256:HEX``.
-
-    ``artifact`` is the file that ``binary`` was delivered in, empty where that is not known. No node
-    tells it, so that it is not among what is compared.
-    """
-
-    gates: dict[str, bool]
-    channel: str
-    binary: str
-    config: str
-    artifact: str = ""
-
-    def flat(self) -> dict[str, str | bool]:
-        """As key -> value, gates by their dotted key."""
-        rollout = rollout_keys(self.channel, self.gates)
-        return {**rollout, "binary": self.binary, "config": self.config}
 
 
 class Known(Model):
@@ -64,7 +43,7 @@ def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
 
     Raises RecordDamaged when a record of the store contradicts itself.
     """
-    return _latest(journals(scope, store, cluster, "state"))
+    return _latest(journals(scope, store, cluster, NodeVerified))
 
 
 def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
@@ -75,12 +54,12 @@ def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     """
     return _latest(
         (origin, entries)
-        for origin, entries in journals(scope, store, cluster, "state", *JUDGED)
-        if entries[0].body["mode"] == "adopt" or passed(entries)
+        for origin, entries in journals(scope, store, cluster, NodeVerified, *JUDGED)
+        if isinstance(entries[0], Adopting) or passed(entries)
     )
 
 
-def _latest(records: Iterable[tuple[str, list[Entry]]]) -> dict[str, Known]:
+def _latest(records: Iterable[tuple[str, list[Event]]]) -> dict[str, Known]:
     found: dict[str, Known] = {}
     for origin, entries in records:
         for node, known in states(entries, origin):
@@ -90,48 +69,26 @@ def _latest(records: Iterable[tuple[str, list[Entry]]]) -> dict[str, Known]:
 
 
 def journals(
-    scope: Scope, store: Store, cluster: str, *kinds: str
-) -> Iterator[tuple[str, list[Entry]]]:
-    """(attempt, entries of ``kinds``) of everything that really changed or looked at ``cluster``.
+    scope: Scope, store: Store, cluster: str, *kinds: type[Event]
+) -> Iterator[tuple[str, list[Event]]]:
+    """(attempt, events of ``kinds``) of everything that really changed or looked at ``cluster``.
 
     Raises RecordDamaged.
     """
     for name in store.everything(scope):
-        entries = recorded(scope, store, name, *kinds)
-        opened = entries[0].body if entries and entries[0].kind == "opened" else {}
+        events = recorded(scope, store, name, *kinds)
         # Only what really changed or looked at this cluster: never a plan, never a replay.
-        real = opened.get("source") in ("live", "rehearsal")
-        kept = real and opened.get("mode") in ("apply", "adopt")
-        if kept and opened.get("cluster") == cluster:
-            yield name, entries
+        match events[:1]:
+            case [Adopting() | Opened(mode="apply") as opened]:
+                if opened.cluster == cluster and opened.source != "replay":
+                    yield name, events
 
 
-def states(entries: list[Entry], origin: str) -> Iterator[tuple[str, Known]]:
-    """(node, state) as a record says they were verified. Raises RecordDamaged."""
-    for entry in entries:
-        if entry.kind == "state":
-            try:
-                state = NodeState.model_validate_json(canonical(entry.body["state"]))
-                at = datetime.fromisoformat(entry.body["at"])
-                node, phase = entry.body["node"], entry.body.get("phase", "")
-                kept = str(kept_config(Path(origin), node, phase))
-                yield node, Known(state=state, at=at, origin=origin, kept=kept)
-            except (ValidationError, KeyError, ValueError) as error:
-                raise RecordDamaged(
-                    f"{origin}: entry {entry.seq}: expected a node's state, got: {error}"
-                ) from error
-
-
-def differences(
-    expected: Mapping[str, str | bool], observed: Mapping[str, str | bool]
-) -> list[tuple[str, str | bool, str | bool]]:
-    """(key, expected, observed) of every key that differs; an absent side reads ``absent``."""
-    keys = [*expected, *sorted(set(observed) - set(expected))]
-    return [
-        (key, expected.get(key, "absent"), observed.get(key, "absent"))
-        for key in keys
-        if expected.get(key) != observed.get(key)
-    ]
+def states(events: Iterable[Event], origin: str) -> Iterator[tuple[str, Known]]:
+    """(node, state) as a record says they were verified."""
+    for one in of(events, NodeVerified):
+        kept = str(kept_config(Path(origin), one.node, one.phase))
+        yield one.node, Known(state=one.state, at=one.at, origin=origin, kept=kept)
 
 
 def require_known(known: Mapping[str, Known], node: str, cluster: str) -> Known:

@@ -22,18 +22,19 @@ from typing import TypeVar
 from ..canonical import canonical
 from ..clusters import Node
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.comment import MARKDOWN
+from ..evidence.events import SnapshotChosen
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..sources.commands import OfNode, answer
+from ..sources.commands import Kept, OfNode, Replayed, SiteCommands, Wal, answer, wal_of
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
-from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
+from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
 from .lanes import lanes
 from .operators import FOLDER, LOOK_AGAIN, Instruction, seen, tell_all
 from .power import powers
-from .snapshot import Chosen, Staged, choose, staged
+from .snapshot import Staged, choose, staged
 from .waiting import hold_until
 
 BLOCKS = 2
@@ -133,16 +134,12 @@ def corrupted(context: Context) -> Need:
     return Need(rows, tuple(needed))
 
 
-def _commands(context: Context) -> StorageCommands:
-    return StorageCommands(context.scope, context.site.commands)
-
-
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
     words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
     try:
-        ended = _commands(context).verify_snapshot(name, staged.folder)
+        ended = context.commands.verify_snapshot(name, staged.folder)
     except SourceError as error:
         return check_row(name, what, expected, error)
     if ended.code in words:
@@ -157,10 +154,10 @@ def _log(context: Context, name: str) -> tuple[Row, bool]:
     """
     what = "write-ahead log"
     try:
-        if not _commands(context).stopped(name):
+        if not context.commands.stopped(name):
             got = "its process is there, and answers nobody"
             return unknown_row(name, what, "read", got), False
-        wal = wal_of(name, _commands(context).inspect_wal(name))
+        wal = wal_of(name, context.commands.inspect_wal(name))
     except SourceError as error:
         return check_row(name, what, "read", error), False
     return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt
@@ -170,7 +167,7 @@ KEY = "restore"
 
 
 def restore_instructions(
-    context: Context, chosen: Chosen, nodes: Sequence[Node], height: int, root: str
+    context: Context, chosen: SnapshotChosen, nodes: Sequence[Node], height: int, root: str
 ) -> Iterator[Instruction]:
     """One for each operator of ``nodes``; ``root`` is the state root they must come to."""
     for operator in dict.fromkeys(node.operator for node in nodes):
@@ -208,10 +205,9 @@ def proven_stopped(context: Context, node: str) -> Row:
     got = context.fleet.get("/status/rollout", Rollout, [node], retries=1)[node]
     if not isinstance(got, SourceError):
         return check_row(node, what, expected, "still answers", ok=False)
-    try:
-        gone = StorageCommands(context.scope, context.site.commands).stopped(node)
-    except SourceError as error:
-        return unknown_row(node, what, expected, error.problem)
+    gone = tried(context.commands.stopped, node)
+    if isinstance(gone, SourceError):
+        return check_row(node, what, expected, gone)
     if not gone:
         return check_row(node, what, expected, "its process is still there", ok=False)
     if "ConnectError" in got.problem or "got 7:" in got.problem:  # 7: curl's, refused
@@ -225,7 +221,7 @@ class Work:
 
     context: Context
     applier: Applier
-    chosen: Chosen
+    chosen: SnapshotChosen
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
     def each(self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]) -> list[str]:
@@ -241,10 +237,10 @@ class Work:
         self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]
     ) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            try:
-                return [*applier.rows, *do(One(name, context, applier))]
-            except SourceError as error:
-                return [*applier.rows, unknown_row(name, phase, "readable", str(error))]
+            made = tried(do, One(name, context, applier))
+            if isinstance(made, SourceError):
+                made = [unknown_row(name, phase, "readable", str(made))]
+            return [*applier.rows, *made]
 
         return lanes(self.context, self.applier, names, f" {phase}", one)
 
@@ -255,7 +251,7 @@ class Work:
         commands, name = one.commands, one.name
 
         def verify(lock: int, outputs: Path) -> Ended:
-            ended = commands.verify_snapshot(name, self.chosen.folder, outputs=outputs)
+            ended = commands.verify_snapshot(name, project_path(self.chosen.path), outputs=outputs)
             if ended.code != FATAL:
                 return ended
             return replace(ended, code=None, problem="exit 1: it could not be verified")
@@ -264,10 +260,9 @@ class Work:
             ended = commands.inspect_wal(name, outputs=outputs)
             if ended.code is None:
                 return ended
-            try:
-                wal_of(name, ended)
-            except SourceError as error:  # what cannot be read proves nothing
-                return replace(ended, code=None, problem=error.problem)
+            log = tried(wal_of, name, ended)
+            if isinstance(log, SourceError):  # what cannot be read proves nothing
+                return replace(ended, code=None, problem=log.problem)
             return ended
 
         return one.do(
@@ -284,7 +279,7 @@ class Work:
 
     def renew(self, one: One, height: int) -> list[Row]:
         """The old data aside, the snapshot in their place, proofs and log replayed."""
-        label, bundle = self.chosen.label, str(self.chosen.folder)
+        label, bundle = self.chosen.label, str(project_path(self.chosen.path))
         steps = (
             ("keep-aside", one.change("keep_data", label=label)),
             ("restore", one.change("restore_snapshot", bundle=bundle, label=label)),
@@ -306,10 +301,9 @@ class Work:
 
     def judge(self, name: str, height: int) -> bool:
         """Rows of a node's report against the snapshot; whether all hold."""
-        try:
-            said = self.report(name)
-        except SourceError as error:
-            self.rows[name].append(unknown_row(name, "replay", "its report", error.problem))
+        said = tried(self.report, name)
+        if isinstance(said, SourceError):
+            self.rows[name].append(check_row(name, "replay", "its report", said))
             return False
         wanted = self.chosen.root or said.expected_state_root
         same = said.restored_root == wanted == said.expected_state_root
@@ -352,8 +346,8 @@ class One:
     applier: Applier
 
     @property
-    def commands(self) -> StorageCommands:
-        return StorageCommands(self.context.scope, self.context.site.commands)
+    def commands(self) -> SiteCommands:
+        return self.context.commands
 
     def change(self, purpose: str, **values: str) -> Callable[[int, Path], Ended]:
         """A command of the site that changes the node."""

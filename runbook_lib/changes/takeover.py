@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..context import Context
 from ..errors import LockHeld, RecordDamaged
+from ..evidence.events import Status, TakenOver
 from ..sources.local import recorded
 from ..sources.process import command_line, parent_of
 
@@ -32,21 +33,22 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
             holder = str(held).partition("held by ")[2].partition(" since ")[0]
             if holder != said:
                 said = holder
-                context.record.append("status", {"text": f"waiting for the lock of {holder}"})
+                context.record.append(Status(text=f"waiting for the lock of {holder}"))
             if ended and now - ended > GRACE_S:
                 raise
             if not ended and now - begun > patience:
                 ended = now
-                undoes = context.journal[0].body.get("undoes") if context.journal else None
-                undone = _stems(context.store.root / undoes["name"]) if undoes else []
+                undoes = context.opened.undoes
+                undone = _stems(context.store.root / undoes.name) if undoes else []
                 # A live run of this stage's recoveries goes on with its own commands.
                 release, runbook = context.folder.parts[-3:-1]
                 numbers = context.store.numbers(release, runbook)
                 attempts = [context.folder.with_name(f"{number:04d}") for number in numbers]
                 own = [stem for each in attempts for stem in _stems(each)]
                 pids = [*end_left_behind(undone), *end_left_behind(own, orphans=True)]
-                body = {"holder": holder, "ended": pids, "waited_s": round(now - begun)}
-                context.record.append("takeover", body)
+                waited = round(now - begun)
+                over = TakenOver(holder=holder, ended=tuple(pids), waited_s=waited)
+                context.record.append(over)
         time.sleep(POLL_S)
 
 

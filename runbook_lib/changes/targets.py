@@ -21,29 +21,21 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError, tried
+from ..evidence.events import PlanMade
 from ..evidence.record import recorded
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
+from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan
 from ..site import Site
 from ..sources.commands import NodeConfig
-from ..sources.config import (
-    CHANNEL_AT,
-    GATES,
-    GATES_AT,
-    Bundle,
-    Flat,
-    Profile,
-    parse_bundle,
-    render,
-)
+from ..sources.config import GATES, Bundle, Flat, Profile, parse_bundle, render
 from ..sources.redact import MARK
 from ..sources.running import fill
 from ..sources.scope import Scope
 from ..strict import project_path
-from .plan import Artifact, NodePlan, Phase, Plan
 from .power import Powers, cut, powers
-from .state import Known, NodeState, kept_config, known_map, require_known
+from .state import Known, kept_config, known_map, require_known
 
 
 @dataclass(frozen=True)
@@ -289,11 +281,8 @@ def artifact_of(context: Context, state: NodeState) -> Artifact | None:
         if path in seen:
             continue
         seen.add(path)
-        try:
-            if context.scope.file_digest(project_path(path)) == digest:
-                return Artifact(path=path, digest=digest, binary=state.binary)
-        except SourceError:
-            continue
+        if tried(context.scope.file_digest, project_path(path)) == digest:
+            return Artifact(path=path, digest=digest, binary=state.binary)
     return None
 
 
@@ -306,9 +295,9 @@ def _places(context: Context, digest: str) -> Iterator[str]:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
     known = known_map(context.scope, context.store, context.cluster_name).values()
     for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
-        for entry in recorded(context.scope, context.store, origin, "plan"):
-            if entry.kind == "plan" and entry.body["plan"]["artifact"]["digest"] == digest:
-                yield str(entry.body["plan"]["artifact"]["path"])
+        for entry in recorded(context.scope, context.store, origin, PlanMade):
+            if isinstance(entry, PlanMade) and entry.plan.artifact.digest == digest:
+                yield entry.plan.artifact.path
     before, found, after = template.partition("{release}")
     if found and before.endswith("/") and "{" not in after:
         names = context.scope.listing(project_path(before))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..changes.plan import Plan
 from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
 from ..metrics.baseline import SETTLE
 from ..metrics.frames import STEP, fetch
 from ..outcomes import Outcome
+from ..plan import Plan
 from .baselines import read_catalogue
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.record import Entry
+from ..evidence.events import Event, NodeVerified, of
 from ..findings import unread
 from ..metrics.baseline import SETTLE
 from ..metrics.frames import STEP, Stretch
@@ -44,7 +44,7 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
     return marks[:MOST], f"{count(more, 'later mark')} not drawn" if more > 0 else ""
 
 
-def planned(journal: Sequence[Entry], start: datetime, end: datetime) -> list[Mark]:
+def planned(journal: Sequence[Event], start: datetime, end: datetime) -> list[Mark]:
     """Planned restarts in the window; those that overlap, such as a wave's, are one mark."""
     from ..metrics.panels import Mark
 
@@ -70,10 +70,8 @@ def changes(context: Context, start: datetime, end: datetime) -> list[Mark]:
     from ..metrics.panels import Mark
 
     effects: dict[str, dict[str, datetime]] = {}
-    for entry in context.journal:
-        if entry.kind == "state":
-            at = datetime.fromisoformat(entry.body["at"])
-            effects.setdefault(entry.body["item"], {})[entry.body["node"]] = at
+    for event in of(context.journal, NodeVerified):
+        effects.setdefault(event.item, {})[event.node] = event.at
     return [
         Mark(
             max(nodes.values()),

@@ -8,15 +8,16 @@ in time is computed from timestamps by each look; there is no timer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import reach
 from ..canonical import canonical, digest
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import Acknowledged, AnomalyOpened, Decided, Notified, WindowJudged
 from ..files import keep_file
 from ..findings import Findings, unread
 from ..metrics.catalogue import Metric
@@ -24,27 +25,18 @@ from ..metrics.frames import STEP, fetch
 from ..outcomes import Outcome, Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import wire
-from ..sources.github import JSON, GitHub
+from ..sources.github import GitHub
+from ..sources.http import JSON, Request
 from ..sources.running import tell
 from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible
-from .watch_log import Log, load_row, patience, ways_of
+from .watch_log import Log, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
 """How much of its metric the figure of an anomaly shows."""
 ROLES = {"opened": (COMMANDER,), "escalated": (COUNCIL, ENGINEER)}
-_at = datetime.fromisoformat
-
-
-class Answer(NamedTuple):
-    """What a commander said, and when; ``kind`` of a decision is continue, restart or recover."""
-
-    by: str
-    at: datetime
-    kind: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -57,8 +49,8 @@ class Anomaly:
     at: datetime
     opened: datetime
     row: Row
-    acknowledged: Answer | None = None
-    decided: Answer | None = None
+    acknowledged: Acknowledged | None = None
+    decided: Decided | None = None
 
     @property
     def summary(self) -> str:
@@ -72,7 +64,7 @@ class Anomaly:
         A word is of the instant that its speaker's clock says; a wrong one would leave the window
         as it is, and the finding out of it.
         """
-        if self.decided is None or self.decided.kind != "restart":
+        if self.decided is None or self.decided.decision != "restart":
             return None
         return max(self.decided.at, self.at)
 
@@ -90,15 +82,15 @@ class Anomaly:
         subject, what, expected = f"anomaly {self.id}", "decided", "continue, restart or recover"
         finding = self.row.model_copy(update={"what": f"{self.row.what} ({utc(self.at)})"})
         done, known = self.decided, self.acknowledged
-        if done is not None and done.kind == "restart":
+        if done is not None and done.decision == "restart":
             # Named for ever; the window that it spoilt is no longer judged.
             got = f"{finding.observed} {finding.unit}, the watch was restarted"
             context.judge(finding.subject, finding.what, finding.expected, got, ok=True)
         else:
             context.findings.append(finding)
         if done is not None:
-            got = f"{done.kind} by {done.by} {utc(done.at)}: {done.reason}"
-            context.judge(subject, what, expected, got, done.kind != "recover")
+            got = f"{done.decision} by {done.by} {utc(done.at)}: {done.reason}"
+            context.judge(subject, what, expected, got, done.decision != "recover")
             return
         word = f"acknowledged by {known.by} {utc(known.at)}" if known else "not acknowledged"
         word += ", escalated" if escalated else ""
@@ -108,25 +100,20 @@ class Anomaly:
 
 def known(log: Log) -> list[Anomaly]:
     """Every anomaly of the attempt, in the order of its looks."""
-    acknowledged, decided = (
-        {
-            b["id"]: Answer(b["by"], _at(b["at"]), b.get("decision", ""), b.get("reason", ""))
-            for b in log.of(kind)
-        }
-        for kind in ("acknowledged", "decided")
-    )
+    acknowledged = {answer.key: answer for answer in log.of(Acknowledged)}
+    decided = {answer.key: answer for answer in log.of(Decided)}
     found = [
         Anomaly(
-            id=body["id"],
-            subject=body["subject"],
-            query=body["query"],
-            at=_at(body["at"]),
-            opened=_at(body["opened"]),
-            row=load_row(body["row"]),
-            acknowledged=acknowledged.get(body["id"]),
-            decided=decided.get(body["id"]),
+            id=each.key,
+            subject=each.subject,
+            query=each.query,
+            at=each.at,
+            opened=each.opened,
+            row=each.row,
+            acknowledged=acknowledged.get(each.key),
+            decided=decided.get(each.key),
         )
-        for body in log.of("anomaly")
+        for each in log.of(AnomalyOpened)
     ]
     return sorted(found, key=lambda each: (each.at, each.subject))
 
@@ -138,11 +125,11 @@ def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) 
     """
     opened = []
     before: set[str] = set()
-    for body in log.judged():
-        at = _at(body["at"])
-        failing = [row for row in log.rows_of(body) if row.outcome is Outcome.FAIL]
+    for judged in log.judged():
+        at, whole = judged.at, isinstance(judged, WindowJudged)
+        failing = [row for row in judged.rows if row.outcome is Outcome.FAIL]
         for row in failing:
-            if not _part(known(log), row.subject, at, before, whole="start" in body):
+            if not _part(known(log), row.subject, at, before, whole=whole):
                 opened += _open(log, attempt, row, at, now, queries)
         before = {row.subject for row in failing}
     return opened
@@ -157,7 +144,7 @@ def _part(
         return False
     if last.decided is None or at <= last.decided.at:
         return True
-    return last.decided.kind == "continue" and (whole or subject in before)
+    return last.decided.decision == "continue" and (whole or subject in before)
 
 
 def _open(
@@ -168,15 +155,8 @@ def _open(
     first, _, rest = row.subject.partition(" ")
     alert = f'ALERTS{{alertstate="firing",alertname="{rest}"}}'
     query = alert if first == "alert" else queries.get(first, f"{row.what}, by its own source")
-    body = {
-        "id": name,
-        "subject": row.subject,
-        "query": query,
-        "at": at.isoformat(),
-        "opened": now.isoformat(),
-        "row": row.model_dump(mode="json"),
-    }
-    return [name] if log.add("anomaly", name, body) else []
+    made = AnomalyOpened(key=name, subject=row.subject, query=query, at=at, opened=now, row=row)
+    return [name] if log.add(made) else []
 
 
 # --- who is notified of an anomaly, how, and what they answered ---
@@ -191,13 +171,11 @@ def _listen(context: Context, log: Log) -> None:
         if word.anomaly not in ids or word.account not in listed or withdrawn(word, heard):
             continue
         # The first word on an anomaly acknowledges it, the first decision stands.
-        body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
-        body["grounds"] = word.grounds
-        if not log.has("acknowledged", word.anomaly):
-            log.add("acknowledged", word.anomaly, body)
-        if word.decision and not log.has("decided", word.anomaly):
+        said = {"key": word.anomaly, "by": word.account, "at": word.at, "grounds": word.grounds}
+        log.add(Acknowledged.model_validate(said))
+        if word.decision:
             more = {"decision": word.decision, "reason": word.reason}
-            log.add("decided", word.anomaly, {**body, **more})
+            log.add(Decided.model_validate(said | more))
 
 
 def _deliver(context: Context, log: Log) -> dict[str, str]:
@@ -210,12 +188,12 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
             roles = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
             for way in [*roles, *(way for way in ("webhook", "comment") if ways[way])]:
                 key = f"{each.id}/{event}/{way}"
-                if log.has("notified", key):
+                if log.has(Notified, key):
                     continue
                 name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
                 with unread(partial(_note, trouble, [each], f"{way} waits in the outbox")):
                     _send(context, each, event, way, name)
-                    log.add("notified", key, {"id": each.id, "at": context.now.isoformat()})
+                    log.add(Notified(key=key, at=context.now))
                     (context.folder / "outbox" / name).unlink(missing_ok=True)
     return trouble
 
@@ -263,11 +241,15 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
 
 def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
     """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    url, headers = webhook.url or f"{{{webhook.url_env}}}", (("content-type", JSON),)
-    body = canonical(document)
-    request = wire.request(webhook, "POST", url, body=body, headers=headers, purpose="notify")
-    request = replace(request, url_env=webhook.url_env)
-    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
+    notice = Request(
+        "POST",
+        webhook.url or f"{{{webhook.url_env}}}",
+        webhook,
+        body=canonical(document),
+        headers=JSON,
+        purpose="notify",
+    )
+    wire.ask(scope, "telemetry.notify", notice, expected=(200, 201, 202, 204))
 
 
 def _text(context: Context, anomaly: Anomaly, event: str) -> str:

@@ -11,7 +11,8 @@ from ..canonical import canonical
 from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.record import Entry, parse
+from ..evidence.events import Event, StepTaken, of
+from ..evidence.record import opened_by, parse
 from ..metrics import baseline as capturing
 from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
@@ -119,9 +120,9 @@ def _begun_before(context: Context) -> dict[str, Any] | None:
     numbers = context.store.numbers(context.params.release, context.stage, scope)
     for name in (f"{number:04d}" for number in numbers if number < own):
         entries, _ = parse(scope.read(context.folder.with_name(name) / "record.jsonl"), name)
-        opened, kept = entries[0].body, kept_by(entries, context.item)
-        stepped = any(e.kind == "step" and e.body["item"] == context.item for e in entries)
-        same = (opened["source"], opened["cluster"]) == (context.source, context.cluster_name)
+        opened, kept = opened_by(entries, name), kept_by(entries, context.item)
+        stepped = any(step.item == context.item for step in of(entries, StepTaken))
+        same = (opened.source, opened.cluster) == (context.source, context.cluster_name)
         if kept and "digest" in kept and stepped and same:
             text = f"pinned by attempt {int(name)}"
             context.judge("baseline", BEFORE, "pinned", text, ok=True)
@@ -129,7 +130,7 @@ def _begun_before(context: Context) -> dict[str, Any] | None:
     return None
 
 
-def pinned_before(context: Context, journal: Sequence[Entry], change: str) -> Measured:
+def pinned_before(context: Context, journal: Sequence[Event], change: str) -> Measured:
     """The baseline that ``change`` pinned, by the journal of its attempt. Raises SourceError."""
     kept = kept_by(journal, change)
     if kept is None or "digest" not in kept:
@@ -177,17 +178,16 @@ def names_of(context: Context) -> Mapping[str, str]:
     return {node.validator: node.name for node in nodes if node.validator} | own
 
 
-def restarts(journal: Sequence[Entry]) -> list[Stretch]:
+def restarts(journal: Sequence[Event]) -> list[Stretch]:
     """From the intent to restart a node until its rates have settled, by the journal."""
     found: list[Stretch] = []
     begun: dict[str, datetime] = {}
-    for entry in journal:
-        if entry.kind == "step" and entry.body["step"].startswith("restart"):
-            at = datetime.fromisoformat(entry.body["at"])
-            start = begun.setdefault(entry.body["node"], at)
-            if entry.body["phase"] != "intent":
-                found.append((start, at + SETTLE))
-                del begun[entry.body["node"]]
+    for step in of(journal, StepTaken):
+        if step.step.startswith("restart"):
+            start = begun.setdefault(step.node, step.at)
+            if step.phase != "intent":
+                found.append((start, step.at + SETTLE))
+                del begun[step.node]
     return found
 
 

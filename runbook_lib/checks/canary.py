@@ -17,17 +17,19 @@ import yaml
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes.power import powers
-from ..changes.state import differences, journals, states
+from ..changes.state import journals, states
 from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
+from ..evidence.events import IncidentClosed, NodeVerified, StepTaken, of
 from ..evidence.incidents import ids, parse_incident, path_of
 from ..evidence.order import effect, entries_of
 from ..files import keep_file
 from ..findings import read_or, unread
 from ..metrics.catalogue import Catalogue, selected
 from ..outcomes import CheckResult, Outcome, Value
+from ..plan import differences
 from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
 from ..sources import alertmanager
 from ..sources.prometheus import Rule
@@ -56,7 +58,7 @@ def epochs_clean(context: Context) -> CheckResult:
     hole in the telemetry. Single restarts are listed. Playbook: canary readiness, 1.
     """
     before = context.earlier_stage
-    anchor = effect(entries_of(context.scope, context.store, before, "state"), GATE)
+    anchor = effect(entries_of(context.scope, context.store, before, NodeVerified), GATE)
     testnet = context.on(STAGE)
     with context.apart() as seen:
         begun, why = _undisturbed(testnet, anchor)
@@ -116,15 +118,14 @@ def _reversals(over: quiet.Window) -> Iterator[Seen]:
     """No journal verified the gate off since, and none recovered a node."""
     context = over.context
     found: list[tuple[datetime, str]] = []
-    kinds = "state", "step"
+    kinds = NodeVerified, StepTaken
     for origin, entries in journals(context.scope, context.store, context.cluster_name, *kinds):
         for node, known in states(entries, origin):
             if not known.state.gates.get(KEY, False):
                 found.append((known.at, f"{node} was verified with {KEY} off ({origin})"))
-        for body in (entry.body for entry in entries if entry.kind == "step"):
-            if ".recover." in body["item"]:
-                at = datetime.fromisoformat(body["at"])
-                found.append((at, f"{body['item']}: {body['node']} ({origin})"))
+        for step in of(entries, StepTaken):
+            if ".recover." in step.item:
+                found.append((step.at, f"{step.item}: {step.node} ({origin})"))
     breaks = tuple(
         Break(at, at, text, proven=True, ended=True)
         for at, text in found
@@ -163,12 +164,12 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
         path = path_of(context.store, each)
         with unread(partial(_damaged, f"{path.parent.name}/{path.name}"), RecordDamaged):
             incident = parse_incident(context.scope.read(path), path.name)
-        opened, closed = incident.when("opened"), incident.when("closed")
-        assert opened is not None
-        ended = closed or over.end
-        if incident.release == context.params.release and ended > over.start and opened < over.end:
+        opened, closed = incident.opened, incident.last(IncidentClosed)
+        ended = closed.at if closed else over.end
+        mine = opened.release == context.params.release
+        if mine and ended > over.start and opened.at < over.end:
             text = incident.id + ("" if closed else " is open")
-            breaks.append(Break(opened, ended, text, proven=True, ended=closed is not None))
+            breaks.append(Break(opened.at, ended, text, proven=True, ended=closed is not None))
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
 
 

@@ -19,10 +19,11 @@ from ..files import keep_file
 from ..findings import read_or
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Row, Value, unknown_row
-from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
+from ..plan import CHANNEL_AT, GATES_AT
+from ..sources.commands import Provisioned, provisioned
+from ..sources.config import Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
-from ..sources.stage_commands import Provisioned, StageCommands, provisioned
 from ..strict import parse_instant
 from . import preflight
 from .annotations import happened
@@ -39,25 +40,22 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
 
     A further try takes a node of another name where an earlier one began to remove its own.
     """
-    cluster, commands = context.cluster_name, StageCommands(context.scope, context.site.commands)
+    cluster, change = context.cluster_name, context.commands.change
     base = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
     name, number = base, 1
 
     def remove_it(lock: int, outputs: Path) -> Ended:
-        return commands.deprovision(cluster, name, lock=lock, outputs=outputs)
+        return change("deprovision", name, cluster=cluster, name=name)(lock, outputs)
 
-    removed = {body["node"] for body in applier.steps() if body["step"] == REMOVE}
+    removed = {step.node for step in applier.steps() if step.step == REMOVE}
     while name in removed:  # of an earlier try: there is nothing left of it to be read back
         if not applier.step(Step(name, REMOVE, remove_it)):
             return
         number += 1
         name = f"{base}-{number}"
     config = keep_target(context, name, *_config(context, profile))
-    make = Step(
-        name,
-        "provision",
-        lambda lock, outputs: commands.provision(cluster, name, config, lock=lock, outputs=outputs),
-    )
+    values = {"cluster": cluster, "name": name, "config": str(config)}
+    make = Step(name, "provision", change("provision", name, **values))
     remove = Step(name, REMOVE, remove_it)
     if applier.step(make):
         _read_back(context, applier, make, profile)
@@ -164,7 +162,7 @@ def telemetry_reachable(context: Context) -> CheckResult:
     backends = context.site.telemetry.backends
     for backend in backends:
         with context.finding(backend, "answers inside the VPC", "status 200") as judge:
-            probe = StageCommands(context.scope, context.site.commands).probe(backend)
+            probe = context.commands.probe(backend)
             latency = f" in {probe.latency_ms:.1f} ms" if probe.latency_ms is not None else ""
             got = f"status {probe.status}{latency}" if probe.reachable else "unreachable"
             ok = probe.reachable and probe.status is not None and 200 <= probe.status < 300

@@ -10,16 +10,18 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import targets
 from ..changes.operators import gates_on
-from ..changes.state import Known, NodeState, differences, known_map, require_known
+from ..changes.state import Known, known_map, require_known
 from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.events import NodeDropped, of
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
+from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, rollout_keys
 from ..sources import config as toml
-from ..sources.commands import DryRun, NodeConfig
-from ..sources.config import CHANNEL_AT, GATES, GATES_AT, Bundle, Flat, diff, flatten
+from ..sources.commands import NodeConfig, ToolVerdict
+from ..sources.config import GATES, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
 
@@ -148,7 +150,7 @@ def judge_targets(
     """The targets of every node whose state and file are known; the others are said elsewhere."""
     made: dict[str, Target] = {}
 
-    def render(name: str) -> tuple[Any, Flat, DryRun | None] | None:
+    def render(name: str) -> tuple[Any, Flat, ToolVerdict | None] | None:
         """The table and what it was, once the chain has judged it; from a thread of its own."""
         known, config = live.known[name], live.configs[name]
         if isinstance(known, SourceError) or isinstance(config, SourceError):
@@ -157,7 +159,7 @@ def judge_targets(
         table = toml.parse_toml(target.text, name)
         found = flatten(toml.parse_toml(target.found, name))
         kept = targets.keep_target(context, name, target.text, target.raw)
-        can = context.commands.can_dry_run
+        can = context.site.commands.dry_run is not None
         return table, found, context.commands.dry_run(kept) if can else None
 
     for name, done in context.answers("target", "rendered and valid", context.each(render)):
@@ -176,11 +178,11 @@ def judge_targets(
                 _as_wanted(context, name, made[name], flatten(table), bundle, delta)
                 beyond = [d for d in changed if d.key not in delta.changes(known.state)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
-    if context.commands.can_dry_run and made:
+    if context.site.commands.dry_run is not None and made:
         _control(context, next(made[name] for name in live.known if name in made))
 
 
-def _dry(context: Context, name: str, verdict: DryRun | None) -> None:
+def _dry(context: Context, name: str, verdict: ToolVerdict | None) -> None:
     """The chain refuses unknown keys only in a strict dry run; nothing else knows them all."""
     if verdict is None:
         got = "not checked; set the site's commands.dry_run, strict"
@@ -203,7 +205,7 @@ def _as_wanted(
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        in_force = {**toml.rollout_keys(made.after.channel, made.after.gates), **after}
+        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     for key, value in wanted.items():
         if MARK in str(value):
@@ -325,7 +327,7 @@ def config_drift(context: Context) -> CheckResult:
     )
     _in_flight(context, live)
     # The nodes that this attempt leaves out from here on, with an approval.
-    left_out = {entry.body["node"] for entry in context.so_far if entry.kind == "dropped"}
+    left_out = {event.node for event in of(context.so_far, NodeDropped)}
     for node in context.cluster.nodes:
         if node.name in left_out:
             text = "dropped from this attempt's plan, with an approval"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import Event, NodeVerified, StepTaken, of
 from ..evidence.order import effect
-from ..evidence.record import Entry
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import Metric, resolve
 from ..metrics.frames import STEP, Watched
@@ -46,12 +46,10 @@ def relays(context: Context) -> None:
 def _stable(context: Context, item: str, epochs: int) -> None:
     journal = _journal(context)
     start = effect(journal, item) + SETTLE
-    steps = [entry.body for entry in journal if entry.kind == "step"]
-    first = min((datetime.fromisoformat(body["at"]) for body in steps), default=start - SETTLE)
+    steps = of(journal, StepTaken)
+    first = min((step.at for step in steps), default=start - SETTLE)
     # What this very change did already is not the past that it must be judged on.
-    own = [
-        datetime.fromisoformat(body["at"]) for body in steps if body["item"] == context.item != item
-    ]
+    own = [step.at for step in steps if step.item == context.item != item]
     end = min([context.at, *own])
     found, due = whole_epochs(context, start, lambda seen: epochs - len(seen), until=end)
     outcome, got = Outcome.INCONCLUSIVE if due else Outcome.PASS, f"{len(found)}"
@@ -70,14 +68,14 @@ def _stable(context: Context, item: str, epochs: int) -> None:
             _judge(before, over, metrics[name])
 
 
-def _journal(context: Context) -> list[Entry]:
-    """This attempt's entries, those of this try too; what was verified first counts."""
-    found: dict[object, Entry] = {}
-    for number, entry in enumerate(context.so_far):
-        body = entry.body
-        verified = entry.kind == "state"
-        key = (body["item"], body["node"], body.get("phase", "")) if verified else number
-        found.setdefault(key, entry)
+def _journal(context: Context) -> list[Event]:
+    """This attempt's events, those of this try too; what was verified first counts."""
+    found: dict[object, Event] = {}
+    for number, event in enumerate(context.so_far):
+        key: object = number
+        if isinstance(event, NodeVerified):
+            key = event.item, event.node, event.phase
+        found.setdefault(key, event)
     return list(found.values())
 
 

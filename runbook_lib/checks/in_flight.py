@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..canonical import canonical
-from ..changes.plan import NodePlan, Phase, Plan, phase_of
-from ..changes.state import Known, NodeState, kept_config
+from ..changes.state import Known, kept_config
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import NodeDropped, NodeVerified, StepTaken
 from ..evidence.order import plan_of
+from ..plan import NodePlan, NodeState, Phase, Plan, phase_of
 
 if TYPE_CHECKING:
     from .drift import Live
@@ -24,29 +23,27 @@ def in_flight(context: Context) -> dict[str, Known]:
     made = plan_of(entries)
     if made is None:
         return {}
-    plan = Plan.model_validate_json(canonical(made.body["plan"]))
     found: dict[str, Known] = {}
-    for entry in entries:
-        if entry.kind in ("state", "dropped"):
-            found.pop(entry.body["node"], None)
-        elif entry.kind == "step" and entry.body["phase"] == "intent":
-            at = datetime.fromisoformat(entry.body["at"])
-            for phase, node in _touched(plan, entry.body):
+    for event in entries:
+        if isinstance(event, NodeVerified | NodeDropped):
+            found.pop(event.node, None)
+        elif isinstance(event, StepTaken) and event.phase == "intent":
+            for phase, node in _touched(made.plan, event):
                 kept = str(kept_config(Path(context.attempt_name), node.node, phase.name))
                 found[node.node] = Known(
-                    state=node.after, at=at, origin=context.attempt_name, kept=kept
+                    state=node.after, at=event.at, origin=context.attempt_name, kept=kept
                 )
     return found
 
 
-def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodePlan]]:
+def _touched(plan: Plan, step: StepTaken) -> Iterator[tuple[Phase, NodePlan]]:
     """The nodes that a step is about: its own, or those of the operator that it instructs."""
-    for phase in plan.of(step["item"]):
-        if phase.name == phase_of(step["step"]):
+    for phase in plan.of(step.item):
+        if phase.name == phase_of(step.step):
             yield from (
                 (phase, node)
                 for node in phase.nodes
-                if step["node"] == (node.operator if node.control == "operator" else node.node)
+                if step.node == (node.operator if node.control == "operator" else node.node)
             )
 
 

@@ -14,15 +14,16 @@ from ..changes.apply import Applier, Change, Step
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.events import Captured, Note, of
 from ..evidence.order import effect
 from ..files import replace_file
 from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, Value, explain, worst
 from ..params import RolloutParams
+from ..plan import GATES_AT
 from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..site import Risk
 from ..sources import wire
-from ..sources.config import GATES_AT
 from ..sources.github import GitHub, complete, explanation, inner
 from ..sources.notices import Announcement, Governance
 from ..sources.wire import Wire
@@ -108,11 +109,11 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         if applier.step(told) and applier.step(frozen):
             since = _read_back(context)
             if since is not None and _first_frozen(context) is None:
-                kept = {"item": ANNOUNCE_ITEM, "data": {"frozen_since": since.isoformat()}}
-                context.record.append("captured", kept)
-            note = {"text": f"closing duty of {owner}: unfreeze governance proposals"}
-            if not any(e.kind == "note" and e.body == note for e in context.record.entries()):
-                context.record.append("note", note)
+                kept = {"frozen_since": since.isoformat()}
+                context.record.append(Captured(item=ANNOUNCE_ITEM, data=kept))
+            note = Note(text=f"closing duty of {owner}: unfreeze governance proposals")
+            if note.text not in [each.text for each in of(context.record.events(), Note)]:
+                context.record.append(note)
     return context.conclude(
         passed="the window is announced in time, new proposals are frozen, both read back",
         empty="nothing was announced",

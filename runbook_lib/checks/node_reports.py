@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..changes.state import differences
 from ..changes.targets import kept_toml
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
-from ..sources.config import rollout_keys
+from ..plan import differences, rollout_keys
 from ..sources.words import NodeReport, read_reports
 
 if TYPE_CHECKING:

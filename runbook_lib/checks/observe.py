@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..changes.roll import healthy
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.events import Event
 from ..evidence.order import effect
-from ..evidence.record import Entry
 from ..outcomes import CheckResult, Outcome
 from ..sources.node import Consensus
 from .activation_proof import Span, counted, counters, gated, judge_effect, traffic
@@ -72,7 +72,7 @@ def observe(context: Context) -> CheckResult:
     )
 
 
-def observed(journal: Sequence[Entry]) -> tuple[datetime, datetime]:
+def observed(journal: Sequence[Event]) -> tuple[datetime, datetime]:
     """From when to when the observed epochs went, by an attempt's record. Raises SourceError."""
     told = data_of(journal, observe.item)
     epochs = told[-1].get("epochs") if told else None

@@ -19,6 +19,7 @@ import numpy as np
 from ..changes.state import journals
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import StepTaken
 from ..findings import unread
 from ..metrics import catalogue
 from ..metrics.frames import LATE, LONGEST, Epoch, Flags, Stretch, Watched, progress, read
@@ -121,7 +122,7 @@ def window(context: Context, start: datetime, end: datetime) -> Window:
     """A window on the context's cluster, the restarts of every journal there cut out."""
     stretches = [
         stretch
-        for _, entries in journals(context.scope, context.store, context.cluster_name, "step")
+        for _, entries in journals(context.scope, context.store, context.cluster_name, StepTaken)
         for stretch in journalled(entries)
         if stretch[0] < end and stretch[1] > start
     ]

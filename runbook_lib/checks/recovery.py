@@ -22,7 +22,8 @@ from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_sto
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
-from ..evidence.record import Entry
+from ..evidence.events import Event, FigureDrawn, NodeVerified, Restoring, StepTaken, of
+from ..evidence.record import opened_by
 from ..files import keep_file, replace_file
 from ..findings import read_or, unread
 from ..metrics.baseline import capture
@@ -60,10 +61,8 @@ def _corrupted_or_halted(context: Context) -> Need:
 
 def _begun(context: Context) -> tuple[str, ...]:
     """The nodes that this attempt set out to restore: they are finished whatever is seen now."""
-    mine = [
-        e.body for e in context.journal if e.kind == "restore" and e.body["item"] == context.item
-    ]
-    return tuple(mine[-1]["nodes"]) if mine else ()
+    mine = [e.nodes for e in of(context.journal, Restoring) if e.item == context.item]
+    return mine[-1] if mine else ()
 
 
 def _rows(
@@ -107,7 +106,7 @@ def _restored(
     context: Context, applier: Applier, all_: Sequence[str], names: Sequence[str], *, log: bool
 ) -> list[Row]:
     """``names`` restored; ``all_`` are those that the attempt has to finish from now on."""
-    context.record.append("restore", {"item": context.item, "nodes": list(all_)})
+    context.record.append(Restoring(item=context.item, nodes=tuple(all_)))
     return restore_nodes(context, applier, names, log=log)
 
 
@@ -162,7 +161,7 @@ def what_happened(context: Context) -> Drawn:
     with unread(lambda error: problem.append(str(error).splitlines()[0][:160])):
         made = undone(context)
     entries = _until(end, [*(made.entries if made is not None else ()), *context.journal])
-    start = max(datetime.fromisoformat(entries[0].body["now"]) - BEFORE, end - LONGEST)
+    start = max(opened_by(entries, context.attempt_name).now - BEFORE, end - LONGEST)
     metrics = read_catalogue(context).of_topic(*TOPICS)
     captured, missing = capture(context.prometheus, metrics, context.matchers, start, end)
     if not captured:
@@ -174,31 +173,27 @@ def what_happened(context: Context) -> Drawn:
     notes = "; ".join(filter(None, [note, *problem, *lost]))
     drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
     keep_file(context.folder, FILE, drawn.png)
-    body = {"file": FILE, "digest": digest_bytes(drawn.png), "text": drawn.text}
-    context.record.append("figure", {**body, "from": start.isoformat(), "to": end.isoformat()})
+    digest, text = digest_bytes(drawn.png), drawn.text
+    figure = FigureDrawn(file=FILE, digest=digest, text=text, start=start, end=end)
+    context.record.append(figure)
     return drawn
 
 
-def _until(end: datetime, entries: Sequence[Entry]) -> list[Entry]:
+def _until(end: datetime, events: Sequence[Event]) -> list[Event]:
     """What had happened by then: a replay has the record to its end."""
-    return [
-        e
-        for e in entries
-        if e.kind not in ("state", "step") or datetime.fromisoformat(e.body["at"]) <= end
-    ]
+    return [e for e in events if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
 
 
 def _opened(context: Context) -> list[Mark]:
     from ..metrics.panels import Mark
 
-    body = context.journal[0].body
-    return [Mark(datetime.fromisoformat(body["now"]), f"recovery opened by {body['operator']}")]
+    return [Mark(context.opened.now, f"recovery opened by {context.opened.operator}")]
 
 
 def _gates(
     context: Context,
     made: Undone | None,
-    entries: Sequence[Entry],
+    entries: Sequence[Event],
     start: datetime,
     end: datetime,
 ) -> list[PlotSeries]:
@@ -209,11 +204,7 @@ def _gates(
     if made is None or not gates:
         return []
     now = {name: state.gates for name, state in made.plan.recovery().items()}
-    seen = [
-        (datetime.fromisoformat(e.body["at"]), e.body["node"], e.body["state"]["gates"])
-        for e in entries
-        if e.kind == "state"
-    ]
+    seen = [(e.at, e.node, e.state.gates) for e in of(entries, NodeVerified)]
     instants = [start + STEP * number for number in range((end - start) // STEP + 1)]
     values: dict[str, list[int]] = {gate: [] for gate in gates}
     for at in instants:
@@ -230,8 +221,8 @@ CHANNEL = "channel"
 
 def halted_attempt(context: Context) -> str:
     """What was halted: the attempt that is undone, else this recovery's own name."""
-    undoes = context.journal[0].body.get("undoes")
-    return str(undoes["name"]) if undoes else context.attempt_name
+    undoes = context.opened.undoes
+    return undoes.name if undoes else context.attempt_name
 
 
 def halt_text(context: Context) -> str:
@@ -277,7 +268,7 @@ def announce_halt(context: Context, applier: Applier) -> None:
         return Ended(None, ended.stdout, ended.stderr, f"{why[0]}; {later(context)}")
 
     # What an earlier try announced, and cannot be looked for, is not announced once more.
-    sent = any(s["node"] == CHANNEL and s["phase"] == "done" for s in applier.steps())
+    sent = any(s.node == CHANNEL and s.phase == "done" for s in applier.steps())
     there = context.read(f"halt {what}", reference, stands) if sent else read_or(False, stands)
     if there is False:
         # By its try: one that was sent, and does not stand there, is sent anew.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.events import Event, NodeVerified, RunEnded, of
 from ..evidence.order import effect, entries_of
-from ..evidence.record import Entry
 from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import LOAD, Catalogue, Metric
 from ..metrics.frames import LATE, STEP, Epoch
@@ -62,7 +62,7 @@ def no_regression(context: Context) -> CheckResult:
 
 
 def _judge(
-    context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
+    context: Context, entries: Sequence[Event], start: datetime, end: datetime, look: int
 ) -> None:
     compared = beside_past_and_rest(context, entries, start, end, look)
     cluster = context.cluster
@@ -81,11 +81,11 @@ def _judge(
             context.unknown(metric.name, "no regression", "a baseline", got)
 
 
-def _epochs(context: Context, entries: Sequence[Entry]) -> tuple[Epoch, ...]:
+def _epochs(context: Context, entries: Sequence[Event]) -> tuple[Epoch, ...]:
     """Whole epochs with rewards on; a finding says when there will be enough."""
     gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
     enough_after = int(context.params.epochs_after_change)
-    changed = max(datetime.fromisoformat(e.body["at"]) for e in entries if e.kind == "state")
+    changed = max(event.at for event in of(entries, NodeVerified))
 
     def missing(found: Sequence[Epoch]) -> int:
         after = sum(epoch.start >= changed for epoch in found)
@@ -100,13 +100,9 @@ def _taken(context: Context) -> int:
     return max((int(data.get("look", 0)) for data in told), default=0)
 
 
-def data_of(journal: Sequence[Entry], item: str) -> list[dict[str, Any]]:
+def data_of(journal: Sequence[Event], item: str) -> list[dict[str, Any]]:
     """What the results of an item kept, run by run."""
-    return [
-        entry.body["result"]["data"]
-        for entry in journal
-        if entry.kind == "result" and entry.body["item"] == item
-    ]
+    return [event.result.data for event in of(journal, RunEnded) if event.item == item]
 
 
 def _critical(context: Context) -> list[Metric]:
@@ -118,7 +114,7 @@ def _critical(context: Context) -> list[Metric]:
 
 
 def beside_past_and_rest(
-    context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int | None
+    context: Context, entries: Sequence[Event], start: datetime, end: datetime, look: int | None
 ) -> dict[str, list[Compared]]:
     """Critical metrics against the canaries' past and, gauges, the rest; without a look everything.
 
@@ -134,7 +130,7 @@ def beside_past_and_rest(
     now = measure(context, before, metrics, start, end)
     load = [metric for metric in catalogue.metrics if metric.topic == LOAD]
     beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
-    changed = [entry.body for entry in entries if entry.kind == "state"]
+    changed = of(entries, NodeVerified)
 
     def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
         declared = [metric.model_copy(update={"baseline": baseline}) for metric in of]
@@ -147,7 +143,7 @@ def beside_past_and_rest(
             looks=LOOKS if look else 1,
             look=look,
             restarts=restarts(entries),
-            canaries={body["node"] for body in changed if body["item"] == REWARDS},
+            canaries={event.node for event in changed if event.item == REWARDS},
             # Bad minutes are judged against the past alone: two tails tell too little together.
             statistics=("location",) if baseline == "rest" else ("location", "tail"),
         )
@@ -157,7 +153,7 @@ def beside_past_and_rest(
 
 
 def shown(
-    context: Context, entries: Sequence[Entry], start: datetime, end: datetime
+    context: Context, entries: Sequence[Event], start: datetime, end: datetime
 ) -> list[Compared]:
     """Everything that is drawn of a window, beside the canaries' past and the rest."""
     judged = beside_past_and_rest(context, entries, start, end, None)

@@ -10,6 +10,7 @@ from ..changes.apply import Applier, Change, Step, asked, has_secret
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import comment
+from ..evidence.events import RunStarted
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Row, Value
 from ..sources.github import Post
@@ -107,7 +108,7 @@ def _step_name(body: str) -> str:
 def _body(context: Context) -> str:
     # What was recorded before this try began; a live journal holds its beginning as well.
     last = context.journal[-1]
-    begun = last.kind == "started" and last.body["item"] == context.item
+    begun = isinstance(last, RunStarted) and last.item == context.item
     known = context.journal[:-1] if begun else context.journal
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)

@@ -7,15 +7,27 @@ the same page.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from ..changes.state import known_map
 from ..context import Context
 from ..display import Card, table_card
 from ..errors import SourceError
-from ..evidence.record import Entry, attempts_in
+from ..evidence.events import (
+    Event,
+    NodeDropped,
+    NodeVerified,
+    PlanMade,
+    PlanRefused,
+    RunEnded,
+    RunStopped,
+    Sealed,
+    WaiverAccepted,
+    of,
+)
+from ..evidence.record import attempts_in
 from ..evidence.standing import verdict
 from ..outcomes import Outcome, Value
 from ..playbook import STAGES
@@ -23,14 +35,14 @@ from ..verdicts import Verdict
 from ..wording import utc
 
 EVENTS = {
-    "plan": "plan made",
-    "plan-refused": "plan refused",
-    "waiver": "waiver accepted",
-    "stopped": "stopped by a person",
-    "sealed": "sealed",
-    "dropped": "node dropped",
+    PlanMade: "plan made",
+    PlanRefused: "plan refused",
+    WaiverAccepted: "waiver accepted",
+    RunStopped: "stopped by a person",
+    Sealed: "sealed",
+    NodeDropped: "node dropped",
 }
-"""Entries of a record that stand in the timeline beside results and changes of nodes."""
+"""Events of a record that stand in the timeline beside results and changes of nodes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Told:
 
     stage: str
     number: int
-    entries: Sequence[Entry]
+    entries: Sequence[Event]
     verdict: Verdict
 
 
@@ -81,36 +93,35 @@ def timeline(context: Context) -> Card:
 
 
 def _events(told: Told) -> Iterator[tuple[str, str]]:
-    nodes: dict[str, list[str]] = {}
-    for entry in told.entries:
-        body = entry.body
-        if entry.kind == "result":
-            result = body["result"]
-            yield result["ended"], f"{body['item']}: {result['outcome']}: {result['reason']}"
-        elif entry.kind == "state":
-            what = f"{body['item']} {body.get('phase', '')}".strip()
-            nodes.setdefault(what, []).append(body["at"])
-        elif entry.kind in EVENTS:
-            yield entry.at, f"{EVENTS[entry.kind]}{_said(entry.kind, body)}"
+    nodes: dict[str, list[datetime]] = {}
+    for event in told.entries:
+        if isinstance(event, RunEnded):
+            result = event.result
+            yield result.ended.isoformat(), f"{event.item}: {result.outcome}: {result.reason}"
+        elif isinstance(event, NodeVerified):
+            nodes.setdefault(f"{event.item} {event.phase}".strip(), []).append(event.at)
+        elif type(event) in EVENTS:
+            yield event.written, f"{EVENTS[type(event)]}{_said(event)}"
     for what, instants in nodes.items():
-        last = max(instants)
-        yield last, f"{what}: {len(instants)} nodes changed and read back since {min(instants)}"
+        since = min(instants).isoformat()
+        text = f"{what}: {len(instants)} nodes changed and read back since {since}"
+        yield max(instants).isoformat(), text
 
 
-def _said(kind: str, body: Mapping[str, Any]) -> str:
-    match kind:
-        case "plan":
-            by = ", ".join(body.get("approved_by", ()))
-            more = f", approved by {by}" if by else ""
-            return f" by {body['author']}: {body['digest'][:19]}{more}"
-        case "plan-refused":
-            return f": {body['reason']}"
-        case "waiver":
-            return f": {body['item']} on {', '.join(body['subjects'])}"
-        case "sealed":
-            return f": {body['outcome']}"
-        case _:
-            return f": {body.get('item') or body.get('node', '')}"
+def _said(event: Event) -> str:
+    match event:
+        case PlanMade(author=author, digest=digest, approved_by=accounts):
+            more = f", approved by {', '.join(accounts)}" if accounts else ""
+            return f" by {author}: {digest[:19]}{more}"
+        case PlanRefused(reason=reason):
+            return f": {reason}"
+        case WaiverAccepted(item=item, subjects=subjects):
+            return f": {item} on {', '.join(subjects)}"
+        case Sealed(outcome=outcome):
+            return f": {outcome}"
+        case RunStopped(item=what) | NodeDropped(node=what):
+            return f": {what}"
+    return ""
 
 
 def gates(context: Context) -> Card:
@@ -134,11 +145,11 @@ def waivers(context: Context) -> Card:
     """Every accepted risk: on whose word, why, until when."""
     rows: list[Sequence[Value]] = []
     for told in attempts(context):
-        for body in (entry.body for entry in told.entries if entry.kind == "waiver"):
-            own = " (self-approved)" if body["self_approved"] else ""
-            by, subjects = ", ".join(body["approved_by"]) + own, ", ".join(body["subjects"])
-            where = f"{told.stage} {told.number}"
-            rows.append((where, body["item"], subjects, body["reason"], by, body["expires"]))
+        for one in of(told.entries, WaiverAccepted):
+            own = " (self-approved)" if one.self_approved else ""
+            by, subjects = ", ".join(one.approved_by) + own, ", ".join(one.subjects)
+            where, until = f"{told.stage} {told.number}", one.expires.isoformat()
+            rows.append((where, one.item, subjects, one.reason, by, until))
     columns = ("attempt", "item", "rows", "why", "approved by", "until")
     return table_card("Waivers", columns, rows or [("none",)])
 
@@ -148,16 +159,15 @@ def tries(context: Context) -> Card:
     rows: list[Sequence[Value]] = []
     for told in attempts(context):
         where = f"{told.stage} {told.number}"
-        for entry in told.entries:
-            body = entry.body
-            if entry.kind == "result" and body["result"]["outcome"] != Outcome.PASS.value:
-                result = body["result"]
-                why = body.get("retry_reason", "")
-                rows.append((where, body["item"], body["number"], result["outcome"],
-                             result["reason"], why))  # fmt: skip
-            elif entry.kind in ("stopped", "plan-refused", "dropped"):
-                said = body.get("item") or body.get("node", "the plan")
-                rows.append((where, said, "", EVENTS[entry.kind], body.get("reason", ""), ""))
+        for event in told.entries:
+            if isinstance(event, RunEnded) and event.result.outcome is not Outcome.PASS:
+                result, why = event.result, event.retry_reason
+                rows.append((where, event.item, event.number, result.outcome.value,
+                             result.reason, why))  # fmt: skip
+            elif isinstance(event, RunStopped | PlanRefused | NodeDropped):
+                said = getattr(event, "item", "") or getattr(event, "node", "the plan")
+                why = getattr(event, "reason", "")
+                rows.append((where, said, "", EVENTS[type(event)], why, ""))
     columns = ("attempt", "item", "try", "outcome", "reason", "why it was tried again")
     return table_card("Tries that did not pass, and interventions", columns, rows or [("none",)])
 
@@ -178,10 +188,9 @@ def metrics(context: Context) -> Card:
 def _pinned(context: Context) -> Iterator[tuple[str, dict[str, tuple[float, str]]]]:
     """(attempt, metric -> (median, unit)) of every baseline an attempt pinned and passed with."""
     for told in attempts(context):
-        for entry in told.entries:
-            result = entry.body.get("result") if entry.kind == "result" else None
-            data: dict[str, Any] = result["data"] if result else {}
-            if result and result["outcome"] == "PASS" and {"digest", "metrics"} <= set(data):
+        for result in (event.result for event in of(told.entries, RunEnded)):
+            data = result.data
+            if result.outcome is Outcome.PASS and {"digest", "metrics"} <= set(data):
                 path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
                 yield f"{told.stage} {told.number}", _medians(context.scope.read(path))
 

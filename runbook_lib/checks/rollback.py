@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..changes.plan import Artifact
 from ..changes.state import good_map
 from ..changes.targets import artifact, missing
 from ..clusters import Rollback
@@ -20,6 +19,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Value
+from ..plan import Artifact
 from ..sources import snapshots
 from ..sources.snapshots import Bundle
 from ..strict import project_path
@@ -135,11 +135,9 @@ def _bundles(context: Context, settings: Rollback) -> list[Asset]:
     tip = max((status.height for status in told.values()), default=None) if whole else None
     found: list[Asset] = []
     for bundle in [*silent, *[b for b in ordered if b not in silent][:least]]:
-        seen = snapshots.whole(context.scope, bundle, keys)
         _about(context, settings, bundle, tip)
-        context.findings += seen.rows
-        if seen.digest:
-            found.append(Asset(bundle.name, seen.digest, seen.size))
+        if seen := snapshots.whole(context.scope, context, bundle, keys):
+            found.append(Asset(bundle.name, *seen))
     return found
 
 

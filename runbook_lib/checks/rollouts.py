@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..changes.apply import Applier, Change, all_pass
-from ..changes.plan import Phase
 from ..changes.roll import has_begun, planned_rows, roll, window_rows
 from ..context import Context
-from ..evidence.record import Entry
+from ..evidence.events import Captured, Event, of
 from ..outcomes import CheckResult, Row
+from ..plan import Phase
 
 Look = Callable[[Context], object]
 """Judges findings of the context."""
@@ -80,14 +80,14 @@ def _once(context: Context, item: str, capture: Capture) -> dict[str, Any]:
         found = dict(capture(context))
     context.findings += rows
     if all_pass(rows):
-        context.record.append("captured", {"item": item, "data": found})
+        context.record.append(Captured(item=item, data=found))
     return found
 
 
-def captured(journal: Sequence[Entry], item: str) -> dict[str, Any] | None:
+def captured(journal: Sequence[Event], item: str) -> dict[str, Any] | None:
     """What an attempt kept before the first step of a change; None when it kept nothing."""
-    bodies = [e.body for e in journal if e.kind == "captured" and e.body["item"] == item]
-    return dict(bodies[-1]["data"]) if bodies else None
+    kept = [event.data for event in of(journal, Captured) if event.item == item]
+    return dict(kept[-1]) if kept else None
 
 
 def _phases(context: Context, item: str) -> tuple[Phase, ...]:

@@ -10,7 +10,6 @@ from ..context import Context
 from ..findings import Findings
 from ..outcomes import CheckResult
 from ..sources.process import Ended
-from ..sources.stage_commands import StageCommands
 from ..wording import count
 from .ci import checkout
 
@@ -23,10 +22,10 @@ def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
     checkout(context, "before the suites")
     if not context.holds:
         return context.conclude()
-    ran, commands = [], StageCommands(context.scope, context.site.commands)
+    ran = []
     for suite in suites:
         with context.reading("runs", "to its end", suite):
-            ran.append(run := read_suite(commands.suite(suite)))
+            ran.append(run := read_suite(context.commands.suite(suite)))
             judge_suite(context, suite, run)
     checkout(context, "after the suites")
     passed = sum(run.passed for run in ran)

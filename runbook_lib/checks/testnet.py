@@ -7,18 +7,18 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from ..changes.state import NodeState, journals, states
+from ..changes.state import journals, states
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.events import NodeVerified, StepTaken, of
 from ..evidence.order import effect, entries_of
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
 from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Value
+from ..plan import GATES_AT, NodeState
 from ..playbook import TESTNET_SUITES
-from ..sources.config import GATES_AT
-from ..sources.stage_commands import StageCommands
 from ..wording import utc
 from . import gossip, preflight, quiet
 from .baselines import pin_before, read_catalogue
@@ -38,7 +38,7 @@ def soak(context: Context) -> CheckResult:
     readiness, 1.
     """
     before = context.earlier_stage
-    entries = entries_of(context.scope, context.store, before, "state")
+    entries = entries_of(context.scope, context.store, before, NodeVerified)
     anchor = effect(entries, DEPLOY)
     due = anchor + timedelta(hours=context.params.soak_hours)
     over = min(context.now, context.at) >= due
@@ -82,7 +82,7 @@ def _job(context: Context, anchor: datetime, due: datetime) -> None:
     """The site's own soak job: at this commit, passed, and as long as the soak."""
     what, needs = "soak job", due - anchor
     with context.reading(what, "the newest job"):
-        job = StageCommands(context.scope, context.site.commands).soak()
+        job = context.commands.soak()
         ours = context.judge(what, "commit", context.params.commit, job.commit)
         if not (context.judge(what, "passed", True, job.passed) and ours):
             return
@@ -99,12 +99,12 @@ def _others(context: Context, ours: str, anchor: datetime) -> None:
     name = context.cluster_name
     what = f"changes of {name} by others"
     with context.clean(name, what, "none"):
-        for origin, entries in journals(context.scope, context.store, name, "step"):
-            steps = [entry.body for entry in entries[1:] if origin != ours]
-            steps = [body for body in steps if body["phase"] == "intent"]
-            if steps := [body for body in steps if datetime.fromisoformat(body["at"]) >= anchor]:
+        for origin, entries in journals(context.scope, context.store, name, StepTaken):
+            steps = [step for step in of(entries, StepTaken) if origin != ours]
+            if steps := [s for s in steps if s.phase == "intent" and s.at >= anchor]:
                 first = steps[0]
-                got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
+                at = first.at.isoformat()
+                got = f"{first.node}: {first.step} at {at} (of {len(steps)})"
                 context.judge(origin, what, "none", got, ok=False)
 
 

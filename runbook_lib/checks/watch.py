@@ -16,6 +16,7 @@ import numpy as np
 
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import AnomalyOpened, Looked, WindowJudged
 from ..evidence.order import effect
 from ..findings import Findings, read_or, unread
 from ..metrics import baseline as capturing
@@ -36,7 +37,7 @@ from .baselines import (
     read_catalogue,
     restarts,
 )
-from .watch_log import Body, Log, patience, reachable
+from .watch_log import Log, patience, reachable
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
 HEIGHT = "height in /status/node of every node"
-LIVE, LATE = "live", "late"
+LATE = "late"
 AGAINST = "against the baseline"
 
 
@@ -97,7 +98,7 @@ class Watching:
 
     def engage(self) -> None:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
-        if not any(_failing(self.log.rows_of(body)) for body in self.log.judged()):
+        if not any(_failing(each.rows) for each in self.log.judged()):
             return
         from .anomalies import engage
 
@@ -108,7 +109,7 @@ class Watching:
     @property
     def anomalies(self) -> list[Anomaly]:
         """Those of the attempt; what deals with them is loaded where there are any."""
-        if not any(self.log.of("anomaly")):
+        if not self.log.of(AnomalyOpened):
             return []
         from .anomalies import known
 
@@ -134,24 +135,25 @@ class Watching:
             if live and not context.params.as_of:
                 with context.apart() as more:
                     height = self._advancing()
-            body: Body = {
-                "slot": slot.number,
-                "at": slot.at.isoformat(),
-                "made": context.now.isoformat(),
-                "seen": LIVE if live else LATE,
-                "rows": _json([*rows, *more]),
-                "levels": levels,
-                "height": height,
-                "queries": {n: q for n, q in queries.items() if n not in self._queries()},
-            }
-            self.log.add("look", self._key(slot), body)
+            look = Looked(
+                key=self._key(slot),
+                slot=slot.number,
+                at=slot.at,
+                made=context.now,
+                seen="live" if live else "late",
+                rows=(*rows, *more),
+                levels=levels,
+                height=height,
+                queries={n: q for n, q in queries.items() if n not in self._queries()},
+            )
+            self.log.add(look)
 
     def _advancing(self) -> int | None:
         """Whether the highest node is past where the last look saw it: nodes have no past."""
         # A look just before may have seen the same block.
         until = self.context.now - 10 * timedelta(milliseconds=self.context.cluster.block_time_ms)
-        made = [b for b in self.log.of("look") if datetime.fromisoformat(b["made"]) <= until]
-        before = max((body["height"] for body in made if body["height"]), default=0)
+        made = [look for look in self.log.of(Looked) if look.made <= until]
+        before = max((look.height for look in made if look.height), default=0)
         answers = self.context.fleet.status().values()
         heights = [found.height for found in answers if not isinstance(found, SourceError)]
         height, got = max(heights, default=None), max(heights, default="no node answers")
@@ -162,21 +164,19 @@ class Watching:
     def _judge(self) -> None:
         """Judge the window, once; what could not be told then is asked again, a FAIL stays."""
         stored = self.stored()
-        if stored and not _open(self.log.rows_of(stored[-1])):
+        if stored and not _open(stored[-1].rows):
             return
         with self.context.apart() as self.judged:
             whole(self.context, self.catalogue, self.slots)
         if _open(self.judged) and not _failing(self.judged):
             return
-        body = {
-            "start": self.slots.anchor.isoformat(),
-            "at": self.slots.end.isoformat(),
-            "rows": _json(self.judged),
-        }
-        self.log.add("watched", f"{self._window_key()}/{len(stored) + 1}", body)
+        key, rows = f"{self._window_key()}/{len(stored) + 1}", tuple(self.judged)
+        start, end = self.slots.anchor, self.slots.end
+        self.log.add(WindowJudged(key=key, start=start, at=end, rows=rows))
 
-    def stored(self) -> list[Body]:
-        return [b for b in self.log.of("watched") if b["key"].startswith(self._window_key() + "/")]
+    def stored(self) -> list[WindowJudged]:
+        mine = self._window_key() + "/"
+        return [judged for judged in self.log.of(WindowJudged) if judged.key.startswith(mine)]
 
     def _window_key(self) -> str:
         return f"{self.slots.anchor.isoformat()}..{self.slots.end.isoformat()}"
@@ -190,7 +190,7 @@ class Watching:
     def due(self) -> datetime | None:
         """When to look, or to see whether somebody answered, next; None when there is no need."""
         now, within, anomalies = self.context.now, patience(self.context), self.anomalies
-        recovering = any(each.decided and each.decided.kind == "recover" for each in anomalies)
+        recovering = any(each.decided and each.decided.decision == "recover" for each in anomalies)
         if recovering or self.over or self.context.params.as_of:
             return None
         left = [slot.at for slot in self.all if slot.at > self.context.at]
@@ -200,10 +200,10 @@ class Watching:
     def _key(self, slot: Slot) -> str:
         return f"{self.slots.anchor.isoformat()}/{slot.number}"
 
-    def looks(self) -> dict[int, Body]:
+    def looks(self) -> dict[int, Looked]:
         """The looks of this window, by number."""
         keys = {self._key(slot): slot.number for slot in self.all}
-        return {keys[b["key"]]: b for b in self.log.of("look") if b["key"] in keys}
+        return {keys[look.key]: look for look in self.log.of(Looked) if look.key in keys}
 
     def missed(self) -> list[Slot]:
         made = self.looks()
@@ -212,21 +212,17 @@ class Watching:
     def _queries(self) -> dict[str, str]:
         """By metric, the query that the first look with data asked."""
         found: dict[str, str] = {}
-        for body in self.log.of("look"):
-            found = {**body["queries"], **found}
+        for look in self.log.of(Looked):
+            found = {**look.queries, **found}
         return found
 
 
-def _open(rows: list[Row]) -> bool:
+def _open(rows: Sequence[Row]) -> bool:
     return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
 
 
-def _failing(rows: list[Row]) -> list[Row]:
+def _failing(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.outcome is Outcome.FAIL]
-
-
-def _json(rows: list[Row]) -> list[Any]:
-    return [row.model_dump(mode="json") for row in rows]
 
 
 # --- what the watch amounts to --------------------------------------------------------------------
@@ -245,7 +241,7 @@ def judge_watch(watch: Watching) -> None:
 
 def _made(watch: Watching) -> None:
     looks = watch.looks().values()
-    late = [_clock(body) for body in looks if body["seen"] == LATE]
+    late = [f"{look.at:%H:%M}" for look in looks if look.seen == LATE]
     expected = f"one every {watch.slots.length / timedelta(minutes=1):g} min"
     got = f"{len(looks)} of {len(watch.all)} made"
     if late:
@@ -257,19 +253,15 @@ def _made(watch: Watching) -> None:
 def _unseen(watch: Watching) -> None:
     """One finding for each thing of which looks had no data."""
     found: dict[str, list[tuple[str, Row]]] = {}
-    for body in watch.looks().values():
-        for row in watch.log.rows_of(body):
+    for look in watch.looks().values():
+        for row in look.rows:
             if row.outcome is Outcome.INCONCLUSIVE:
-                found.setdefault(row.subject, []).append((_clock(body), row))
+                found.setdefault(row.subject, []).append((f"{look.at:%H:%M}", row))
     for subject, lacking in found.items():
         at, row = lacking[0]
         more = f" and at {count(len(lacking) - 1, 'more look')}" if len(lacking) > 1 else ""
         problem = f"{row.observed} at {at}{more}"
         watch.context.unknown(subject, "data at every look", row.expected, problem)
-
-
-def _clock(body: Body) -> str:
-    return f"{datetime.fromisoformat(body['at']):%H:%M}"
 
 
 def _window(watch: Watching) -> None:
@@ -294,9 +286,9 @@ def _window(watch: Watching) -> None:
 def _judgement(watch: Watching) -> list[Row]:
     """What the window was last judged to be, with every FAIL of a judgement before."""
     stored = watch.stored()
-    last = watch.judged or (watch.log.rows_of(stored[-1]) if stored else [])
+    last = watch.judged or (stored[-1].rows if stored else ())
     failing = {row.subject for row in _failing(last)}
-    earlier = [row for body in stored[:-1] for row in _failing(watch.log.rows_of(body))]
+    earlier = [row for each in stored[:-1] for row in _failing(each.rows)]
     return [*last, *(row for row in earlier if row.subject not in failing)]
 
 

@@ -7,27 +7,17 @@ one that went out as we died is sent again. Nothing here keeps the watch from lo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from ..canonical import canonical
 from ..context import Context
-from ..evidence.record import Entry
-from ..outcomes import Outcome, Row
+from ..evidence.events import E, Event, Judged, Keyed, Looked, WindowJudged, of, read_line
+from ..outcomes import Outcome
 from ..playbook import COMMANDER
-
-Body = dict[str, Any]
-KINDS = frozenset({"look", "anomaly", "notified", "acknowledged", "decided", "watched"})
-
-
-def load_row(value: Any) -> Row:
-    """A row as it was recorded."""
-    return Row.model_validate_json(json.dumps(value))
 
 
 class Log:
-    """The watch's entries of an attempt, oldest first, as far as this run knows them.
+    """The watch's events of an attempt, oldest first, as far as this run knows them.
 
     The watch's cell, ``--continue`` and ``runbook watch`` write to one record, at once if need be:
     appends are idempotent by key. What others added goes through the tape, so that a replay learns
@@ -38,61 +28,53 @@ class Log:
         self._scope, self._record = context.scope, context.record
         journal = context.journal
         self._known = journal[-1].seq + 1 if journal else 0
-        self._entries = [(e.kind, e.body) for e in journal if e.kind in KINDS]
+        self._events = of(journal, Keyed)
         self._own: set[int] = set()
-        self._rows: dict[str, list[Row]] = {}
 
-    def of(self, kind: str) -> Iterator[Body]:
-        """The bodies of the entries of a kind."""
-        return (body for found, body in self._entries if found == kind)
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of a kind."""
+        return of(self._events, kind)
 
-    def judged(self) -> list[Body]:
+    def judged(self) -> list[Judged]:
         """What has rows: looks in the order of their instants, then judged windows."""
-        looks = sorted(self.of("look"), key=lambda body: (body["at"], body["made"]))
-        return [*looks, *self.of("watched")]
+        looks = sorted(self.of(Looked), key=lambda look: (look.at, look.made))
+        return [*looks, *self.of(WindowJudged)]
 
-    def rows_of(self, body: Body) -> list[Row]:
-        """The rows of a look or of a judged window, read once: a watch goes over all at each look."""
-        if body["key"] not in self._rows:
-            self._rows[body["key"]] = [load_row(row) for row in body["rows"]]
-        return self._rows[body["key"]]
-
-    def has(self, kind: str, key: str) -> bool:
-        return any(body["key"] == key for body in self.of(kind))
+    def has(self, kind: type[Keyed], key: str) -> bool:
+        return any(event.key == key for event in self.of(kind))
 
     def refresh(self) -> None:
         """Learn what others have added."""
 
         def news() -> str:
-            added = self._record.entries()[self._known :]
+            added = self._record.events()[self._known :]
             self._known += len(added)
-            theirs = [e for e in added if e.kind in KINDS and e.seq not in self._own]
-            return canonical([[entry.kind, entry.body] for entry in theirs]).decode()
+            theirs = [event for event in of(added, Keyed) if event.seq not in self._own]
+            return canonical([event.line().decode() for event in theirs]).decode()
 
         found = json.loads(self._scope.derive("what others added to the watch", news))
-        self._entries += [(kind, body) for kind, body in found]
+        self._events += of([read_line(line.encode()) for line in found], Keyed)
 
-    def add(self, kind: str, key: str, body: Body) -> bool:
-        """Add an entry, unless there is one of that kind and key. Whether it was added by us."""
+    def add(self, event: Keyed) -> bool:
+        """Add an event, unless there is one of its kind and key. Whether it was added by us."""
+        kind, key = type(event), event.key
         if self.has(kind, key):
             return False
-        full = {**body, "key": key}
 
         def claim() -> str:
-            def make(entries: list[Entry]) -> Body | None:
-                there = any(e.kind == kind and e.body.get("key") == key for e in entries)
-                return None if there else full
+            def make(known: list[Event]) -> Keyed | None:
+                return None if any(one.key == key for one in of(known, kind)) else event
 
-            entry = self._record.append_if(kind, make)
-            if entry is not None:
-                self._own.add(entry.seq)
-            return "ours" if entry is not None else "another's"
+            made = self._record.append_if(make)
+            if made is not None:
+                self._own.add(made.seq)
+            return "ours" if made is not None else "another's"
 
-        ours = self._scope.derive(f"{kind} {key}", claim) == "ours"
+        ours = self._scope.derive(f"{event.kind} {key}", claim) == "ours"
         if ours:
             if not self._scope.live:
-                self._record.append(kind, full)
-            self._entries.append((kind, full))
+                self._record.append(event)
+            self._events.append(event)
         else:
             self.refresh()
         return ours

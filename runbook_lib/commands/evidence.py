@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import display
 from ..errors import NotebookError, ParameterError
+from ..evidence.events import SessionOpened, of
 from ..outcomes import Outcome, Value, worst
 from ..playbook import NOTEBOOKS
 from ..strict import PROJECT
@@ -107,7 +108,7 @@ def head(args: argparse.Namespace) -> int:
     from ..evidence.seal import heads
 
     folder = attempt_folder(args.path)
-    entries = Record(folder / RECORD).entries()
+    entries = Record(folder / RECORD).events()
     newest = heads(folder, entries)[-1:]
     if not newest:
         raise NotebookError(f"{folder.name}: expected a record, got none")
@@ -137,8 +138,8 @@ def seal(args: argparse.Namespace) -> int:
     folder = attempt_folder(args.path)
     if args.sign:
         return countersign(folder, as_json=args.json)
-    entries = Record(folder / RECORD).entries()
-    by_hand = any(one.kind == "session" and one.body["run"] == "interactive" for one in entries)
+    entries = Record(folder / RECORD).events()
+    by_hand = any(one.run == "interactive" for one in of(entries, SessionOpened))
     rows = procedure(folder, lambda stage: run_stage(stage, {}))[0] if by_hand else []
     verdict = seal_by_hand(folder, rows)
     for problem in at_sealing(args.path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import display
 from ..canonical import digest_file
-from ..errors import ParameterError
+from ..errors import ParameterError, RecordDamaged
 from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
@@ -168,12 +168,12 @@ class Disk:
             raise ParameterError(f"{visible(str(path))}: {expected}, got: {got}") from error
 
     def read(self, path: Path) -> bytes:
-        from ..sources.local import MAX_FILE, content
+        from ..sources.local import MAX_FILE, recorded, unreadable
 
-        about, data = content(path, MAX_FILE, follow=True)
-        if "error" in about:
-            raise ParameterError(f"{visible(str(path))}: {about['error']}")
-        return data
+        try:
+            return recorded(path, MAX_FILE, follow=True)
+        except (OSError, RecordDamaged) as error:
+            raise ParameterError(f"{visible(str(path))}: {unreadable(error)}") from error
 
     def exists(self, path: Path) -> bool:
         return path.exists()

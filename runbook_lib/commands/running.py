@@ -142,7 +142,7 @@ def _plan_of(report: Any) -> str | None:
 
     if report.folder is None:
         return None
-    return plan_digest(Record(report.folder / "record.jsonl").entries()) or None
+    return plan_digest(Record(report.folder / "record.jsonl").events()) or None
 
 
 def read_parameters(args: argparse.Namespace, reason: str = "") -> tuple[dict[str, Any], str]:
@@ -185,7 +185,7 @@ def newest_attempt(stage: str, params: StageParams) -> int:
 
     store = Store(read_site(params.site).store_path)
     attempts = store.attempts(params.release, stage)
-    mine = [one for one in attempts if store.opened(one)["mode"] == params.mode]
+    mine = [one for one in attempts if store.opened(one).mode == params.mode]
     if not mine:
         what = f"expected an attempt with mode: {params.mode} to continue, got none yet"
         raise StoreError(f"{params.release}/{stage}: {what}")

@@ -42,7 +42,7 @@ def status(args: argparse.Namespace) -> int:
     if not store.root.is_dir():
         raise StoreError(f"{store.root}: expected the folder of {site.name}'s store, got none")
     found = attempts_of(store, args.release)
-    issues = [store.opened(one.attempt).get("params", {}).get("issue", 0) for one in found]
+    issues = [store.opened(one.attempt).issue for one in found]
     try:
         missing, unknown = compare_heads(site, args.release, max(issues, default=0))
     except ParameterError as error:  # who only looks may have no token

@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 from .. import wording
 from ..canonical import digest_bytes
 from ..display import Form, item_rows, verdict_facts
-from ..errors import RunbookError, SourceError, SourceRefused
+from ..errors import RunbookError, SourceError, SourceRefused, or_raise, tried
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY, STAGES
 from ..sources.github import GitHub, Post
 from ..verdicts import Verdict
 from ..wording import visible
+from .events import Event, Sealed, of
 from .order import plan_of
-from .record import Entry
 from .standing import verdict as verdict_of
 from .store import Store
 
@@ -191,26 +191,26 @@ def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str,
     found = {}
     for attempt in store.readable(release)[0]:
         opened = store.opened(attempt)
-        if opened["mode"] != "apply" or opened["stage"] == stage or opened["stage"] not in ORDER:
+        if opened.mode != "apply" or opened.stage == stage or opened.stage not in ORDER:
             continue
         try:
-            made = account_of(attempt.name, attempt.record.entries())
+            made = account_of(attempt.name, attempt.record.events())
         except RunbookError:  # one whose record is damaged is named by verify
             continue
-        found[opened["stage"]] = made.word, made.title, section(made, 1)
+        found[opened.stage] = made.word, made.title, section(made, 1)
     return found
 
 
-def account_of(name: str, entries: Sequence[Entry]) -> Account:
+def account_of(name: str, entries: Sequence[Event]) -> Account:
     """What an attempt's own log says of it. Raises RecordDamaged."""
-    sealed = any(entry.kind == "sealed" for entry in entries)
+    sealed = bool(of(entries, Sealed))
     return Account(verdict_of(entries), name, entries[-1].hash, plan_digest(entries), sealed=sealed)
 
 
-def plan_digest(entries: Sequence[Entry]) -> str:
+def plan_digest(entries: Sequence[Event]) -> str:
     """The digest of the plan an attempt follows; empty when it has none."""
     plan = plan_of(entries)
-    return str(plan.body["digest"]) if plan else ""
+    return plan.digest if plan else ""
 
 
 # --- posts on the forge ---------------------------------------------------------------------------
@@ -281,18 +281,16 @@ def write(found: Found, body: str) -> Post:
     After a lost answer what stands there says whether it was written: it is never assumed, and
     never written twice.
     """
-    ours, board = found.ours, found.board
-    if ours is not None and found.holds(body):
-        return ours
-    try:
-        return board.create(body) if ours is None else board.update(ours.number, body)
-    except SourceRefused:
-        raise
-    except SourceError:
-        stands = find(board, found.marker)
-        if stands.ours is None or not stands.holds(body):
-            raise
-        return stands.ours
+    board = found.board
+    if found.ours is not None and found.holds(body):
+        return found.ours
+    ours = found.ours
+    made = tried(lambda: board.update(ours.number, body) if ours else board.create(body))
+    if isinstance(made, SourceError) and not isinstance(made, SourceRefused):
+        stands = find(board, found.marker)  # whatever was answered, it may stand there
+        if stands.ours is not None and stands.holds(body):
+            return stands.ours
+    return or_raise(made)
 
 
 def read_back(found: Found, number: int, body: str) -> list[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..errors import RunbookError, SourceError
+from ..errors import RunbookError, SourceError, tried
 from ..site import Site
 from ..sources.github import GitHub, Post
 from ..sources.scope import live_scope
@@ -38,7 +38,7 @@ def missing(store: Store, release: str, found: Iterable[tuple[str, str]]) -> lis
             continue
         attempt = known.get(name)
         try:
-            held = heads(attempt.folder, attempt.record.entries()) if attempt else None
+            held = heads(attempt.folder, attempt.record.events()) if attempt else None
         except RunbookError as error:
             problems.append(f"{name}: {error}")
             continue
@@ -59,10 +59,9 @@ def compare_heads(site: Site, release: str, issue: int) -> tuple[list[str], str]
     """What the store lacks of what the release issue tells, and why that was not compared."""
     if not issue:
         return [], ""
-    try:
-        with live_scope("heads", site.secret_names(), clock=site.clock) as scope:
-            forge = GitHub(scope, site.forge)
-            found = told(forge.comments(issue), forge.me(), site)
-    except SourceError as error:
-        return [], f"heads not compared with the release issue: {error}"
+    with live_scope("heads", site.secret_names(), clock=site.clock) as scope:
+        forge = GitHub(scope, site.forge)
+        found = tried(lambda: told(forge.comments(issue), forge.me(), site))
+    if isinstance(found, SourceError):
+        return [], f"heads not compared with the release issue: {found}"
     return missing(Store(site.store_path), release, found), ""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..playbook import COUNCIL
 from ..site import Site
 from ..sources.github import GitHub, Issue
 from ..sources.scope import live_scope
 from ..sources.words import Word, hear, in_force
 from .comment import Board
+from .events import CouncilDecided, IncidentClosed, IncidentSignedOff
 from .incidents import Incident
 
 CLOCKS_APART = timedelta(days=1)
@@ -74,16 +74,18 @@ class Report:
 
 # --- whether those who ended an incident still say so: its file is no proof of that ---------------
 
-SIGNED, ISSUE = "signed_file", "in_issue"
-"""Where else than in the incident's own issues a word was found, in the entry that counts it."""
 
+def approvals_of(
+    one: Incident, site: Site, wanted: str, issue: int, signed: str = ""
+) -> list[Word]:
+    """Approvals of a digest: in the issues of the incident, in ``issue``, in a ``signed`` text.
 
-def approvals_of(one: Incident, site: Site, wanted: str, where: Mapping[str, Any]) -> list[Word]:
-    """Approvals of a digest: in the issues of the incident, and ``where`` else. Raises SourceError."""
-    issues = [int(where.get(ISSUE, 0)), int(one.opened.get("issue", 0)), *one.filed]
-    signed = [str(where.get(SIGNED, "")).encode()]
+    Raises SourceError.
+    """
+    issues, release = [issue, one.opened.issue, *one.filed], one.opened.release
     with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
-        heard = hear(scope, site, wanted, issues=issues, files=signed, release=one.release)
+        files = [signed.encode()]
+        heard = hear(scope, site, wanted, issues=issues, files=files, release=release)
         return in_force(site, heard, wanted)
 
 
@@ -106,31 +108,36 @@ class Votes:
         by = f": {', '.join(word.account for word in self.words)}" if self.words else ""
         return f"{len(self.words)} of {len(self.members)} members{by}"
 
-    def decision(self, incident: Incident, digest: str, *, ratifies: bool) -> dict[str, Any] | None:
-        """The entry that records a decision; None while there is none, or it is recorded already."""
+    def decision(self, incident: Incident, digest: str, *, ratifies: bool) -> CouncilDecided | None:
+        """The event that records a decision; None while there is none, or it is recorded already."""
         if self.at is None or incident.decided(digest) is not None:
             return None
-        return {
-            "by": ", ".join(word.account for word in self.words),
-            "at": self.at.isoformat(),
-            "digest": digest,
-            "grounds": [word.grounds for word in self.words],
-            "ratifies": ratifies,
-            "late": self.at > incident.ratify_until,
-        }
+        return CouncilDecided(
+            by=", ".join(word.account for word in self.words),
+            at=self.at,
+            digest=digest,
+            grounds=tuple(word.grounds for word in self.words),
+            ratifies=ratifies,
+            late=self.at > incident.ratify_until,
+        )
 
 
 def unsaid(one: Incident, site: Site) -> str:
     """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
-    closed, signed = one.last("closed"), one.last("signed-off")
-    try:
-        if closed and signed and not (site.single_operator and signed.get("self_approved")):
-            said = approvals_of(one, site, closed["digest"], signed)
-            if signed["account"] not in {word.account for word in said}:
-                return f"expected it signed off by {signed['account']}, got no such word"
-        wanted, ratified = one.to_ratify, one.break_glass and one.ratified
-        if ratified and Votes(site, approvals_of(one, site, wanted, ratified)).at is None:
+    said = tried(_unsaid, one, site)
+    return (
+        f"expected what ended it read again, got: {said}" if isinstance(said, SourceError) else said
+    )
+
+
+def _unsaid(one: Incident, site: Site) -> str:
+    closed, signed = one.last(IncidentClosed), one.last(IncidentSignedOff)
+    if closed and signed and not (site.single_operator and signed.self_approved):
+        words = approvals_of(one, site, closed.digest, signed.in_issue, signed.signed_file)
+        if signed.account not in {word.account for word in words}:
+            return f"expected it signed off by {signed.account}, got no such word"
+    if one.opened.break_glass and (made := one.ratified):
+        words = approvals_of(one, site, one.to_ratify, made.in_issue, made.signed_file)
+        if Votes(site, words).at is None:
             return "expected its break-glass ratified by the council, got no such words"
-    except SourceError as error:
-        return f"expected what ended it read again, got: {error}"
     return ""

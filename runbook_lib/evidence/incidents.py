@@ -2,18 +2,19 @@
 
     <store>/.incidents/<release>-<stage>-001.jsonl
 
-The record of the recovery that opened one names it, and the hash of its first entry.
+The record of the recovery that opened one names it, and the hash of its first event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
@@ -22,7 +23,23 @@ from ..findings import read_or
 from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..sources import local
 from ..wording import utc
-from .record import Entry, Record, parse
+from .events import (
+    CouncilDecided,
+    E,
+    Event,
+    IncidentAcknowledged,
+    IncidentClosed,
+    IncidentFiled,
+    IncidentMitigated,
+    IncidentNamed,
+    IncidentOpened,
+    IncidentSignedOff,
+    Told,
+    Torn,
+    last,
+    of,
+)
+from .record import Record, opened_by, parse
 from .store import INCIDENTS, Store
 
 if TYPE_CHECKING:
@@ -31,165 +48,120 @@ if TYPE_CHECKING:
 # --- One incident: what its hash-chained file tells of it, and what is left to be done about it ---
 
 SUFFIX = ".jsonl"
-STEPS = ("opened", "acknowledged", "mitigated", "closed", "signed-off")
-"""What happens to an incident, in this order."""
+STEPS: Mapping[type[Told], str] = {
+    IncidentOpened: "open",
+    IncidentAcknowledged: "acknowledged",
+    IncidentMitigated: "mitigated",
+    IncidentClosed: "closed",
+    IncidentSignedOff: "signed off",
+}
+"""What happens to an incident, in this order, and how it stands then."""
 
 
 @dataclass(frozen=True)
 class Incident:
-    """One incident as its file tells it. Raises RecordDamaged in properties for odd entries."""
+    """One incident as its file tells it; its first event is an ``IncidentOpened``."""
 
     id: str
-    entries: Sequence[Entry]
+    events: Sequence[Event]
 
     @property
-    def opened(self) -> dict[str, Any]:
-        return self.entries[0].body
+    def opened(self) -> IncidentOpened:
+        return of(self.events, IncidentOpened)[0]
+
+    def last(self, kind: type[E]) -> E | None:
+        """The newest event of a kind. A sign-off of an earlier closing is none."""
+        found = last(self.events, kind)
+        if isinstance(found, IncidentSignedOff):
+            closed = self.last(IncidentClosed)
+            return found if closed is not None and found.digest == closed.digest else None
+        return found
 
     @property
-    def release(self) -> str:
-        return str(self.opened["release"])
-
-    @property
-    def author(self) -> str:
-        return str(self.opened["author"])
-
-    def last(self, kind: str) -> dict[str, Any] | None:
-        """The body of the newest entry of a kind. A sign-off of an earlier closing is none."""
-        found = [entry.body for entry in self.entries if entry.kind == kind]
-        if kind == "signed-off" and found:
-            closed = self.last("closed")
-            if closed is None or found[-1]["digest"] != closed["digest"]:
-                return None
-        return found[-1] if found else None
-
-    def when(self, kind: str) -> datetime | None:
-        body = self.last(kind)
-        return datetime.fromisoformat(body["at"]) if body else None
-
-    @property
-    def step(self) -> str:
-        """The last of ``STEPS`` that it has come to."""
-        return [step for step in STEPS if self.last(step) is not None][-1]
+    def newest(self) -> Told:
+        """That by which it came to the last of ``STEPS``."""
+        return [event for step in STEPS if (event := self.last(step)) is not None][-1]
 
     @property
     def standing(self) -> str:
         """The same as a word."""
-        return {"opened": "open", "signed-off": "signed off"}.get(self.step, self.step)
+        return STEPS[type(self.newest)]
 
     @property
     def times(self) -> list[tuple[str, datetime, str]]:
         """(what, when, who) of all that happened to it."""
-        return [
-            (entry.kind, datetime.fromisoformat(entry.body["at"]), str(entry.body["by"]))
-            for entry in self.entries
-            if "by" in entry.body and "at" in entry.body
-        ]
+        told = of(self.events, Told)
+        return [(event.kind.removeprefix("incident-"), event.at, event.by) for event in told]
 
     @property
-    def break_glass(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.opened.get("break_glass")
-        return found
-
-    @property
-    def ratified(self) -> dict[str, Any] | None:
+    def ratified(self) -> CouncilDecided | None:
         """The council's decision that ratifies the break-glass."""
-        found = [e.body for e in self.entries if e.kind == "decision" and e.body.get("ratifies")]
-        return found[0] if found else None
+        return next((made for made in of(self.events, CouncilDecided) if made.ratifies), None)
 
     def problem(self, single_operator: bool) -> str:
         """Why it blocks its release, with what to do; empty when it is over."""
-        signed = self.last("signed-off")
+        signed, author = self.last(IncidentSignedOff), self.opened.author
         if signed is None:
-            held = f"closed and signed off by somebody other than {self.author}"
-            since = datetime.fromisoformat((self.last(self.step) or {})["at"])
-            return f"expected it {held}, got it {self.standing} since {utc(since)}"
-        if signed["account"].casefold() == self.author.casefold() and not single_operator:
-            return f"expected it signed off by somebody other than {self.author}, got their own"
-        if self.break_glass and self.ratified is None:
+            held = f"closed and signed off by somebody other than {author}"
+            return f"expected it {held}, got it {self.standing} since {utc(self.newest.at)}"
+        if signed.account.casefold() == author.casefold() and not single_operator:
+            return f"expected it signed off by somebody other than {author}, got their own"
+        if self.opened.break_glass and self.ratified is None:
             due = utc(self.ratify_until)
             return f"expected its break-glass ratified by the council until {due}, got no decision"
         return ""
 
     @property
-    def opened_at(self) -> datetime:
-        return datetime.fromisoformat(self.opened["at"])
-
-    @property
     def ratify_until(self) -> datetime:
         """When the council's word on the recovery is due."""
-        return self.opened_at + COUNCIL_WITHIN
+        return self.opened.at + COUNCIL_WITHIN
 
     @property
     def filed(self) -> list[int]:
         """The forge's issues in which it was filed."""
-        return [int(e.body["number"]) for e in self.entries if e.kind == "filed"]
+        return [filed.number for filed in of(self.events, IncidentFiled)]
 
-    def decided(self, wanted: str) -> dict[str, Any] | None:
+    def decided(self, wanted: str) -> CouncilDecided | None:
         """The council's decision on the text of that digest, as it was recorded."""
-        made = (e.body for e in self.entries if e.kind == "decision")
-        return next((body for body in made if body["digest"] == wanted), None)
+        made = of(self.events, CouncilDecided)
+        return next((each for each in made if each.digest == wanted), None)
 
     @property
     def to_ratify(self) -> str:
         """The digest whose approval by the council ratifies its break-glass."""
-        return digest({"ratifies": self.id, "opened": self.entries[0].hash})
+        return digest({"ratifies": self.id, "opened": self.opened.hash})
 
-    def statement(self, reason: str, by: str, at: str) -> dict[str, Any]:
+    def closing(self, reason: str, by: str, at: datetime) -> IncidentClosed:
         """What a sign-off approves the digest of: the whole incident up to its closing, and why."""
-        decisions = [e.body for e in self.entries if e.kind == "decision"]
-        return {
-            "closes": self.id,
-            "opened": self.entries[0].hash,
-            "head": self.entries[-1].hash,
-            "reason": reason,
-            "by": by,
-            "at": at,
-            "decided_late": [body["digest"] for body in decisions if body.get("late")],
-        }
+        late = tuple(made.digest for made in of(self.events, CouncilDecided) if made.late)
+        head, opened = self.events[-1].hash, self.opened.hash
+        return IncidentClosed(
+            closes=self.id, opened=opened, head=head, reason=reason, by=by, at=at, decided_late=late
+        )
 
 
 def parse_incident(data: bytes, name: str) -> Incident:
     """An incident out of its file's bytes. Raises RecordDamaged for anything else."""
-    entries, _ = parse(data, f"{INCIDENTS}/{name}")
-    found = Incident(name.removesuffix(SUFFIX), entries)
-    try:
-        if entries[0].kind != "opened" or found.opened["id"] != found.id:
-            raise ValueError("its first entry opens another incident")
-        for key in ("release", "stage", "author", "attempt"):
-            if not isinstance(found.opened[key], str):
-                raise TypeError(f"{key} is no text")
-        for before, entry in zip(entries[:1] + entries, entries, strict=False):
-            _require_sound(entry)
-            if entry.kind == "closed":
-                _require_own(found, entry.body, before)
-    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+    events, _ = parse(data, f"{INCIDENTS}/{name}")
+    found = Incident(name.removesuffix(SUFFIX), events)
+    if problem := _unsound(found):
         raise RecordDamaged(
-            f"{INCIDENTS}/{name}: expected the record of an incident, got: {error!r}; restore it"
-        ) from error
+            f"{INCIDENTS}/{name}: expected the record of an incident, got {problem}; restore it"
+        )
     return found
 
 
-def _require_sound(entry: Entry) -> None:
-    """Raises what an entry of another shape stumbles over."""
-    body = entry.body
-    if entry.kind in (*STEPS, "decision") and not datetime.fromisoformat(body["at"]).tzinfo:
-        raise ValueError(f"entry {entry.seq}: an instant without its offset")
-    if entry.kind in ("closed", "signed-off", "decision"):
-        body["digest"]
-    if entry.kind == "filed":
-        int(body["number"])
-    int(body.get("in_issue", 0))
-    if entry.kind == "signed-off" and not isinstance(body["account"], str):
-        raise TypeError("account is no text")
-
-
-def _require_own(one: Incident, closed: dict[str, Any], before: Entry) -> None:
-    """A closing is one of this incident as it was then: a digest approved elsewhere closes nothing."""
-    said = {key: value for key, value in closed.items() if key != "digest"}
-    about = {"closes": one.id, "opened": one.entries[0].hash, "head": before.hash}
-    if closed["digest"] != digest(said) or not about.items() <= said.items():
-        raise ValueError("a closing of something else")
+def _unsound(one: Incident) -> str:
+    """What is not as we write it: a closing of another incident, or of this one as it never was."""
+    if not one.events or not isinstance(one.events[0], IncidentOpened) or one.opened.id != one.id:
+        return "one that opens another incident"
+    if other := [e for e in one.events[1:] if not isinstance(e, Told | Torn)]:
+        return f"an event {other[0].kind!r}"
+    for before, event in pairwise(one.events):
+        said = isinstance(event, IncidentClosed) and (event.closes, event.opened, event.head)
+        if said and said != (one.id, one.opened.hash, before.hash):
+            return "a closing of something else"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -208,7 +180,7 @@ class Block:
 def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block]:
     """What of a release's incidents blocks it, oldest first.
 
-    An incident that a recovery's record names must be there, with the first entry it had then; a
+    An incident that a recovery's record names must be there, with the first event it had then; a
     recovery that names none has not opened one yet.
     """
     try:
@@ -227,12 +199,12 @@ def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block
         if name not in known:
             got = f"none; it was removed from the store: restore {INCIDENTS}/{name}{SUFFIX}"
             problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
-        elif known[name].entries[0].hash != first:
+        elif known[name].opened.hash != first:
             got = "another in its place: restore it"
             problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
     for one in known.values():
         if problem := one.problem(single_operator):
-            problems.append(Block(one.id, str(one.opened["stage"]), problem))
+            problems.append(Block(one.id, one.opened.stage, problem))
     said = "expected it to open an incident, got none yet: continue the recovery"
     problems += [Block(attempt, stage, said) for stage, attempt in without.items()]
     return problems
@@ -259,76 +231,68 @@ def load(store: Store, id: str) -> Incident:
 
 def incidents_of(store: Store, release: str) -> list[Incident]:
     """Every incident of a release, oldest first. Raises RecordDamaged for any that is none."""
-    mine = [one for each in ids(store) if (one := load(store, each)).release == release]
-    return sorted(mine, key=lambda one: (str(one.opened["at"]), one.id))
+    mine = [one for each in ids(store) if (one := load(store, each)).opened.release == release]
+    return sorted(mine, key=lambda one: (one.opened.at, one.id))
 
 
-def open_incident(store: Store, body: dict[str, Any], same: Callable[[Incident], bool]) -> Incident:
-    """The incident that ``same`` knows as this one, else a new one.
-
-    ``body`` holds release, stage, author, attempt, by, at and what else is to be known.
-    """
-    release, stage = str(body["release"]), str(body["stage"])
+def open_incident(
+    store: Store, opened: IncidentOpened, same: Callable[[Incident], bool]
+) -> Incident:
+    """The incident that ``same`` knows as this one, else a new one, under an id of its own."""
+    release = opened.release
     with store.release_lock(release):
         for each in reversed(ids(store)):
             one = read_or(None, partial(load, store, each), StoreError)  # whatever became of others
-            if one is not None and one.release == release and same(one):
+            if one is not None and one.opened.release == release and same(one):
                 return one
-        stem, number, named = f"{release}-{stage}-", 1, set[str]()
+        stem, number, named = f"{release}-{opened.stage}-", 1, set[str]()
         with suppress(RunbookError, OSError):
             named = {name for _, _, name, _ in recoveries(store, release)}
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
         place(store.root, f"{INCIDENTS}/{name}{SUFFIX}")
-        Record(path_of(store, name)).append("opened", {**body, "id": name})
+        Record(path_of(store, name)).append(opened.model_copy(update={"id": name}))
         return load(store, name)
 
 
 def add(
-    store: Store,
-    id: str,
-    kind: str,
-    body: dict[str, Any],
-    *,
-    after: str = "",
-    first: bool = False,
+    store: Store, id: str, event: Told, *, after: type[Told] | None = None, first: bool = False
 ) -> Incident:
-    """Add an entry to an incident that has come to ``after``; with ``first`` only one of its kind.
+    """Add an event to an incident that has come to ``after``; with ``first`` only one of its kind.
 
     A closing holds of the incident as it was when it was made. Raises StoreError otherwise.
     """
     problem: list[str] = []
 
-    def make(entries: list[Entry]) -> dict[str, Any] | None:
-        now = Incident(id, entries)
-        if first and now.last(kind) is not None:
+    def make(events: list[Event]) -> Told | None:
+        now = Incident(id, events)
+        if first and now.last(type(event)) is not None:
             return None
-        if now.last("signed-off") is not None:
+        if now.last(IncidentSignedOff) is not None:
             problem.append(f"{id}: expected one that is not over, got it signed off")
         elif after and now.last(after) is None:
-            problem.append(f"{id}: expected it {after} first, got it {now.standing}")
-        elif kind == "closed" and body["head"] != entries[-1].hash:
+            problem.append(f"{id}: expected it {STEPS[after]} first, got it {now.standing}")
+        elif isinstance(event, IncidentClosed) and event.head != events[-1].hash:
             problem.append(f"{id}: expected it as it was read, got more in it; close it again")
-        return None if problem else body
+        return None if problem else event
 
     load(store, id)
-    Record(path_of(store, id)).append_if(kind, make)
+    Record(path_of(store, id)).append_if(make)
     if problem:
         raise StoreError(problem[0])
     return load(store, id)
 
 
 def recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]]:
-    """(stage, attempt, incident, its first entry's hash) of every recovery that applied.
+    """(stage, attempt, incident, its first event's hash) of every recovery that applied.
 
     The last two are empty for one whose record names no incident.
     """
     made = ((name, n) for name in sorted(RECOVERY) for n in store.numbers(release, name))
     for runbook, number in made:
         attempt, stage = f"{release}/{runbook}/{number:04d}", RECOVERY[runbook]
-        entries = store.record(attempt).entries()
-        if not entries or entries[0].body.get("mode") != "apply":
+        events = store.record(attempt).events()
+        if not events or opened_by(events, attempt).mode != "apply":
             continue
-        named = [entry.body for entry in entries if entry.kind == "incident"]
-        for body in named or [{"id": "", "hash": ""}]:
-            yield stage, attempt, str(body["id"]), str(body["hash"])
+        for named in of(events, IncidentNamed) or [IncidentNamed(id="", first="")]:
+            yield stage, attempt, named.id, named.first

@@ -18,7 +18,17 @@ from ..playbook import RECOVERY, STAGES
 from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .record import Entry, recorded
+from .events import (
+    Event,
+    NodeVerified,
+    Opened,
+    PlanMade,
+    PolicyAccepted,
+    SessionOpened,
+    last,
+    of,
+)
+from .record import recorded
 from .standing import verdict
 from .store import Attempt, Store
 
@@ -48,23 +58,22 @@ def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | N
     for runbook in (name for name, about in RECOVERY.items() if about == stage):
         for one in store.readable(release, runbook)[0]:
             opened = store.opened(one)
-            undoes = opened.get("undoes") or {}
-            if opened["mode"] == "apply" and undoes.get("attempt") == attempt:
-                at = datetime.fromisoformat(opened["now"])
-                nodes = tuple(opened["params"].get("nodes", ()))
-                return Undoing(one.name, opened["operator"], at, nodes)
+            if opened.mode == "apply" and opened.undoes and opened.undoes.attempt == attempt:
+                named = opened.params.get("nodes")
+                nodes = tuple(map(str, named)) if isinstance(named, list) else ()
+                return Undoing(one.name, opened.operator, opened.now, nodes)
     return None
 
 
-def plan_of(entries: Sequence[Entry]) -> Entry | None:
-    """The entry of the plan that an attempt has."""
-    plans = [entry for entry in entries if entry.kind == "plan"]
-    return plans[-1] if plans else None
+def plan_of(events: Sequence[Event]) -> PlanMade | None:
+    """The plan that an attempt has."""
+    return last(events, PlanMade)
 
 
-def policy_of(entries: Sequence[Entry]) -> str:
+def policy_of(events: Sequence[Event]) -> str:
     """The policy digest of an attempt's newest session; empty where none is named."""
-    return next((str(e.body["policy"]) for e in reversed(entries) if "policy" in e.body), "")
+    named = [e.policy for e in events if isinstance(e, Opened | SessionOpened | PolicyAccepted)]
+    return named[-1] if named else ""
 
 
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
@@ -107,8 +116,8 @@ def find_earlier(
             attempt
             for attempt in attempts
             if attempt.stage == before
-            and store.opened(attempt)["mode"] == "apply"
-            and store.opened(attempt)["source"] in (source, "live", "rehearsal")
+            and store.opened(attempt).mode == "apply"
+            and store.opened(attempt).source in (source, "live", "rehearsal")
         ]
         if not applied:
             got = "expected an attempt that applied and passed, got none yet"
@@ -116,7 +125,7 @@ def find_earlier(
         from .seal import seals
 
         attempt, sealed = applied[-1], seals(applied[-1].folder)
-        entries = attempt.record.entries()
+        entries = attempt.record.events()
         found = verdict(entries)
         return Earlier(
             stage=before,
@@ -148,21 +157,17 @@ def permitted(
     return found
 
 
-def entries_of(scope: Scope, store: Store, found: Earlier, *kinds: str) -> list[Entry]:
-    """Its record, or only entries of ``kinds``. Raises SourceError, RecordDamaged."""
+def entries_of(scope: Scope, store: Store, found: Earlier, *kinds: type[Event]) -> list[Event]:
+    """Its record, or only events of ``kinds``. Raises SourceError, RecordDamaged."""
     return recorded(scope, store, found.name, *kinds)
 
 
-def effect(entries: Sequence[Entry], item: str) -> datetime:
+def effect(events: Sequence[Event], item: str) -> datetime:
     """The instant a change took effect: when the last of its nodes was first read back.
 
     Raises SourceError when the record says of none.
     """
-    instants = [
-        datetime.fromisoformat(entry.body["at"])
-        for entry in entries
-        if entry.kind == "state" and entry.body["item"] == item
-    ]
+    instants = [event.at for event in of(events, NodeVerified) if event.item == item]
     if not instants:
         raise SourceError("journal", f"expected a node that {item} verified, got none")
     return max(instants)
@@ -172,10 +177,10 @@ def _problem(
     store: Store, attempt: Attempt, found: Verdict, commit: str, source: str, trust: Trust
 ) -> str:
     opened = store.opened(attempt)
-    if opened["source"] != source:
-        return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
-    if opened["commit"] != commit:
-        return f"expected commit {commit}, got {opened['commit']} in attempt {attempt.number}"
+    if opened.source != source:
+        return f"expected attempt {attempt.number} made {source}, got it made {opened.source}"
+    if opened.commit != commit:
+        return f"expected commit {commit}, got {opened.commit} in attempt {attempt.number}"
     if found.outcome is not Outcome.PASS:
         why = found.broken[0] if found.broken else ""
         if found.blocking:

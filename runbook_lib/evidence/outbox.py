@@ -17,19 +17,19 @@ from typing import Any
 from ..canonical import canonical, digest_bytes
 from ..files import keep_file
 from ..sources.local import recorded
-from .record import Entry
+from .events import Event, Queued, of
 
 FOLDER = "outbox"
 _NAME = re.compile(r"\d\d+-([a-z][a-z0-9-]*)\.json")
 
 
-def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a document in place of an older one of its kind; what the record says of it."""
+def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> Queued:
+    """Write a document in place of an older one of its kind; what the record is to say of it."""
     data = canonical(document) + b"\n"
     path = keep_file(folder, f"{FOLDER}/{number:02d}-{kind}.json", data)
     # The older one last: while nothing lies there, it counts as sent.
     drop(folder, kind, but=path.name)
-    return {"name": path.name, "kind": kind, "digest": digest_bytes(data)}
+    return Queued(name=path.name, what=kind, digest=digest_bytes(data))
 
 
 def drop(folder: Path, kind: str, *, but: str = "") -> None:
@@ -58,12 +58,10 @@ def is_ours(name: str) -> bool:
     return folder == FOLDER and _NAME.fullmatch(rest) is not None
 
 
-def read(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+def read(path: Path, events: Sequence[Event]) -> dict[str, Any]:
     """A document as the record names it. Raises ValueError for any other, OSError."""
     data = recorded(path)
-    named = [
-        e.body["digest"] for e in entries if e.kind == "outbox" and e.body["name"] == path.name
-    ]
+    named = [event.digest for event in of(events, Queued) if event.name == path.name]
     if digest_bytes(data) not in named[-1:]:
         raise ValueError(f"expected what the record names, {named[-1:] or 'nothing'}, got another")
     return dict(json.loads(data))

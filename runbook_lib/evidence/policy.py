@@ -6,14 +6,14 @@ The site file as an attempt read it lies on its tape; its digest stands in the a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from ..errors import ParameterError, RunbookError, SourceError
+from ..errors import ParameterError, RunbookError, SourceError, tried
 from ..site import Site, parse_site
 from ..sources.config import diff, flatten
 from ..sources.scope import live_scope
 from ..sources.tape import read_body, read_entries
 from ..sources.words import Word, in_force, read_words
+from .events import PolicyAccepted
 
 
 def policy_moved(was: Site, now: Site) -> str:
@@ -24,25 +24,24 @@ def policy_moved(was: Site, now: Site) -> str:
 
 def accepted_policy(
     folder: Path, policy: str, now: Site, issue: int, release: str, by: str
-) -> dict[str, Any]:
+) -> PolicyAccepted | None:
     """The statement that accepts the site ``now`` after an attempt in ``folder`` made under ``policy``.
 
-    Empty where it is the same. It is by one of the people of before, other than ``by`` unless that
+    None where it is the same. It is by one of the people of before, other than ``by`` unless that
     site had a single operator. Raises ParameterError showing what moved.
     """
     if policy == now.policy_digest:
-        return {}
+        return None
     was = _site_of(folder, policy)
     differs = f"the site's policy moved since {folder.parent.name} attempt {int(folder.name)}: "
     if was is None:
         raise ParameterError(f"{differs}expected a site file of {policy} on its tape, got none")
     differs += policy_moved(was, now)
     line = f"accept-policy {now.policy_digest}"
-    try:
-        with live_scope("policy", was.secret_names(), clock=was.clock) as scope:
-            heard = read_words(scope, was, issue=issue, release=release)
-    except SourceError as error:
-        raise ParameterError(f"{differs}; whether `{line}` was said: {error}") from error
+    with live_scope("policy", was.secret_names(), clock=was.clock) as scope:
+        heard = tried(read_words, scope, was, issue=issue, release=release)
+    if isinstance(heard, SourceError):
+        raise ParameterError(f"{differs}; whether `{line}` was said: {heard}") from heard
     said = in_force(was, heard, now.policy_digest, "accept-policy")
     others = [word for word in said if word.account.casefold() != by.casefold()]
     word: Word | None = next(iter(others or (said if was.single_operator else [])), None)
@@ -51,9 +50,14 @@ def accepted_policy(
             f"{differs}; put the site file back, or have somebody other than {by} comment"
             f" `{line}` in the release issue"
         )
-    by = word.account + ("" if others else " (self-approved)")
-    spoken = {"by": by, "at": word.at.isoformat(), "grounds": word.grounds}
-    return {"from": policy, "policy": now.policy_digest, "moved": policy_moved(was, now), **spoken}
+    return PolicyAccepted(
+        before=policy,
+        policy=now.policy_digest,
+        moved=policy_moved(was, now),
+        by=word.account + ("" if others else " (self-approved)"),
+        at=word.at,
+        grounds=word.grounds,
+    )
 
 
 def _site_of(folder: Path, policy: str) -> Site | None:

@@ -40,16 +40,15 @@ from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn
 from ..wording import utc
 from . import comment, incidents, outbox
+from .events import Event, IncidentFiled, Opened, Sealed, of
 from .incident_issues import Issues, Report
 from .order import undone_by
-from .record import Entry, Record
+from .record import Record, opened_by
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
 
-def send(
-    folder: Path, site: Site, opened: Mapping[str, Any], http: Http | None = None
-) -> list[Row]:
+def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
     found, secrets, clock = Findings(), site.secret_names(), site.clock
     kept = found.clean("outbox", "kept", "nothing")
@@ -57,7 +56,7 @@ def send(
         for path in outbox.pending(folder):
             document = Document(scope, site, opened, path)
             with document.reading("sent", "done", path.name, whole=True):
-                document.send(Record(folder / "record.jsonl").entries())
+                document.send(Record(folder / "record.jsonl").events())
             if document.holds:
                 outbox.drop(folder, outbox.kind_of(path))
             found.findings += document.findings
@@ -70,16 +69,16 @@ class Document(Findings):
 
     scope: Scope
     site: Site
-    opened: Mapping[str, Any]
+    opened: Opened
     path: Path
 
-    def send(self, entries: Sequence[Entry]) -> None:
+    def send(self, events: Sequence[Event]) -> None:
         """Send what the record names, once. Raises SourceError for what cannot be."""
         wrong = (ValueError, KeyError, TypeError, OSError, ParameterError)
         what, expected = "sent", "what the record names"
         fail = partial(self.judge, self.path.name, what, expected, ok=False)
         with unread(lambda error: fail(str(error)), wrong):
-            document = outbox.read(self.path, entries)
+            document = outbox.read(self.path, events)
             if document.get("until") and (late := self._too_late(document)):
                 self.unknown(self.path.name, "sent", "while it may be followed", late)
                 return
@@ -104,10 +103,10 @@ class Document(Findings):
     def _too_late(self, document: Mapping[str, Any]) -> str:
         """Why an instruction must not be followed any more; empty while it may."""
         opened, site = self.opened, self.site
-        release, stage, attempt = (opened[key] for key in ("release", "stage", "attempt"))
-        if by := undone_by(Store(site.store_path), release, stage, attempt):
+        store, release = Store(site.store_path), opened.release
+        if by := undone_by(store, release, opened.stage, opened.attempt):
             return f"undone by {by}"
-        plan, issue = opened["params"].get("approved_plan"), opened["params"].get("issue", 0)
+        plan, issue = opened.params.get("approved_plan"), opened.issue
         if plan and (issue or site.words):
             heard = read_words(self.scope, site, issue=issue, release=release)
             said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
@@ -125,12 +124,13 @@ class Document(Findings):
         found = comment.find(board, report.marker)
         number = comment.write(found, report.body).number
         self.findings += [*found.rows(), *comment.read_back(found, number, report.body)]
-        store, at = Store(self.site.store_path), read_clock(self.site.clock)[0].isoformat()
-        body = {"audience": report.audience, "number": number, "by": str(self.opened["operator"])}
+        store, at = Store(self.site.store_path), read_clock(self.site.clock)[0]
+        by, audience = self.opened.operator, report.audience
+        filed = IncidentFiled(audience=audience, number=number, by=by, at=at)
         unsaid = partial(self.unknown, report.incident, "says where", f"issue {number}")
         with unread(lambda error: unsaid(str(error)), RunbookError):
             if self.holds and number not in incidents.load(store, report.incident).filed:
-                incidents.add(store, report.incident, "filed", {**body, "at": at})
+                incidents.add(store, report.incident, filed)
 
     def _comment(self, document: Mapping[str, Any]) -> None:
         """An operator's instruction in the release issue, once; by its first line."""
@@ -169,7 +169,7 @@ class Attempt(Findings):
     """A sealed apply as its folder holds it, and what comes of publishing it."""
 
     folder: Path
-    entries: list[Entry]
+    entries: list[Event]
     sealed: Seal
     facts: dict[str, Any]
     site: Site
@@ -183,10 +183,9 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
     Raises nothing: a failure of any kind leaves the note in the outbox, for ``runbook publish``.
     """
     try:
-        opened = Record(folder / "record.jsonl").entries()[0].body
-        publishes = opened["source"] in PUBLISHED and opened["mode"] == "apply"
-        due = opened["params"].get("issue")
-        if not (publishes and (due or outbox.pending(folder))):
+        opened = opened_by(Record(folder / "record.jsonl").events(), folder.name)
+        publishes = opened.source in PUBLISHED and opened.mode == "apply"
+        if not (publishes and (opened.issue or outbox.pending(folder))):
             return []
         open_rows = [row for row in publish(folder, http) if row.outcome is not Outcome.PASS]
         problems = [f"{row.subject}: {row.what}: {row.observed}" for row in open_rows[:1]]
@@ -202,18 +201,18 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
     """
-    entries, kept = Record(folder / "record.jsonl").entries(), list[Row]()
-    opened = entries[0].body if entries else {}
-    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
-        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
+    events, kept = Record(folder / "record.jsonl").events(), list[Row]()
+    opened = opened_by(events, folder.name)
+    if opened.source not in PUBLISHED or opened.mode != "apply":
+        got = f"{opened.source} {opened.mode}"
         raise ParameterError(
-            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
+            f"{folder.name}: expected a live apply, got {got}; nothing else is published"
         )
-    if opened["stage"] in RECOVERY or outbox.pending(folder):  # what could not be sent, first
+    if opened.stage in RECOVERY or outbox.pending(folder):  # what could not be sent, first
         kept = send(folder, _recorded(folder, opened), opened, http)
-    if kept and not (seals(folder) and opened["params"].get("issue")):
+    if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
-    attempt = _attempt(folder, entries)
+    attempt = _attempt(folder, opened, events)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
     with live_scope("publish", secrets, clock=clock, http=http) as scope:
@@ -229,9 +228,8 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     return [*kept, *attempt.findings]
 
 
-def _attempt(folder: Path, entries: list[Entry]) -> Attempt:
-    opened = entries[0].body
-    if not (issue := opened["params"].get("issue")):
+def _attempt(folder: Path, opened: Opened, entries: list[Event]) -> Attempt:
+    if not (issue := opened.issue):
         raise ParameterError(
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
         )
@@ -243,7 +241,7 @@ def _attempt(folder: Path, entries: list[Entry]) -> Attempt:
         raise RecordDamaged(
             f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
-    if sealed != (entries[-1].hash, opened["release"], opened["stage"]):
+    if sealed != (entries[-1].hash, opened.release, opened.stage):
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its record; seal it again"
         )
@@ -252,10 +250,10 @@ def _attempt(folder: Path, entries: list[Entry]) -> Attempt:
     return Attempt(folder, entries, newest, facts, site, issue, redactor)
 
 
-def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
+def _recorded(folder: Path, opened: Opened) -> Site:
     """The site of an attempt that lies in its own store. Raises ParameterError."""
     site = recorded_site(folder, "recorded site")
-    home = site.store_path / opened["release"] / opened["stage"] / f"{opened['attempt']:04d}"
+    home = site.store_path / opened.name
     if home.resolve() != folder.resolve():
         # A folder from elsewhere would say where the token goes.
         raise ParameterError(
@@ -288,7 +286,7 @@ def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
                 if attempt.redactor.found_in(data):
                     why = "expected no secret in it, got one; find out how it came there"
                     raise SourceError(name, why)
-                digest, sealed = files[name].digest, attempt.entries[-1].body["digest"]
+                digest, sealed = files[name].digest, of(attempt.entries, Sealed)[-1].digest
                 if name == attempt.facts["notebook"] and sealed != digest:
                     raise SourceError(name, f"expected it as sealed, {sealed}, got {digest}")
                 if not 0 < len(data) < MAX_ASSET:
@@ -338,7 +336,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     release, stage, number = str(facts["release"]), str(facts["stage"]), int(facts["attempt"])
     board, store = comment.comments_of(forge, attempt.issue), Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
-    later = [one.number for one in known if store.opened(one)["mode"] == "apply"][-1:]
+    later = [one.number for one in known if store.opened(one).mode == "apply"][-1:]
     with attempt.reading("comment", "done", where, whole=True):
         made = comment.account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
         broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))

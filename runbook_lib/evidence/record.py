@@ -1,28 +1,29 @@
-"""The record of an attempt: append-only, hash-chained, one fsync an entry, readable after kill -9.
+"""The record of an attempt: append-only, hash-chained, one fsync an event, readable after kill -9.
 
-Each line is the canonical JSON of an entry; its hash is the sha256 of that line, and every entry
+Each line is the canonical JSON of an event; its hash is the sha256 of that line, and every event
 holds the hash of the one before. A last line without its newline was never finished: it is no
-entry, and the next append keeps its bytes in an entry of kind ``torn``.
+event, and the next append keeps its bytes in one of kind ``torn``.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from ..canonical import canonical, digest_bytes
+from pydantic import ValidationError
+
 from ..errors import RecordDamaged, SourceError, StoreError
 from ..files import naming, open_own
 from ..sources import local
+from ..sources.wire import complaint
+from .events import E, Event, Opened, Torn, kind_of, read_line
 
 if TYPE_CHECKING:
     from ..sources.scope import Scope
@@ -31,53 +32,46 @@ if TYPE_CHECKING:
 GENESIS = "sha256:" + "0" * 64
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line. ``at`` is the machine's clock; instants that are judged stand in ``body``."""
-
-    seq: int
-    prev: str
-    at: str
-    kind: str
-    body: dict[str, Any]
-    hash: str
-
-
-def parse(text: bytes, where: str, after: Sequence[Entry] = ()) -> tuple[list[Entry], bytes]:
-    """Entries of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged.
+def parse(text: bytes, where: str, after: Sequence[Event] = ()) -> tuple[list[Event], bytes]:
+    """Events of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged.
 
     ``after`` are those that stand before these bytes.
     """
     *lines, rest = text.split(b"\n")
-    entries: list[Entry] = []
+    events: list[Event] = []
     prev = after[-1].hash if after else GENESIS
     for seq, line in enumerate(lines, start=len(after)):
-        entry = _entry(line, f"{where}: line {seq + 1}")
-        if entry.seq != seq or entry.prev != prev:
+        event = _event(line, f"{where}: line {seq + 1}")
+        if event.seq != seq or event.prev != prev:
             raise RecordDamaged(
-                f"{where}: line {seq + 1}: expected entry {seq} after {prev}, got {entry.seq!r}"
-                f" after {entry.prev}; the record was altered"
+                f"{where}: line {seq + 1}: expected event {seq} after {prev}, got {event.seq!r}"
+                f" after {event.prev}; the record was altered"
             )
-        entries.append(entry)
-        prev = entry.hash
-    return entries, rest
+        events.append(event)
+        prev = event.hash
+    return events, rest
 
 
-def _entry(line: bytes, where: str) -> Entry:
+def _event(line: bytes, where: str) -> Event:
     """One line of a record. Raises RecordDamaged."""
     try:
-        value = json.loads(line)
-        about = {key: value[key] for key in ("seq", "prev", "at", "kind", "body")}
-        entry = Entry(**about, hash=digest_bytes(line))
-        if not isinstance(entry.kind, str) or not isinstance(entry.body, dict):
-            raise TypeError("its kind is no text or its body no object")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RecordDamaged(f"{where}: expected an entry, got: {error!r}") from error
-    return entry
+        return read_line(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        unknown = first["type"] == "union_tag_invalid"
+        said = f"kind {first['ctx']['tag']!r}, unknown here" if unknown else complaint(error)
+        raise RecordDamaged(f"{where}: expected an event, got: {said}") from error
 
 
-def recorded(scope: Scope, store: Store, attempt: str, *kinds: str) -> list[Entry]:
-    """The first entry and those of ``kinds`` (without any, all) of an attempt's record, by the tape.
+def opened_by(events: Sequence[Event], where: str) -> Opened:
+    """What an attempt was opened with, by its record. Raises RecordDamaged for what is none."""
+    if not events or not isinstance(events[0], Opened):
+        raise RecordDamaged(f"{where}: expected an opening event, got none")
+    return events[0]
+
+
+def recorded(scope: Scope, store: Store, attempt: str, *kinds: type[Event]) -> list[Event]:
+    """The first event and those of ``kinds`` (without any, all) of an attempt's record, by the tape.
 
     The tape keeps what is asked for, and not a growing log whole each time somebody looks into it.
     Raises SourceError, RecordDamaged.
@@ -89,17 +83,17 @@ def recorded(scope: Scope, store: Store, attempt: str, *kinds: str) -> list[Entr
             lines = local.recorded(record.path).split(b"\n")
         except OSError as error:
             raise SourceError(attempt, f"expected a record, got: {error.strerror}") from error
-        both = zip(record.entries(), lines, strict=False)
-        return b"\n".join(x for e, x in both if not kinds or e.seq == 0 or e.kind in kinds)
+        both = zip(record.events(), lines, strict=False)
+        return b"\n".join(x for e, x in both if not kinds or e.seq == 0 or isinstance(e, kinds))
 
-    asked = " ".join(["LOG", *kinds, "OF"])
+    asked = " ".join(["LOG", *map(kind_of, kinds), "OF"])
     text = scope.extract(asked, store.root / attempt / "record.jsonl", taken)
-    return [_entry(line, attempt) for line in text.split(b"\n") if line]
+    return [_event(line, attempt) for line in text.split(b"\n") if line]
 
 
 def attempts_in(
-    scope: Scope, store: Store, folder: str, *kinds: str
-) -> Iterator[tuple[str, list[Entry]]]:
+    scope: Scope, store: Store, folder: str, *kinds: type[Event]
+) -> Iterator[tuple[str, list[Event]]]:
     """(name, record) of each attempt in RELEASE/STAGE, oldest first, each read when it is asked for.
 
     Raises SourceError, RecordDamaged.
@@ -114,13 +108,13 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries: list[Entry] = []
-        self._size, self._read = 0, sha256()  # of the lines that are entries
+        self._events: list[Event] = []
+        self._size, self._read = 0, sha256()  # of the lines that are events
         self._seen = 0, 0, 0  # the file that was read last
         self._mutex = threading.RLock()  # nodes are taken back several at a time
 
-    def entries(self) -> list[Entry]:
-        """Every entry so far, the chain checked. Raises RecordDamaged."""
+    def events(self) -> list[Event]:
+        """Every event so far, the chain checked. Raises RecordDamaged."""
         with self._mutex:
             try:
                 if (seen := _version(self.path.lstat())) != self._seen:
@@ -130,43 +124,41 @@ class Record:
                 return []
             except OSError as error:
                 raise RecordDamaged(f"{self.path}: expected a record, got: {error}") from error
-            return list(self._entries)
+            return list(self._events)
 
     def _catch_up(self, text: bytes) -> None:
         """Parse what was appended; the whole when what we know is no longer its beginning."""
-        known = self._entries, self._size
+        known = self._events, self._size
         if sha256(text[: self._size]).digest() != self._read.digest():
             known, self._read = ([], 0), sha256()
         new, rest = parse(text[known[1] :], self.path.name, known[0])
-        self._entries, self._size = [*known[0], *new], len(text) - len(rest)
+        self._events, self._size = [*known[0], *new], len(text) - len(rest)
         self._read.update(text[known[1] : self._size])
 
     @property
     def head(self) -> str:
-        entries = self.entries()
-        return entries[-1].hash if entries else GENESIS
+        events = self.events()
+        return events[-1].hash if events else GENESIS
 
-    def append(self, kind: str, body: dict[str, Any]) -> Entry:
-        """Add an entry and wait until it is on disk."""
-        entry = self.append_if(kind, lambda entries: body)
-        assert entry is not None
-        return entry
+    def append(self, event: E) -> E:
+        """Add an event and wait until it is on disk; the event as it stands there."""
+        made = self.append_if(lambda events: event)
+        assert made is not None
+        return made
 
-    def append_if(
-        self, kind: str, make: Callable[[list[Entry]], dict[str, Any] | None]
-    ) -> Entry | None:
-        """Add what ``make`` says of the entries so far; None for nothing to add.
+    def append_if(self, make: Callable[[list[Event]], E | None]) -> E | None:
+        """Add what ``make`` says of the events so far; None for nothing to add.
 
         Both happen under the record's lock: of several processes that would add the same, one does.
         """
         with self._locked() as descriptor:
             self._keep_torn(descriptor)
-            body = make(list(self._entries))
-            if body is None:
+            event = make(list(self._events))
+            if event is None:
                 return None
-            entry = self._write(descriptor, kind, body)
+            event = self._write(descriptor, event)
             os.fsync(descriptor)
-        return entry
+        return event
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -186,29 +178,32 @@ class Record:
                 os.close(descriptor)
 
     def _keep_torn(self, descriptor: int) -> None:
-        self.entries()
+        self.events()
         rest = os.pread(descriptor, os.fstat(descriptor).st_size - self._size, self._size)
         if rest:
             os.ftruncate(descriptor, self._size)
-            self._write(descriptor, "torn", {"text": rest.decode("utf-8", "replace")})
+            self._write(descriptor, Torn(text=rest.decode("utf-8", "replace")))
 
-    def _write(self, descriptor: int, kind: str, body: dict[str, Any]) -> Entry:
-        seq, prev = len(self._entries), self._entries[-1].hash if self._entries else GENESIS
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = canonical({"seq": seq, "prev": prev, "at": at, "kind": kind, "body": body})
+    def _write(self, descriptor: int, event: E) -> E:
+        place = {
+            "seq": len(self._events),
+            "prev": self._events[-1].hash if self._events else GENESIS,
+            "written": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        line = event.model_copy(update=place).line()
         data = line + b"\n"
         if os.pwrite(descriptor, data, self._size) != len(data):
             raise StoreError(
-                f"{self.path.name}: expected room for an entry of {len(data)} bytes, got less;"
+                f"{self.path.name}: expected room for an event of {len(data)} bytes, got less;"
                 " the disk is full"
             )
         # What later readers get is what stands in the file, not the caller's object.
-        entry = Entry(seq, prev, at, kind, json.loads(line)["body"], digest_bytes(line))
-        self._entries.append(entry)
+        written = read_line(line)
+        self._events.append(written)
         self._size += len(data)
         self._read.update(data)
         self._seen = _version(os.fstat(descriptor))
-        return entry
+        return cast(E, written)
 
 
 def _version(of: os.stat_result) -> tuple[int, int, int]:

@@ -24,7 +24,8 @@ from ..sources.redact import Redactor
 from ..strict import ATTEMPT
 from ..verdicts import Standing, Verdict
 from . import sealing
-from .record import Entry, Record
+from .events import Event, SessionOpened, of
+from .record import Record, opened_by
 from .standing import standings, verdict
 
 
@@ -33,21 +34,20 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
 
     ``judged_again``: what a fresh kernel found over its tape; a difference breaks the run.
     """
-    entries = Record(folder / "record.jsonl").entries()
-    stage = entries[0].body.get("stage") if entries else None
-    if stage not in playbook.NOTEBOOKS:
-        raise NotebookError(f"{folder.name}: expected an attempt's folder, got none")
-    if not any(entry.kind == "session" for entry in entries):
+    entries = Record(folder / "record.jsonl").events()
+    opened = opened_by(entries, folder.name)
+    if opened.stage not in playbook.NOTEBOOKS:
+        raise NotebookError(f"{folder.name}: expected one of our stages, got {opened.stage!r}")
+    if not of(entries, SessionOpened):
         raise NotebookError(
             f"{folder.name}: expected a notebook that was stepped through, got none of its cells run;"
             " run and save it, then seal"
         )
-    name = playbook.NOTEBOOKS[stage]
-    path = folder / name
-    undoes = entries[0].body.get("undoes")
-    if not path.is_file() and undoes and ATTEMPT.fullmatch(undoes["name"]):
+    name = playbook.NOTEBOOKS[opened.stage]
+    path, undoes = folder / name, opened.undoes
+    if not path.is_file() and undoes and ATTEMPT.fullmatch(undoes.name):
         # Stepped through where the undone apply laid it ready.
-        path = folder.parents[2] / undoes["name"] / "recovery" / name
+        path = folder.parents[2] / undoes.name / "recovery" / name
     if not path.is_file():
         raise NotebookError(
             f"{folder.name}: {name}: expected the notebook to seal, got none; save it"
@@ -76,7 +76,7 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
     sealing.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
     if path.parent != folder:  # as it was attested with the apply that laid it ready
         applied = path.parents[1]
-        values = way_back(Record(applied / "record.jsonl").entries()[0].body)
+        values = way_back(opened_by(Record(applied / "record.jsonl").events(), applied.name))
         laid = notebook.filled_in(notebook.NOTEBOOKS / name, values)
         keep_file(applied, f"{path.parent.name}/{name}", laid)
     return found
@@ -90,25 +90,24 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
     recorded it. ``run(stage)`` runs our notebook headless. Raises RecordDamaged.
     """
     plain_files(folder)
-    recorded = Record(folder / "record.jsonl").entries()
-    about = recorded[0].body if recorded and recorded[0].kind == "opened" else {}
-    stage, version = about.get("stage"), about.get("version")
-    if stage not in playbook.NOTEBOOKS or not isinstance(version, str):
-        raise RecordDamaged(f"{folder.name}: expected the record of an attempt, got none")
+    recorded = Record(folder / "record.jsonl").events()
+    opened = opened_by(recorded, folder.name)
+    if opened.stage not in playbook.NOTEBOOKS:
+        raise RecordDamaged(f"{folder.name}: expected one of our stages, got {opened.stage!r}")
     with tempfile.TemporaryDirectory(prefix="runbook-replay-") as kept:
-        report = _run(str(stage), folder, Path(kept), run)
+        report = _run(opened.stage, folder, Path(kept), run)
         path = Path(kept) / "record.jsonl"
         if not path.exists():
             why = "; ".join(report.problems) or "it was never opened"
             return [unknown_row("replay", "runs", "to its end", why)], VERSION
-        again = Record(path).entries()
+        again = Record(path).events()
     try:
         rows = compare(recorded, again)
     except Exception as error:  # whatever a hostile record makes us stumble over proves nothing
         problem = f"unreadable: {type(error).__name__}: {error}"
         rows = [unknown_row("replay", "the record", "readable", problem[:300])]
     rows += [unknown_row("replay", "runs", "to its end", why) for why in report.problems]
-    return rows, version
+    return rows, opened.version
 
 
 def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:
@@ -119,7 +118,7 @@ def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:
         return run(stage)
 
 
-def compare(recorded: Sequence[Entry], again: Sequence[Entry]) -> list[Row]:
+def compare(recorded: Sequence[Event], again: Sequence[Event]) -> list[Row]:
     """One row an item: whether state, outcome, reason, rows and data are the same."""
     pairs = zip(standings(recorded), standings(again), strict=True)
     return [_compare(was, now) for was, now in pairs]

@@ -23,14 +23,15 @@ from ..outcomes import Outcome
 from ..signatures import Envelope, read_envelope
 from ..sources.local import MAX_FILE, plain_files, recorded
 from . import outbox
-from .record import Entry
+from .events import Event, Sealed, SessionOpened, last
+from .record import opened_by
 from .standing import verdict as verdict_of
 
 FOLDER = "attestations"
 OUTBOX = "outbox/release-issue.json"
 """What is still to be published: written after the seal, and no part of the evidence."""
-SEALED = ("outcome", "exit_code", "broken", "notebook", "code", "foreign")
-"""What the ``sealed`` entry and the statement both say."""
+SEALED = {"outcome", "exit_code", "broken", "notebook", "code", "foreign"}
+"""What the ``sealed`` event and the statement both say."""
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 FACTS = "https://github.com/HUBId/chain/runbook/v1"
@@ -78,24 +79,24 @@ def seals(folder: Path) -> list[Seal]:
     return list(found.values())
 
 
-def heads(folder: Path, entries: Sequence[Entry]) -> list[str]:
+def heads(folder: Path, events: Sequence[Event]) -> list[str]:
     """Every head that an attempt ever had, the one it has now last."""
-    return [*(entry.hash for entry in entries), *(one.digest for one in seals(folder))]
+    return [*(event.hash for event in events), *(one.digest for one in seals(folder))]
 
 
-def statement(entries: Sequence[Entry], files: Mapping[str, str], previous: str) -> dict[str, Any]:
+def statement(events: Sequence[Event], files: Mapping[str, str], previous: str) -> dict[str, Any]:
     """What is attested: nothing that does not follow from the record and the files.
 
-    ``entries`` end with the ``sealed`` one. Raises RecordDamaged when they do not.
+    ``events`` end with the ``sealed`` one. Raises RecordDamaged when they do not.
     """
-    if not entries or entries[-1].kind != "sealed":
+    sealed = events[-1] if events else None
+    if not isinstance(sealed, Sealed):
         raise RecordDamaged("record: expected it to end with its seal, it does not")
-    final, sealed = verdict_of(entries), entries[-1].body
+    final, session = verdict_of(events), last(events, SessionOpened)
     judged = {item.item: item for item in final.items}
     good = [name for name, item in judged.items() if item.outcome is Outcome.PASS]
     warned = [name for name in good if judged[name].waived]
     passed = "WARNED" if warned else "PASSED"
-    last = next((e.body for e in reversed(entries) if e.kind == "session"), {})
     return {
         "_type": STATEMENT,
         "subject": [
@@ -104,7 +105,7 @@ def statement(entries: Sequence[Entry], files: Mapping[str, str], previous: str)
         ],
         "predicateType": PREDICATE,
         "predicate": {
-            "result": passed if sealed["outcome"] == Outcome.PASS.value else "FAILED",
+            "result": passed if sealed.outcome is Outcome.PASS else "FAILED",
             "configuration": [{"name": "commit", "digest": {"gitCommit": final.commit}}],
             "passedTests": [name for name in good if name not in warned],
             "warnedTests": warned,
@@ -117,12 +118,15 @@ def statement(entries: Sequence[Entry], files: Mapping[str, str], previous: str)
                 "mode": final.mode,
                 "source": final.source,
                 "run": final.run,
-                **{key: sealed[key] for key in SEALED},
-                "record": {"entries": len(entries), "head": entries[-1].hash},
-                "sealed_at": entries[-1].at,
-                "policy": last.get("policy", ""),
-                "package": {"version": last.get("version", ""), "digest": last.get("package", "")},
-                "earlier": entries[0].body.get("heads", {}),
+                **sealed.model_dump(mode="json", include=SEALED),
+                "record": {"events": len(events), "head": sealed.hash},
+                "sealed_at": sealed.written,
+                "policy": session.policy if session else "",
+                "package": {
+                    "version": session.version if session else "",
+                    "digest": session.package if session else "",
+                },
+                "earlier": dict(opened_by(events, "record").heads),
                 "previous": previous,
             },
         },

@@ -1,7 +1,7 @@
 """Sealing: the executed notebook is filed in the attempt, and a statement about every file is signed.
 
 The verdict card goes first into the notebook, the notebook is scanned for secrets, the record gets
-its ``sealed`` entry, and then an attestation is written over all of it. The earlier notebook and
+its ``sealed`` event, and then an attestation is written over all of it. The earlier notebook and
 attestations stay beside it.
 """
 
@@ -20,6 +20,7 @@ from ..signatures import Envelope
 from ..signers import Signing
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
+from .events import Sealed, of
 from .record import Record
 from .seal import FOLDER, file_digests, seals, statement
 
@@ -67,25 +68,23 @@ def seal(
     """
     target, before = folder / name, seals(folder)
     record = Record(folder / "record.jsonl")
-    sealed = {entry.body["digest"] for entry in record.entries() if entry.kind == "sealed"}
+    sealed = {event.digest for event in of(record.events(), Sealed)}
     if target.exists() and digest_file(target) in sealed:
         _keep_earlier(target)
     replace_file(target, data)
-    record.append(
-        "sealed",
-        {
-            "notebook": name,
-            "digest": digest_bytes(data),
-            "code": code,
-            "foreign": foreign,
-            "outcome": verdict.outcome.value,
-            "exit_code": int(verdict.exit_code),
-            "broken": list(verdict.broken),
-            "number": verdict.number,
-        },
+    made = Sealed(
+        notebook=name,
+        digest=digest_bytes(data),
+        code=code,
+        foreign=foreign,
+        outcome=verdict.outcome,
+        exit_code=int(verdict.exit_code),
+        broken=verdict.broken,
+        number=verdict.number,
     )
+    record.append(made)
     previous = before[-1].digest if before else ""
-    about = statement(record.entries(), file_digests(folder), previous)
+    about = statement(record.events(), file_digests(folder), previous)
     _write(folder, 1 + len(before), Envelope(canonical(about)), signing)
     return target
 

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import playbook
-from ..errors import RecordDamaged, RunbookError, SourceError
+from ..errors import RecordDamaged, RunbookError, SourceError, tried
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..signers import Trust
 from ..site import Site
 from ..sources.local import recorded
 from ..verdicts import ExitCode, Standing, Verdict
+from .events import Event, Sealed, SessionOpened, last, of
 from .incidents import blocking
 from .order import BEFORE, Undoing, effect, find_earlier, plan_of, undoing
-from .record import Entry, Record, parse
+from .record import Record, opened_by, parse
 from .standing import standings, verdict
 from .store import Attempt, Store
 
@@ -65,7 +66,7 @@ def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
 
 
 def _status(store: Store, attempt: Attempt) -> AttemptStatus:
-    entries = attempt.record.entries()
+    entries = attempt.record.events()
     found = verdict(entries)
     first = found.blocking[0] if found.blocking else None
     blocks = found.broken[0] if found.broken else ""
@@ -73,7 +74,7 @@ def _status(store: Store, attempt: Attempt) -> AttemptStatus:
     if first is not None:
         blocks = blocks or f"{first.item}: {first.reason}"
         since = first.result.started if first.result is not None else None
-    sealed = any(entry.kind == "sealed" for entry in entries)
+    sealed = bool(of(entries, Sealed))
     undone = undoing(store, attempt.release, attempt.stage, attempt.number)
     return AttemptStatus(attempt, found, sealed, blocks, since, undone)
 
@@ -97,11 +98,11 @@ def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     problem = before.refused({site.policy_digest})
     if problem:
         return Opening(stage, None, "the stage before", problem)
-    item, at, why = _earliest(last.attempt.record.entries(), site, stage)
+    item, at, why = _earliest(last.attempt.record.events(), site, stage)
     return Opening(stage, at, item, why, _missing(store, release, stage))
 
 
-def _earliest(before: Sequence[Entry], site: Site, stage: str) -> tuple[str, datetime | None, str]:
+def _earliest(before: Sequence[Event], site: Site, stage: str) -> tuple[str, datetime | None, str]:
     """(item, instant, why) of the window that the playbook demands before a stage."""
     cluster = site.cluster_of(BEFORE[stage])
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
@@ -125,10 +126,8 @@ def _earliest(before: Sequence[Entry], site: Site, stage: str) -> tuple[str, dat
             f"{playbook.CANARY_CLEAN_EPOCHS} whole epochs with rewards on the canaries",
         ),
     }[stage]
-    try:
-        return item, effect(before, change) + span, why
-    except SourceError as error:
-        return item, None, error.problem
+    at = tried(effect, before, change)
+    return (item, None, at.problem) if isinstance(at, SourceError) else (item, at + span, why)
 
 
 def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
@@ -138,7 +137,7 @@ def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
         return ()
     rows = [
         f"{row.subject}: {row.what}"
-        for item in verdict(attempts[-1].record.entries()).items
+        for item in verdict(attempts[-1].record.events()).items
         if item.result is not None and item.outcome is not Outcome.PASS
         for row in item.open_rows
     ]
@@ -153,14 +152,12 @@ def stages_before(folder: Path, trust: Trust) -> list[Row]:
     """
     rows = list[Row]()
     try:
-        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
-        release, stage = str(opened["release"]), str(opened["stage"])
-        home = (release, stage, f"{opened['attempt']:04d}")
-        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
+        opened = opened_by(Record(folder / "record.jsonl").events(), folder.name)
+        release, stage, store = opened.release, opened.stage, Store(folder.resolve().parents[2])
+        if opened.mode != "apply" or folder.resolve() != store.root / opened.name:
             return rows
-        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
         while stage in BEFORE:
-            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
+            found = find_earlier(store, release, opened.commit, stage, opened.source, trust)
             stage = found.stage
             said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
             rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
@@ -194,24 +191,22 @@ def diff(first: Path, second: Path) -> list[Difference]:
         raise RecordDamaged(f"expected the records of two attempts, got: {error!r}") from error
 
 
-def _read(folder: Path) -> list[Entry]:
-    entries, _ = parse(recorded(folder / "record.jsonl"), folder.name)
-    if not entries or entries[0].kind != "opened":
-        raise RecordDamaged(f"{folder.name}: expected the record of an attempt, got none")
-    return entries
+def _read(folder: Path) -> list[Event]:
+    events, _ = parse(recorded(folder / "record.jsonl"), folder.name)
+    opened_by(events, folder.name)
+    return events
 
 
-def _environment(entries: Sequence[Entry]) -> dict[str, Any]:
-    opened = entries[0].body
-    last = next((e.body for e in reversed(entries) if e.kind == "session"), {})
-    parameters = {f"params.{key}": value for key, value in opened["params"].items()}
-    named = {key: opened.get(key) for key in ENVIRONMENT} | {key: last.get(key) for key in SESSION}
-    return named | parameters
+def _environment(events: Sequence[Event]) -> dict[str, Any]:
+    opened, session = opened_by(events, "record"), last(events, SessionOpened)
+    parameters = {f"params.{key}": value for key, value in opened.params.items()}
+    named = {key: getattr(opened, key) for key in ENVIRONMENT}
+    return named | {key: getattr(session, key, None) for key in SESSION} | parameters
 
 
-def _plan(entries: Sequence[Entry]) -> dict[str, Any]:
-    plan = plan_of(entries)
-    return {"digest": plan.body["digest"]} if plan else {}
+def _plan(events: Sequence[Event]) -> dict[str, Any]:
+    plan = plan_of(events)
+    return {"digest": plan.digest} if plan else {}
 
 
 def _items(before: Mapping[str, Standing], after: Mapping[str, Standing]) -> Iterator[Difference]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
@@ -25,7 +25,8 @@ from ..files import open_own, place, replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from ..strict import ATTEMPT
 from ..wording import utc
-from .record import Record
+from .events import Adopting, LockReleased, LockTaken, Opened, Opening, of
+from .record import Record, opened_by
 
 if TYPE_CHECKING:
     from ..sources.scope import Scope
@@ -61,14 +62,14 @@ class Attempt:
         try:
             from .seal import heads
 
-            return heads(self.folder, self.record.entries())[-1]
+            return heads(self.folder, self.record.events())[-1]
         except RecordDamaged:
             return self.record.head
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A cluster's lock while it is held; ``fence`` is the entry of a log by which it was taken."""
+    """A cluster's lock while it is held; ``fence`` is the event of a log by which it was taken."""
 
     descriptor: int
     path: Path
@@ -76,11 +77,11 @@ class Lock:
 
     def lost(self, log: Record | None = None) -> str:
         """Why it is ours no more; empty while its file and the fence of the log are still ours."""
-        for entry in reversed(log.entries() if log else []):
-            if entry.seq == self.fence:
+        for taken in reversed(of(log.events() if log else [], LockTaken)):
+            if taken.seq == self.fence:
                 break
-            if entry.kind == "lock" and entry.body["cluster"] == self.path.stem:
-                return f"taken by {entry.body['owner']}"
+            if taken.cluster == self.path.stem:
+                return f"taken by {taken.owner}"
         with suppress(OSError):
             if os.path.samestat(self.path.lstat(), os.fstat(self.descriptor)):
                 return ""
@@ -118,23 +119,22 @@ class Store:
             )
         return self._attempt(release, stage, number)
 
-    def create(
-        self, release: str, stage: str, opened: dict[str, Any], *, whatever: bool = False
-    ) -> Attempt:
+    def create(self, opened: Opened, *, whatever: bool = False) -> Attempt:
         """A new attempt whose record opens with ``opened`` and the heads of all earlier ones.
 
         ``whatever`` is wrong with those: it is then named in ``damage``, and nothing is required.
         """
+        release, stage, damage = opened.release, opened.stage, list[str]()
         with self.release_lock(release):
             if whatever:
                 earlier, damage = self.readable(release)
-                opened = {**opened, "damage": damage}
             else:
                 earlier = self.attempts(release)
                 self.check_heads(earlier)
             held = {attempt.name: attempt.head for attempt in earlier}
             number = max(self.numbers(release, stage), default=0) + 1
-            return self._create(release, stage, number, {**opened, "heads": held})
+            update = {"heads": held, "damage": tuple(damage)}
+            return self._create(release, stage, number, opened.model_copy(update=update))
 
     def readable(self, release: str, stage: str | None = None) -> tuple[list[Attempt], list[str]]:
         """The attempts that can be read, and what is wrong with the others. Raises nothing."""
@@ -184,14 +184,15 @@ class Store:
         found = [p.name for p in (folder.parent, folder, *folder.glob("[0-9]*")) if p.is_symlink()]
         return ", ".join(found)
 
-    def recreate(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
+    def recreate(self, opened: Opened) -> Attempt:
         """An attempt under its own number in a store of a replay, where there is no other."""
-        return self._create(release, stage, number, {**opened, "heads": {}})
+        fresh = opened.model_copy(update={"heads": {}})
+        return self._create(opened.release, opened.stage, opened.attempt, fresh)
 
-    def _create(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
-        # Complete or not there at all: a crash leaves no attempt without its first entry.
+    def _create(self, release: str, stage: str, number: int, opened: Opening) -> Attempt:
+        # Complete or not there at all: a crash leaves no attempt without its first event.
         record = self._place(f"{release}/{stage}/.new-{uuid4().hex}/record.jsonl")
-        Record(record).append("opened", {**opened, "attempt": number})
+        Record(record).append(opened.model_copy(update={"attempt": number}))
         made = self._attempt(release, stage, number)
         record.parent.rename(made.folder)
         return made
@@ -200,10 +201,10 @@ class Store:
         """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""
         from .seal import heads
 
-        chains = {a.name: heads(a.folder, a.record.entries()) for a in attempts}
+        chains = {a.name: heads(a.folder, a.record.events()) for a in attempts}
         for attempt in attempts:
             opened = self.opened(attempt)
-            for name, head in opened["heads"].items():
+            for name, head in opened.heads.items():
                 if name not in chains:
                     raise StoreError(
                         f"{attempt.name}: expected the earlier attempt {name} in the store, got none;"
@@ -216,12 +217,9 @@ class Store:
                     )
 
     @staticmethod
-    def opened(attempt: Attempt) -> dict[str, Any]:
+    def opened(attempt: Attempt) -> Opened:
         """What the attempt was opened with. Raises RecordDamaged."""
-        entries = attempt.record.entries()
-        if not entries or entries[0].kind != "opened":
-            raise RecordDamaged(f"{attempt.name}: expected an opening entry, got none")
-        return entries[0].body
+        return opened_by(attempt.record.events(), attempt.name)
 
     def took_lock(self, cluster: str) -> Iterator[Attempt]:
         """The attempts that took a cluster's lock and have not given it back, by their records.
@@ -230,11 +228,11 @@ class Store:
         """
         for name in self.everything():
             try:
-                entries = self.record(name).entries()
+                events = self.record(name).events()
             except (StoreError, OSError) as error:
                 raise StoreError(f"{name}: {error}") from error
-            mine = [e.kind for e in entries if e.body.get("cluster") == cluster]
-            if [kind for kind in mine if kind in ("lock", "unlock")][-1:] == ["lock"]:
+            locks = [e for e in events if isinstance(e, LockTaken | LockReleased)]
+            if [type(e) for e in locks if e.cluster == cluster][-1:] == [LockTaken]:
                 yield self.named(name)
 
     def record(self, name: str) -> Record:
@@ -249,11 +247,11 @@ class Store:
         release, stage, number = name.split("/")
         return self._attempt(release, stage, int(number))
 
-    def adopt(self, cluster: str, opened: dict[str, Any]) -> Attempt:
+    def adopt(self, opened: Adopting) -> Attempt:
         """The record of a state taken over as it is."""
         with self.release_lock(ADOPTED):
-            number = 1 + max(self.numbers(ADOPTED, cluster), default=0)
-            return self._create(ADOPTED, cluster, number, {**opened, "heads": {}})
+            number = 1 + max(self.numbers(ADOPTED, opened.cluster), default=0)
+            return self._create(ADOPTED, opened.cluster, number, opened)
 
     def _attempt(self, release: str, stage: str, number: int) -> Attempt:
         folder = self.root / release / stage / f"{number:04d}"

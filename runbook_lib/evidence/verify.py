@@ -7,7 +7,7 @@ cannot be done without it:
 (2) those who may sign this stage did, and they are enough persons
 (3) every subject has its digest, none is missing, none is there that is not attested
 (4) each seal names the payload before it, and the record's head of its time
-(5) the record's entries form an unbroken chain up to the head the statement names
+(5) the record's events form an unbroken chain up to the head the statement names
 (6) the tape holds every body it speaks of, and results were judged on the entries they name
 (7) each finding follows from its own numbers
 (8) every declared item has its final result, in order, and enforce ran last
@@ -33,50 +33,50 @@ from typing import Any
 from .. import notebook, playbook
 from ..display import MIME
 from ..errors import RunbookError
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..package import VERSION
 from ..signers import Trust
 from ..sources.local import recorded
 from ..sources.tape import Entry as TapeEntry
 from ..sources.tape import check_body, inputs_of, read_entries
 from ..verdicts import Verdict
-from ..wording import utc
+from ..wording import count, utc
 from . import seal
-from .record import Entry, parse
+from .events import Event, RunEnded, Sealed, SessionOpened, StepTaken, Torn, WatchBegun, of
+from .record import opened_by, parse
 from .seal import Seal
-from .standing import load_result, standing, verdict
+from .standing import standing, verdict
 
 GROWING = ("record.jsonl", "tape/index.jsonl")
 """What is appended to, line by line."""
-BEGINNINGS = {"watching": "runbook watch", "session": "a further try"}
-"""What begins with an entry of that kind. Nothing else may add to a sealed attempt."""
+BEGINNINGS: dict[type[Event], str] = {WatchBegun: "runbook watch", SessionOpened: "a further try"}
+"""What begins with an event of that kind. Nothing else may add to a sealed attempt."""
 
 
 @dataclass(frozen=True)
 class Unsealed:
-    """Entries since the seal of ``at``, oldest first; none for an attempt that is sealed to its end."""
+    """Events since the seal of ``at``, oldest first; none for an attempt that is sealed to its end."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[Event, ...] = ()
     at: str = ""
 
     def __str__(self) -> str:
-        begun = [entry.kind for entry in self.entries if entry.kind in BEGINNINGS]
-        by = " and ".join(what for kind, what in BEGINNINGS.items() if kind in begun)
-        many = "1 entry" if len(self.entries) == 1 else f"{len(self.entries):,} entries"
+        by = " and ".join(what for kind, what in BEGINNINGS.items() if of(self.entries, kind))
+        many = count(len(self.entries), "event")
         since = utc(datetime.fromisoformat(self.at))
         return f"not yet sealed: {many} since {since} by {by}; the next --continue seals it"
 
 
-def unsealed(entries: Sequence[Entry], facts: Mapping[str, Any]) -> Unsealed:
+def unsealed(entries: Sequence[Event], facts: Mapping[str, Any]) -> Unsealed:
     """What a record has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
     try:
-        number, head = facts["record"]["entries"], facts["record"]["head"]
+        number, head = facts["record"]["events"], facts["record"]["head"]
         sealed, later = entries[number - 1], tuple(entries[number:])
-        datetime.fromisoformat(sealed.at)
-        goes_on = (sealed.kind, sealed.hash) == ("sealed", head) and number > 0
-        begun = [entry.kind for entry in later if entry.kind != "torn"][:1]
+        datetime.fromisoformat(sealed.written)
+        goes_on = isinstance(sealed, Sealed) and sealed.hash == head and number > 0
+        begun = [type(event) for event in later if not isinstance(event, Torn)][:1]
         if goes_on and begun and begun[0] in BEGINNINGS:
-            return Unsealed(later, sealed.at)
+            return Unsealed(later, sealed.written)
     except Exception:  # files are hostile; the procedure's own steps say what is wrong with them
         return Unsealed()
     return Unsealed()
@@ -138,7 +138,7 @@ class _Report:
 
     def log(
         self, folder: Path, trust: Trust | None
-    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[Entry]]:
+    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[Event]]:
         """Its seals, what the newest states, what came since, and the entries that are sealed."""
         found = self.step("1 attestations", lambda: _seals(folder)) or []
         facts = seal.facts_of(found[-1].payload) if found else {}
@@ -196,7 +196,7 @@ def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any
     return f"signed by {', '.join(who)}"
 
 
-def _chained(found: Sequence[Seal], entries: Sequence[Entry]) -> None:
+def _chained(found: Sequence[Seal], entries: Sequence[Event]) -> None:
     if not found:
         raise _Wrong("a seal", "none")
     previous, heads = "", {entry.hash: entry.seq + 1 for entry in entries}
@@ -204,7 +204,7 @@ def _chained(found: Sequence[Seal], entries: Sequence[Entry]) -> None:
         facts = seal.facts_of(one.payload)
         if facts["previous"] != previous:
             raise _Wrong(f"seal {one.number} after {previous or 'none'}", str(facts["previous"]))
-        if heads.get(facts["record"]["head"]) != facts["record"]["entries"]:
+        if heads.get(facts["record"]["head"]) != facts["record"]["events"]:
             raise _Wrong(f"the head of seal {one.number} in the record", "another history")
         previous = one.digest
 
@@ -240,22 +240,22 @@ def _files(
     return found
 
 
-def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[Entry], Unsealed]:
-    """The entries that are sealed, and what came since."""
+def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[Event], Unsealed]:
+    """The events that are sealed, and what came since."""
     entries, rest = parse(recorded(folder / "record.jsonl"), "record.jsonl")
     sealed, since = facts["record"], unsealed(entries, facts)
     if since.entries:
-        return entries[: sealed["entries"]], since
+        return entries[: sealed["events"]], since
     if rest:
-        raise _Wrong("a finished last entry", f"{len(rest)} bytes of an unfinished one")
-    if len(entries) != sealed["entries"] or not entries or entries[-1].hash != sealed["head"]:
+        raise _Wrong("a finished last event", f"{len(rest)} bytes of an unfinished one")
+    if len(entries) != sealed["events"] or not entries or entries[-1].hash != sealed["head"]:
         got = f"{len(entries)} ending in {entries[-1].hash if entries else 'nothing'}"
-        raise _Wrong(f"{sealed['entries']} entries ending in {sealed['head']}", got)
+        raise _Wrong(f"{sealed['events']} events ending in {sealed['head']}", got)
     return entries, since
 
 
 def _tape(
-    folder: Path, entries: Sequence[Entry], found: Sequence[Seal], hashed: Mapping[str, str]
+    folder: Path, entries: Sequence[Event], found: Sequence[Seal], hashed: Mapping[str, str]
 ) -> None:
     bodies = {name.removeprefix("tape/"): value for name, value in hashed.items()}
     digest_then = _subjects(found).get("tape/index.jsonl", "")
@@ -267,12 +267,11 @@ def _tape(
     heard: dict[tuple[str, int], list[TapeEntry]] = {}
     for entry in tape:
         heard.setdefault((entry.item, entry.number), []).append(entry)
-    for result in (entry.body for entry in entries if entry.kind == "result"):
-        item, number = result.get("under", (result["item"], result["number"]))
-        heard_now = inputs_of(heard.get((item, number), []))
-        if heard_now != result["result"]["inputs"]:
-            where = f"{result['item']}, try {result['number']}"
-            raise _Wrong(f"{where}: inputs {result['result']['inputs']}", heard_now)
+    for ended in of(entries, RunEnded):
+        heard_now = inputs_of(heard.get(ended.under or (ended.item, ended.number), []))
+        if heard_now != ended.result.inputs:
+            where = f"{ended.item}, try {ended.number}"
+            raise _Wrong(f"{where}: inputs {ended.result.inputs}", heard_now)
 
 
 _BOUND = re.compile(r"(>=|<=|>|<|at least|at most|below|above)? ?(-?[\d,]+(?:\.\d+)?)")
@@ -289,12 +288,12 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def _findings(entries: Sequence[Entry]) -> None:
+def _findings(entries: Sequence[Event]) -> None:
     """No row passed whose numbers say otherwise: 101 where 0 was expected."""
-    for body in (entry.body for entry in entries if entry.kind == "result"):
-        for row in load_result(body["result"]).rows:
+    for ended in of(entries, RunEnded):
+        for row in ended.result.rows:
             if row.outcome is Outcome.PASS and not _follows(row):
-                where = f"{body['item']}: {row.subject}: {row.what}"
+                where = f"{ended.item}: {row.subject}: {row.what}"
                 raise _Wrong(f"{where}: {row.expected}", f"PASS with {row.observed}")
 
 
@@ -308,7 +307,7 @@ def _follows(row: Row) -> bool:
     return bound is None or _HOLDS[bound[1] or ""](row.observed, limit)
 
 
-def _complete(entries: Sequence[Entry], facts: Mapping[str, Any]) -> Verdict:
+def _complete(entries: Sequence[Event], facts: Mapping[str, Any]) -> Verdict:
     if not entries:
         raise _Wrong("a record", "none that can be read")
     broken = [why for why in facts.get("broken", []) if why]
@@ -320,28 +319,25 @@ def _complete(entries: Sequence[Entry], facts: Mapping[str, Any]) -> Verdict:
     return final
 
 
-def _guarded(entries: Sequence[Entry]) -> None:
+def _guarded(entries: Sequence[Event]) -> None:
     if not entries:
         raise _Wrong("a record", "none that can be read")
-    declared = entries[0].body["declared"]
-    if entries[0].body["stage"] in playbook.RECOVERY:
+    opened = opened_by(entries, "record")
+    if opened.stage in playbook.RECOVERY:
         return  # no item of a recovery waits for another
-    for entry in entries:
-        if entry.kind != "step" or entry.body["phase"] != "intent":
-            continue
-        before = declared[: declared.index(entry.body["item"])]
-        for item in before:
-            was = standing(entries[: entry.seq], item)
+    for step in (step for step in of(entries, StepTaken) if step.phase == "intent"):
+        for item in opened.declared[: opened.declared.index(step.item)]:
+            was = standing(entries[: step.seq], item)
             if was.outcome is not Outcome.PASS:
                 got = f"it began while {item} was {was.outcome} ({was.state})"
-                raise _Wrong(f"{entry.body['item']} after every item before it", got)
+                raise _Wrong(f"{step.item} after every item before it", got)
 
 
 def _agree(
     folder: Path,
     found: Sequence[Seal],
     facts: Mapping[str, Any],
-    entries: Sequence[Entry],
+    entries: Sequence[Event],
     final: Verdict | None,
 ) -> None:
     if final is None:
@@ -355,7 +351,7 @@ def _agree(
     for mine, theirs in ((expected[seal.FACTS], facts), (expected, about)):
         for key in (key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)):
             raise _Wrong(f"{key} {mine.get(key)!r}", repr(theirs.get(key)))
-    if subjects.get(facts["notebook"]) != entries[-1].body["digest"]:
+    if subjects.get(facts["notebook"]) != of(entries, Sealed)[-1].digest:
         raise _Wrong("the notebook that was sealed", "another one")
     book = _book(folder, facts)
     shown = book["cells"][0]["outputs"][0]["data"][MIME]
@@ -373,7 +369,8 @@ def _same_result(card: dict[str, Any], final: Verdict) -> None:
     mine = next((item for item in final.items if item.item == shown["item"]), None)
     if mine is None or mine.result is None or shown.get("result") is None:
         return
-    if load_result(shown["result"]) != mine.result and shown["number"] == mine.number:
+    result = CheckResult.model_validate_json(json.dumps(shown["result"]))
+    if result != mine.result and shown["number"] == mine.number:
         raise _Wrong(f"{mine.item} as in the record", "another result in the notebook")
 
 

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from ..canonical import canonical, digest_bytes
 from ..errors import SourceError
 from ..files import keep_file
+from ..findings import Findings
 from ..outcomes import Model, Row, check_row, unknown_row
 from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
@@ -70,15 +71,13 @@ def capture(
     nodes: Sequence[str] = (),
 ) -> tuple[list[Captured], list[Row]]:
     """Frames of ``metrics``, those of ``by_node`` one series a node; what cannot be read is a row."""
-    captured, rows = [], []
+    captured, findings = [], Findings()
     for metric in metrics:
-        try:
+        with findings.reading("has data", "a fresh series", metric.name):
             query = resolve(prometheus, metric, matchers, end)
             frame = fetch_metric(prometheus, metric, query, nodes, start, end)
             captured.append(Captured(metric, query, frame))
-        except SourceError as error:
-            rows.append(unknown_row(metric.name, "has data", "a fresh series", error.problem))
-    return captured, rows
+    return captured, findings.findings
 
 
 def fetch_metric(

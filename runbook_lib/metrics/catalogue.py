@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import ParameterError, SourceError
+from ..errors import ParameterError, SourceError, or_raise
 from ..sources.prometheus import Prometheus
 from ..strict import Problems, Range, Strict, parse_yaml, validate
 
@@ -279,7 +279,7 @@ def _problem(prometheus: Prometheus, query: str, at: datetime, max_age: timedelt
         return "no series"
     ages = [timedelta(0)]
     for selector in selectors(query):
-        stamps = prometheus.freshness(selector, at)
+        stamps = or_raise(prometheus.newest([selector], at)[selector])
         if stamps.partial or not stamps.samples:
             return f"{selector} has no samples"
         newest = max(sample.value for sample in stamps.samples)

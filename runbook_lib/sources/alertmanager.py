@@ -17,13 +17,14 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AliasPath, AwareDatetime, Field, model_validator
 
 from .. import reach
 from ..clusters import Node
 from ..errors import ParameterError, SourceError
 from ..strict import parse_yaml
 from . import wire
+from .http import JSON, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -199,10 +200,9 @@ def read_config(text: str) -> Config:
     """The configuration as Alertmanager shows it. Raises SourceError."""
     try:
         return Config.model_validate(parse_yaml(text.encode(), CONFIG))
-    except ParameterError as error:
-        raise SourceError(CONFIG, str(error).removeprefix(f"{CONFIG}: ")) from error
-    except ValidationError as error:
-        raise SourceError(CONFIG, wire.complaint(error)) from error
+    except (ParameterError, ValueError) as error:
+        said = wire.complaint(error).removeprefix(f"{CONFIG}: ")
+        raise SourceError(CONFIG, said) from error
 
 
 class AlertState(Wire, extra="forbid"):
@@ -240,12 +240,8 @@ class Silence(Wire):
     comment: str
 
 
-class _Original(Wire):
-    original: str
-
-
 class _Status(Wire):
-    config: _Original
+    config: Annotated[str, Field(validation_alias=AliasPath("config", "original"))]
 
 
 class Alertmanager:
@@ -257,16 +253,16 @@ class Alertmanager:
     def config(self) -> Config:
         """Its configuration; the server masks its credentials."""
         status = wire.decode("alertmanager: status", self._get("status"), _Status)
-        return read_config(status.config.original)
+        return read_config(status.config)
 
     def alerts(self) -> list[Alert]:
         """All alerts it holds, suppressed ones too."""
-        found = wire.decode_list("alertmanager: alerts", self._get("alerts"), Alert)
+        found = wire.decode("alertmanager: alerts", self._get("alerts"), list[Alert])
         return [self._translated(alert, "ends_at", "updated_at") for alert in found]
 
     def silences(self) -> list[Silence]:
         """All silences it remembers, expired ones too."""
-        found = wire.decode_list("alertmanager: silences", self._get("silences"), Silence)
+        found = wire.decode("alertmanager: silences", self._get("silences"), list[Silence])
         return [self._translated(silence, "starts_at", "ends_at") for silence in found]
 
     def post(
@@ -280,12 +276,9 @@ class Alertmanager:
             "startsAt": (starts - self._scope.offset).isoformat(),
             "endsAt": (ends - self._scope.offset).isoformat(),
         }
-        body, headers = json.dumps([alert]).encode(), (("content-type", "application/json"),)
-        url = f"{self._settings.url}/api/v2/alerts"  # it answers 200 with an empty body
-        request = wire.request(
-            self._settings, "POST", url, body=body, headers=headers, purpose="notify"
-        )
-        wire.content("alertmanager: post", self._scope.http([request])[0])
+        url, body = f"{self._settings.url}/api/v2/alerts", json.dumps([alert]).encode()
+        request = Request("POST", url, self._settings, body=body, headers=JSON, purpose="notify")
+        wire.ask(self._scope, "alertmanager: post", request)  # it answers 200 with an empty body
 
     def _translated(self, found: W, *names: str) -> W:
         self._scope.now()
@@ -293,8 +286,8 @@ class Alertmanager:
         return found.model_copy(update=instants)
 
     def _get(self, kind: str) -> bytes:
-        request = wire.request(self._settings, "GET", f"{self._settings.url}/api/v2/{kind}")
-        return wire.content(f"alertmanager: {kind}", self._scope.http([request])[0])
+        request = Request("GET", f"{self._settings.url}/api/v2/{kind}", self._settings)
+        return wire.ask(self._scope, f"alertmanager: {kind}", request)
 
 
 # --- Regular expressions that others wrote, matched in time linear in what is read ---

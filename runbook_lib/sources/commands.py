@@ -1,25 +1,32 @@
-"""What the site's commands are asked, and their answers typed; ``running`` holds the others."""
+"""What the site's commands are asked, and their answers typed.
+
+Those that change the world need the cluster's lock and return how they ended, for the journal,
+whatever their exit code.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
+from .. import site
 from ..canonical import digest_bytes
 from ..errors import SourceError
-from ..reach import Command
+from ..reach import Command, Url
 from . import wire
 from .process import Ended
-from .running import Changes, execute, reason
-from .wire import Wire
+from .running import command_of, execute, filled, reason, require_well
+from .scope import Scope
+from .wire import Digest, Height, Wire
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
 STRICT = "--strict-config-validation"
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Build(Wire):
@@ -31,20 +38,21 @@ class Build(Wire):
 
 
 class OfNode(Wire):
-    """An answer names the node that it is about: a mix-up is an error."""
+    """An answer that names the node it is about."""
 
     node: str
 
 
-T = TypeVar("T", bound=OfNode)
+T = TypeVar("T", bound=Wire)
 
 
-def answer(purpose: str, node: str, printed: bytes, model: type[T]) -> T:
-    """What ``purpose`` printed about ``node``. Raises SourceError."""
-    source = f"{purpose} {node}"
+def answer(purpose: str, subject: str, printed: bytes, model: type[T]) -> T:
+    """What ``purpose`` printed about ``subject``. Raises SourceError, also for another subject's."""
+    source = f"{purpose} {subject}".strip()
     found = wire.decode(source, printed, model)
-    if found.node != node:
-        raise SourceError(source, f"expected {node!r}, got {found.node!r}")
+    for name in ("node", "backend"):
+        if (about := getattr(found, name, subject)) != subject:
+            raise SourceError(source, f"expected {subject!r}, got {about!r}")
     return found
 
 
@@ -53,6 +61,64 @@ class Assets(OfNode):
 
     fetchable: Annotated[list[Digest], Field(max_length=10_000)]
     free_bytes: Annotated[int, Field(ge=0)]
+
+
+class Provisioned(Wire):
+    """A fresh node: its name, and the URL of its RPC."""
+
+    node: str
+    url: Url
+
+
+class Probe(Wire):
+    """Whether a telemetry backend answers inside the VPC; ``status`` is null when nothing came."""
+
+    backend: str
+    reachable: bool
+    status: int | None
+    latency_ms: Annotated[float, Field(ge=0)] | None
+
+
+class SoakJob(Wire):
+    """The newest soak job that ended: its commit, whether it passed, and when it ran."""
+
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    passed: bool
+    started: AwareDatetime
+    ended: AwareDatetime
+
+
+class Stopped(OfNode):
+    """Whether the node's process is gone; that its RPC is silent proves nothing."""
+
+    stopped: bool
+
+
+class Wal(OfNode):
+    """The write-ahead log of a stopped node: its whole records, and the height of the last one."""
+
+    records: Annotated[int, Field(ge=0)]
+    corrupt: bool
+    height: Height | None
+    problem: str = ""
+
+
+class Kept(OfNode):
+    """The name under which the old data were put aside."""
+
+    kept: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Replayed(OfNode):
+    """``restored_root`` is the snapshot's, ``commitment_root`` that at ``height``, after the log."""
+
+    wal_corruption_detected: bool
+    pruning_proof_verified: bool
+    restored_root: Root
+    expected_state_root: Root
+    commitment_root: Root
+    restored_matches_expected: bool
+    height: Height
 
 
 @dataclass(frozen=True)
@@ -74,40 +140,59 @@ class NodeConfig:
 
 
 @dataclass(frozen=True)
-class DryRun:
-    """What the chain says of a configuration file; ``text`` is its own words."""
-
-    ok: bool
-    unknown_keys: tuple[str, ...]
-    text: str
-
-
-@dataclass(frozen=True)
-class RuleTest:
-    """Whether unit tests of alert rules hold; ``text`` is what promtool said."""
+class ToolVerdict:
+    """What a tool says of a file; ``text`` is its own words."""
 
     ok: bool
     text: str
+    unknown_keys: tuple[str, ...] = ()
 
 
-class SiteCommands(Changes):
-    """A site's commands: what only reads is here. Every method raises SourceError."""
+def wal_of(node: str, ended: Ended) -> Wal:
+    """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
+    if ended.code != 0:
+        got = ended.problem or f"exit {ended.code}: {reason(ended)}"
+        raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
+    return answer("inspect_wal", node, ended.stdout, Wal)
 
-    @property
-    def can_dry_run(self) -> bool:
-        """Whether the site has a binary at hand to ask."""
-        return self._commands.dry_run is not None
+
+def provisioned(name: str, ended: Ended) -> Provisioned:
+    """What ``provision`` printed. Raises SourceError when it failed or printed something else."""
+    source = f"provision {name}"
+    return wire.decode(source, require_well(source, ended), Provisioned)
+
+
+class SiteCommands:
+    """A site's commands by purpose. Every method that reads raises SourceError."""
+
+    def __init__(self, scope: Scope, commands: site.Commands) -> None:
+        self._scope, self._commands = scope, commands
+
+    def change(
+        self, purpose: str, subject: str = "", /, **values: str
+    ) -> Callable[[int, Path], Ended]:
+        """A command that changes the world, as a step runs it: with the cluster's lock and a path
+        stem for its outputs. ``params/sites/example.yaml`` explains each purpose and its values.
+
+        It raises SourceError only where the site names no such command.
+        """
+
+        def run(lock: int, outputs: Path) -> Ended:
+            command = self._command(purpose, f"{purpose} {subject}", **values)
+            return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)
+
+        return run
 
     def version(self, node: str) -> Build:
         """The build that runs on a node, by the site's own inspection."""
-        return wire.decode(f"version {node}", self._read("version", node, node=node).stdout, Build)
+        return self._answer("version", node, Build, node=node)
 
     def read_config(self, node: str) -> NodeConfig:
         """The node's TOML as it lies on its disk."""
         ended = self._read("read_config", node, node=node, private=True)
         return NodeConfig(ended.stdout, ended.digest, ended.raw)
 
-    def dry_run(self, config: Path) -> DryRun:
+    def dry_run(self, config: Path) -> ToolVerdict:
         """The chain's own verdict on a file: exit 0 valid, 2 with its wording invalid.
 
         Exit 2 alone proves nothing: a command line that the binary does not know ends so as well.
@@ -119,16 +204,16 @@ class SiteCommands(Changes):
             command = command.model_copy(update={"argv": [*command.argv, STRICT]})
         ended, text = self._verdict(source, command)
         if ended.code == 0:
-            return DryRun(True, (), text)
+            return ToolVerdict(True, text)
         if ended.code == 2 and "configuration error:" in text:
             found = _UNKNOWN_KEYS.search(text)
             words = found[1].split(",") if found else []
             keys = tuple(word.strip(" `'\".") for word in words if word.strip())
-            return DryRun(False, keys, text)
+            return ToolVerdict(False, text, keys)
         wanted = "exit code 0, or 2 with 'configuration error:'"
         raise SourceError(source, f"expected {wanted}, got {ended.code}: {reason(ended)}")
 
-    def test_rules(self, file: Path) -> RuleTest:
+    def test_rules(self, file: Path) -> ToolVerdict:
         """promtool's verdict on the unit tests of a rule file.
 
         It says "FAILED:" of a file that it cannot read as well: only what it saw (``got:``) against
@@ -137,9 +222,9 @@ class SiteCommands(Changes):
         source = "test_rules"
         ended, text = self._verdict(source, self._command(source, source, file=str(file)))
         if ended.code == 0 and "SUCCESS" in text:
-            return RuleTest(True, text)
+            return ToolVerdict(True, text)
         if ended.code == 1 and "FAILED:" in text and "got:" in text:
-            return RuleTest(False, text)
+            return ToolVerdict(False, text)
         raise SourceError(
             source,
             f"expected promtool's SUCCESS or FAILED, got {ended.code}: {reason(ended)}; install"
@@ -153,7 +238,7 @@ class SiteCommands(Changes):
 
     def assets(self, node: str) -> Assets:
         """What a node can fetch for a rollback; a mix-up of nodes is an error."""
-        return answer("assets", node, self._read("assets", node, node=node).stdout, Assets)
+        return self._answer("assets", node, Assets, node=node)
 
     def revision(self) -> str:
         """The commit that is checked out: 40 hex digits."""
@@ -165,6 +250,46 @@ class SiteCommands(Changes):
     def tree_status(self) -> str:
         """What ``git status --porcelain`` says of the tree; nothing when it is clean."""
         return self._read("tree_status").stdout.decode("utf-8", "replace").rstrip("\n")
+
+    def probe(self, backend: str) -> Probe:
+        """What the probe inside the VPC saw of a backend; a mix-up of backends is an error."""
+        return self._answer("probe", backend, Probe, backend=backend)
+
+    def soak(self) -> SoakJob:
+        """The site's newest soak job of the development cluster."""
+        return self._answer("soak", "", SoakJob)
+
+    def suite(self, name: str) -> Ended:
+        """Run a test suite by the playbook's name; how it ended, red or green."""
+        source = f"suite {name}"
+        command = self._commands.suites.get(name)
+        if command is None:
+            raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
+        suite = filled(f"commands.suites.{name}", command)
+        return execute(self._scope, source, suite, codes=None)
+
+    def stopped(self, node: str) -> bool:
+        """Whether a node's process is gone."""
+        return self._answer("stopped", node, Stopped, node=node).stopped
+
+    def inspect_wal(self, node: str, *, outputs: Path | None = None) -> Ended:
+        """Look at a stopped node's write-ahead log; what it prints is kept as well."""
+        command = self._command("inspect_wal", f"inspect_wal {node}", node=node)
+        return self._scope.run(command, outputs=outputs)
+
+    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path | None = None) -> Ended:
+        """snapshot-verify on a bundle as the node fetches it: 0, 1 fatal, 2 signature, 3 chunks."""
+        source, path = f"verify_snapshot {node}", str(bundle)
+        command = self._command("verify_snapshot", source, node=node, bundle=path)
+        return self._scope.run(command, outputs=outputs)
+
+    def _answer(self, purpose: str, subject: str, model: type[T], **values: str) -> T:
+        ended = self._read(purpose, subject, private=False, **values)
+        return answer(purpose, subject, ended.stdout, model)
+
+    def _command(self, purpose: str, source: str, **values: str) -> Command:
+        command = command_of(self._commands, purpose, source)
+        return filled(f"commands.{purpose}", command, **values)
 
     def _read(
         self, purpose: str, subject: str = "", *, private: bool = False, **values: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from ..errors import ParameterError, SourceError
 from ..strict import Strict, load_toml
@@ -31,17 +31,9 @@ GATES = (
 )
 BASE_GATES = GATES[:4]
 """On where a node's file does not say; the others are off there."""
-GATES_AT = "rollout.feature_gates"
-CHANNEL_AT = "rollout.release_channel"
 
 Flat = dict[str, Any]
 Kind = Literal["missing", "extra", "wrong type", "different"]
-
-
-def rollout_keys(channel: str, gates: Mapping[str, bool]) -> dict[str, str | bool]:
-    """Channel and gates by dotted key."""
-    named = {f"{GATES_AT}.{gate}": on for gate, on in sorted(gates.items())}
-    return {CHANNEL_AT: channel, **named}
 
 
 # --- a node's TOML ------------------------------------------------------------------------------
@@ -254,10 +246,9 @@ def parse_bundle(text: bytes, where: str) -> Bundle:
         table = parse_toml(text, where)
         other = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
         found = _File.model_validate(table)
-    except SourceError as error:
-        raise ParameterError(str(error)) from error
-    except ValidationError as error:
-        raise ParameterError(f"{where}: {complaint(error)}") from error
+    except (SourceError, ValueError) as error:
+        said = complaint(error).removeprefix(f"{where}: ")
+        raise ParameterError(f"{where}: {said}") from error
     stages: dict[str, Profile] = {profile.name: profile for profile in found.stages}
     if len(stages) != len(found.stages):
         raise ParameterError(f"{where}: stages: expected every name once, got one twice")

@@ -17,11 +17,12 @@ from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from .. import reach
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from . import wire
+from .http import Answer, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -78,9 +79,10 @@ class _Dashboard(Wire):
     panels: list[JsonValue]
     templating: _Templating | None = None
 
-
-class _Answer(Wire):
-    dashboard: _Dashboard
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return value.get("dashboard", value) if isinstance(value, dict) else value
 
 
 class _Health(Wire):
@@ -142,10 +144,7 @@ def read_dashboard(text: bytes, source: str, given: Values) -> Dashboard:
     """A dashboard's JSON, as exported or as the API wraps it. Raises SourceError."""
     if len(text) > MAX_DASHBOARD:
         raise SourceError(source, f"expected at most {MAX_DASHBOARD} bytes, got {len(text)}")
-    try:
-        found = wire.decode(source, text, _Answer).dashboard
-    except SourceError:
-        found = wire.decode(source, text, _Dashboard)
+    found = wire.decode(source, text, _Dashboard)
     variables = found.templating.variables if found.templating else None
     values = dict(map(_value, variables or []))
     values |= {name: _joined(value) for name, value in given.items()}
@@ -378,18 +377,18 @@ class Grafana:
 
     def dashboards(self, uids: Iterable[str], given: Values) -> dict[str, Dashboard | SourceError]:
         """Dashboards by uid, at once; what failed holds its error. Its database must be well."""
-        url, source = f"{self._settings.url}/api", "grafana: health"
-        [answer] = self._scope.http([wire.request(self._settings, "GET", f"{url}/health")])
-        health = wire.decode(source, wire.content(source, answer), _Health)
+        source = "grafana: health"
+        body = wire.ask(self._scope, source, self._get("health"))
+        health = wire.decode(source, body, _Health)
         if health.database != "ok":
             raise SourceError(source, f"expected database ok, got {health.database!r}")
-        asked = [f"{url}/dashboards/uid/{quote(uid, safe='')}" for uid in uids]
-        answers = self._scope.http([wire.request(self._settings, "GET", each) for each in asked])
-        found: dict[str, Dashboard | SourceError] = {}
-        for uid, answer in zip(uids, answers, strict=True):
-            source = f"grafana: {uid}"
-            try:
-                found[uid] = read_dashboard(wire.content(source, answer), source, given)
-            except SourceError as error:
-                found[uid] = error
-        return found
+
+        def read(source: str, answer: Answer) -> Dashboard:
+            return read_dashboard(wire.content(source, answer), source, given)
+
+        asked = [self._get(f"dashboards/uid/{quote(uid, safe='')}") for uid in uids]
+        answers = zip(uids, self._scope.http(asked), strict=True)
+        return {uid: tried(read, f"grafana: {uid}", answer) for uid, answer in answers}
+
+    def _get(self, path: str) -> Request:
+        return Request("GET", f"{self._settings.url}/api/{path}", self._settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from .. import site
 from ..canonical import canonical
 from ..errors import SourceError, SourceRefused
 from . import wire
-from .http import Answer, Failure, Pairs, Purpose
+from .http import Answer, Pairs, Purpose, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -28,7 +28,7 @@ REFUSED = frozenset({403, 404, 410, 413, 422})
 """Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?')
-M = TypeVar("M", bound=Wire)
+M = TypeVar("M")
 
 
 def inner(key: str) -> Callable[[object], object]:
@@ -125,42 +125,31 @@ class GitHub:
 
     def listed(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
         """All of a list below ``base``, at most MAX_PAGES pages."""
-        found = self._answers(source, path, query)
-        return [one for got in found for one in wire.decode_list(source, got.body, model)]
+        lists: type[list[M]] = list[model]  # type: ignore[valid-type] # known when it runs
+        return [one for page in self._pages(source, path, lists, **query) for one in page]
 
     def _pages(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
-        found = self._answers(source, path, query)
-        return [wire.decode(source, got.body, model) for got in found]
-
-    def _answers(self, source: str, path: str, query: Mapping[str, str]) -> Iterator[Answer]:
         url, params = f"{self.base}{path}", (*sorted(query.items()), ("per_page", str(PER_PAGE)))
-        for _ in range(MAX_PAGES):
+        found = list[M]()
+        while len(found) < MAX_PAGES:
             got = self.get(source, url, params)
-            yield got
-            url, params = self._next(source, got), ()
-            if not url:
-                return
+            found.append(wire.decode(source, got.body, model))
+            if (more := _NEXT.search(got.headers.get("link", ""))) is None:
+                return found
+            # The token goes along: a page elsewhere would be handed it.
+            ours, theirs = urlsplit(self._settings.url), urlsplit(more[1])
+            if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+                raise SourceError(source, f"expected the next page at {ours.netloc}, got {more[1]}")
+            url, params = more[1], ()
         raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
-
-    def _next(self, source: str, got: Answer) -> str:
-        found = _NEXT.search(got.headers.get("link", ""))
-        if found is None:
-            return ""
-        # The token goes along: a page elsewhere would be handed it.
-        ours, theirs = urlsplit(self._settings.url), urlsplit(found[1])
-        if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
-            raise SourceError(source, f"expected the next page at {ours.netloc}, got {found[1]}")
-        return found[1]
 
     def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Answer:
         """The answer of status 200; with ``absent`` also of 404."""
         got = self._send("GET", url, params=params)
-        if isinstance(got, Failure) or got.status == 200:
+        if got.status == 200 or (absent and got.status == 404):
+            return got
+        if got.failure:
             wire.content(source, got)
-            assert isinstance(got, Answer)
-            return got
-        if absent and got.status == 404:
-            return got
         raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
 
     def written(
@@ -182,7 +171,7 @@ class GitHub:
     ) -> bytes:
         """What was answered to a write. Raises SourceRefused where it was not done and will not be."""
         got = self._send(method, url, params=params, body=data, kind=kind)
-        if isinstance(got, Failure) or got.status in (200, 201):
+        if got.failure or got.status in (200, 201):
             return wire.content(source, got, expected=(200, 201))
         refused = got.status in REFUSED and not _limited(got)
         error = SourceRefused if refused else SourceError
@@ -190,15 +179,15 @@ class GitHub:
 
     def _send(
         self, method: str, url: str, *, params: Pairs = (), body: bytes = b"", kind: str = ""
-    ) -> Answer | Failure:
+    ) -> Answer:
         headers = (
             ("accept", "application/vnd.github+json"),
             ("x-github-api-version", "2022-11-28"),
             ("user-agent", "rpp-runbooks"),
             *((("content-type", kind),) if kind else ()),
         )
-        request = wire.request(
-            self._settings, method, url, params=params, body=body, headers=headers,
+        request = Request(
+            method, url, self._settings, params=params, body=body, headers=headers,
             purpose="read" if method == "GET" else self._writes,
         )  # fmt: skip
         [got] = self._scope.http([request])
@@ -277,10 +266,9 @@ class GitHub:
         return self.written(source, "PATCH", path, {"body": body}, Comment)
 
 
-def _secondary(got: Answer | Failure) -> bool:
+def _secondary(got: Answer) -> bool:
     """Whether we asked too much at once: GitHub says so in words, and wants a minute of quiet."""
-    said = got.body.lower() if isinstance(got, Answer) and got.status in (403, 429) else b""
-    return b"secondary rate limit" in said
+    return got.status in (403, 429) and b"secondary rate limit" in got.body.lower()
 
 
 def _limited(got: Answer) -> bool:

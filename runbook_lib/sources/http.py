@@ -12,15 +12,19 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass, field, replace
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..errors import ParameterError
+from ..reach import ClientCertificate, Reached
+from ..strict import project_path
 from .redact import Redactor
 
 # It logs the URL of each request, a secret webhook's too, and papermill shows what is logged.
@@ -31,11 +35,14 @@ T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 PARALLEL = 64
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+PLAIN = Reached()
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 20.0
 MAX_NODE, MAX_BODY, MAX_SERIES, MAX_OF_ALL = (n * 1024 * 1024 for n in (2, 16, 256, 512))
 """Bytes: of a node's answer, of another's, of one that holds series, of all that a source gives at once."""
 PATIENCE = 4
 """How many of its time-outs a source has for one answer, and for all that an item waits in vain."""
-CODINGS = frozenset({"deflate", "gzip", "identity"})
+CODINGS = ("deflate", "gzip", "identity")
+JSON: Pairs = (("content-type", "application/json"),)
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
 _URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
 _ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects)
@@ -47,38 +54,31 @@ FAILURES = {"TooLarge", "GivenUp"} | {
 
 
 @dataclass(frozen=True)
-class Tls:
-    """PEM paths of a private CA and a client certificate; empty for the system's own."""
-
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-
-
-@dataclass(frozen=True)
 class Request:
-    """One request. ``secrets`` maps a header to the environment name of its value.
+    """One request, with the token, headers, TLS files and time-out that the site names in ``reach``.
 
-    With ``url_env`` the environment holds where it goes, and ``url`` is what the tape calls it.
-    ``pace`` is (server, per minute, burst): the rate limit of that server's own, which is not the
-    host's where a gateway stands before many. ``purpose`` tells reads from changes and
-    notifications, whatever the method is. ``source`` is who answers; without, the host does.
+    Of a webhook whose URL the environment holds, ``url`` is what the tape calls it. ``pace`` is
+    (server, per minute, burst): the rate limit of that server's own, which is not the host's where a
+    gateway stands before many. ``purpose`` tells reads from changes and notifications, whatever the
+    method is.
     """
 
     method: str
     url: str
-    url_env: str = field(default="", kw_only=True)
+    reach: Reached = PLAIN
+    _: KW_ONLY
     params: Pairs = ()
     body: bytes = b""
     headers: Pairs = ()
-    bearer: str = ""
-    secrets: Pairs = ()
-    tls: Tls = Tls()
-    timeout_s: float = 30.0
     pace: tuple[str, int, int] | None = None
     purpose: Purpose = "read"
     max_bytes: int = MAX_BODY
-    source: str = ""
+
+    @property
+    def source(self) -> str:
+        """Who answers: the server that is paced, the endpoint, or the host."""
+        named = self.pace[0] if self.pace else getattr(self.reach, "url", "")
+        return named or urlsplit(self.url).netloc
 
 
 @dataclass
@@ -98,37 +98,58 @@ class Budget:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, whatever its status. ``headers`` are lower case and few."""
+    """What came back, whatever its status. ``headers`` are lower case and few.
 
-    status: int
-    body: bytes
+    Where nothing did, ``status`` is 0, ``failure`` is one of FAILURES, and ``text`` says more.
+    """
+
+    status: int = 0
+    body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    failure: str = ""
+    text: str = ""
+
+    def kept(self) -> tuple[dict[str, Any], bytes]:
+        """What the tape holds of it."""
+        if self.failure:
+            return {"failure": self.failure, "text": self.text}, b""
+        return {"status": self.status, "headers": self.headers}, self.body
+
+    def worth_asking_again(self, asked: int) -> float | None:
+        """After how many seconds, when it was ``asked`` so often; None for not at all.
+
+        A server that wants a longer wait than ours is not asked again.
+        """
+        if self.failure in ("TooLarge", "GivenUp") or self.status not in (0, *RETRIED_STATUS):
+            return None
+        wanted = self.headers.get("retry-after", "")
+        wait = float(wanted) if wanted.isdecimal() else FIRST_WAIT_S * 2 ** (asked - 1)
+        return wait if wait <= LONGEST_WAIT_S else None
 
 
-@dataclass(frozen=True)
-class Failure:
-    """No answer: the kind of failure (one of FAILURES) and its text."""
+class Http:
+    """Sends requests for real. One client per TLS set-up and side of the loopback boundary.
 
-    kind: str
-    text: str
+    On an event loop in a thread of its own: a kernel's main thread already runs one.
+    """
 
+    def __init__(
+        self, redactor: Redactor, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.redactor = redactor
+        self._transport = transport
+        self._clients: dict[tuple[object, ...], httpx.AsyncClient] = {}
+        self._slots = asyncio.Semaphore(PARALLEL)
+        self._paces: dict[str, _Pace] = {}
+        self._portal: BlockingPortal | None = None
+        self._opened, self._opening = ExitStack(), threading.Lock()
 
-class Loop:
-    """An event loop of our own in a thread: the kernel's main thread already runs one."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupt cancels it."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._loop.run_forever, name="sources", daemon=True
-            )
-            self._thread.start()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives; an interrupt cancels it."""
+        with self._opening:
+            if self._portal is None:
+                self._portal = self._opened.enter_context(start_blocking_portal())
+        future = self._portal.start_task_soon(work)
         try:
             return future.result()
         except BaseException:
@@ -136,44 +157,32 @@ class Loop:
             raise
 
     def close(self) -> None:
-        """End what an interrupt left unfinished, then the thread."""
-        if self._loop is None:
-            return
-        loop, self._loop = self._loop, None
-        loop.call_soon_threadsafe(loop.stop)
-        self._thread.join()
-        if unfinished := asyncio.all_tasks(loop):
-            for task in unfinished:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(unfinished))
-        loop.close()
+        """End what an interrupt left unfinished, and the thread.
 
+        No socket outlives its answer. What is asked later opens all of it again.
+        """
+        if self._portal is not None:
+            self._portal.call(self._portal.stop, True)
+            self._opened.close()
+            self._portal, self._slots = None, asyncio.Semaphore(PARALLEL)
+            self._clients.clear()
 
-class Http:
-    """Sends requests for real. One client per TLS set-up and side of the loopback boundary."""
-
-    def __init__(
-        self, redactor: Redactor, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
-        self._redactor = redactor
-        self._transport = transport
-        self._clients: dict[tuple[Tls | None, bool], httpx.AsyncClient] = {}
-        self._slots = asyncio.Semaphore(PARALLEL)
-        self._paces: dict[str, _Pace] = {}
-
-    async def send(self, request: Request, budget: Budget | None = None) -> Answer | Failure:
-        """One answer or failure. Raises ParameterError for an unset secret or unusable TLS file.
+    async def send(self, request: Request, budget: Budget | None = None) -> Answer:
+        """One answer. Raises ParameterError for an unset secret or unusable TLS file.
 
         What takes longer than its time-out, or was in vain, is spent of ``budget``.
         """
         budget = Budget() if budget is None else budget
-        headers = dict(request.headers)
-        if request.url_env:
-            request = replace(request, url=self._address(request.url_env))
-        if request.bearer:
-            headers["authorization"] = f"Bearer {self._redactor.secret(request.bearer)}"
-        for header, name in request.secrets:
-            headers[header] = self._redactor.secret(name)
+        reach, headers = request.reach, dict(request.headers)
+        if name := getattr(reach, "url_env", ""):
+            if not _URL.fullmatch(url := self.redactor.secret(name)):
+                problem = "expected an http(s) URL, got something else"
+                raise ParameterError(f"environment: {name}: {problem}")
+            request = replace(request, url=url)
+        if reach.token_env:
+            headers["authorization"] = f"Bearer {self.redactor.secret(reach.token_env)}"
+        for header, name in sorted(reach.headers_env.items()):
+            headers[header] = self.redactor.secret(name)
         if request.pace:
             # Before a slot is taken: a server that limits us must not hold up the others.
             server, per_minute, burst = request.pace
@@ -183,56 +192,56 @@ class Http:
             begun = time.monotonic()
             try:
                 got = await self._exchange(request, headers, budget)
-                if isinstance(got, Answer) and got.status not in RETRIED_STATUS:
-                    begun += request.timeout_s
+                if got.status not in (0, *RETRIED_STATUS):
+                    begun += reach.timeout_s
                 return got
             except httpx.InvalidURL as error:
-                return Failure("UnsupportedProtocol", self._redactor.clean_text(str(error)))
+                return Answer(
+                    failure="UnsupportedProtocol", text=self.redactor.clean_text(str(error))
+                )
             except _ERRORS as error:
                 kind = type(error).__name__
-                return Failure(kind, self._redactor.clean_text(str(error) or kind))
+                return Answer(failure=kind, text=self.redactor.clean_text(str(error) or kind))
             finally:
                 budget.spend(begun, time.monotonic())
 
-    def _address(self, name: str) -> str:
-        url = self._redactor.secret(name)
-        if not _URL.fullmatch(url):
-            raise ParameterError(
-                f"environment: {name}: expected an http(s) URL, got something else"
-            )
-        return url
-
-    async def _exchange(
-        self, request: Request, headers: dict[str, str], budget: Budget
-    ) -> Answer | Failure:
-        whole = PATIENCE * request.timeout_s
+    async def _exchange(self, request: Request, headers: dict[str, str], budget: Budget) -> Answer:
+        whole = PATIENCE * request.reach.timeout_s
         if (left := whole - budget.waited) <= 0:
-            return Failure("GivenUp", f"no answer in {whole:g} s; not asked again")
+            return Answer(failure="GivenUp", text=f"no answer in {whole:g} s; not asked again")
         client = self._client(request)
         built = client.build_request(
             request.method, request.url, params=list(request.params) or None,
             content=request.body or None, headers=headers,
-            timeout=httpx.Timeout(request.timeout_s, pool=None),
+            timeout=httpx.Timeout(request.reach.timeout_s, pool=None),
         )  # fmt: skip
         # httpx limits each read, not the whole: a server that drips bytes must not hold us.
         try:
             async with asyncio.timeout(left):
                 response = await client.send(built, stream=True)
                 try:
-                    if problem := _coded(response.headers.get("content-encoding", "")):
-                        return Failure("DecodingError", problem)
+                    # One layer grows a thousandfold at most, and chunk by chunk. Each further one,
+                    # and a denser coding, multiplies that before a limit could be looked at.
+                    coding = response.headers.get("content-encoding", "identity")
+                    if coding.strip().lower() not in CODINGS:
+                        coded = f"expected a body coded once, by {' or '.join(CODINGS)}"
+                        return Answer(failure="DecodingError", text=f"{coded}, got {coding[:80]!r}")
                     body = BytesIO()  # its value is its buffer: no second copy in memory
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
                         budget.received += len(chunk)
                         if body.tell() > request.max_bytes:
-                            return Failure("TooLarge", f"more than {request.max_bytes} bytes")
+                            return Answer(
+                                failure="TooLarge", text=f"more than {request.max_bytes} bytes"
+                            )
                         if budget.received > MAX_OF_ALL:
-                            return Failure("TooLarge", f"more than {MAX_OF_ALL} bytes in all")
+                            return Answer(
+                                failure="TooLarge", text=f"more than {MAX_OF_ALL} bytes in all"
+                            )
                 finally:
                     await response.aclose()
         except TimeoutError:
-            return Failure("ReadTimeout", f"not complete after {whole:g} s")
+            return Answer(failure="ReadTimeout", text=f"not complete after {whole:g} s")
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
         return Answer(response.status_code, body.getvalue(), kept)
 
@@ -240,36 +249,18 @@ class Http:
         url = urlsplit(request.url)
         host = url.hostname or ""
         loopback = host == "localhost" or host == "::1" or host.startswith("127.")
-        key = (request.tls if url.scheme == "https" else None, loopback)
-        if key not in self._clients:
+        pair = getattr(request.reach, "client_certificate", None)
+        tls = (request.reach.ca, pair) if url.scheme == "https" else None
+        if (key := (tls, loopback)) not in self._clients:
             self._clients[key] = httpx.AsyncClient(
                 transport=self._transport,
-                verify=_context(key[0]),
+                verify=_context(*tls) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 limits=httpx.Limits(max_connections=PARALLEL * 2, max_keepalive_connections=0),
                 trust_env=not loopback,  # a proxy never stands before loopback
                 # Compressing costs five times the time on loopback; a network is slower than gzip.
                 headers={"accept-encoding": "identity" if loopback else "gzip, deflate"},
             )
         return self._clients[key]
-
-    async def close(self) -> None:
-        clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            await client.aclose()
-
-
-def _coded(codings: str) -> str:
-    """What is wrong with how a body is coded; empty for nothing.
-
-    One layer grows a thousandfold at most, and chunk by chunk. Each further one, and a denser
-    coding, multiplies that before a limit could be looked at.
-    """
-    named = [each.strip().lower() for each in codings.split(",") if each.strip()]
-    if len(named) > 1 or not CODINGS.issuperset(named):
-        return (
-            f"expected a body coded once, by {' or '.join(sorted(CODINGS))}, got {codings[:80]!r}"
-        )
-    return ""
 
 
 class _Pace:
@@ -287,14 +278,14 @@ class _Pace:
         return max(0.0, -self._tokens / self._rate)
 
 
-def _context(tls: Tls | None) -> ssl.SSLContext:
-    if tls is None:  # plain HTTP: reading the system's CAs takes a tenth of a second
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _context(ca: str, pair: ClientCertificate | None) -> ssl.SSLContext:
+    paths = (ca, pair.certificate, pair.key) if pair else (ca, "", "")
+    files = [str(project_path(path)) if path else "" for path in paths]
     try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        if tls.certificate:
-            context.load_cert_chain(tls.certificate, tls.key or None)
+        context = ssl.create_default_context(cafile=files[0] or None)
+        if files[1]:
+            context.load_cert_chain(files[1], files[2] or None)
     except (OSError, ssl.SSLError) as error:
-        files = ", ".join(path for path in (tls.ca, tls.certificate, tls.key) if path)
-        raise ParameterError(f"site: {files}: expected readable PEM files, got: {error}") from error
+        named = ", ".join(filter(None, files))
+        raise ParameterError(f"site: {named}: expected readable PEM files, got: {error}") from error
     return context

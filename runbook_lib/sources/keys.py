@@ -140,5 +140,4 @@ def key_name(key: Any) -> str:
 
 def said(error: Exception) -> str:
     """An error of a library as one line: of a model's, the first thing wrong and where."""
-    text = complaint(error) if isinstance(error, ValidationError) else str(error)
-    return visible(" ".join(text.split()) or type(error).__name__, 400)
+    return visible(" ".join(complaint(error).split()) or type(error).__name__, 400)

@@ -10,32 +10,23 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Literal, NamedTuple
 
-from ..canonical import canonical
 from ..errors import RecordDamaged, SourceError
 
 Algorithm = Literal["sha256", "blake2b"]
-BUFFER = 1024 * 1024
 MAX_FILE = 64 * 1024 * 1024
 MAX_RECORD = 1024**3
 MAX_FILES, MAX_DEPTH = 200_000, 8
 Folder = Path | zipfile.Path
 """Where an attempt's files are: a folder, or an archive that is read in place."""
-Kept = tuple[dict[str, Any], bytes]
-"""What the tape keeps of an answer, and its body; why a file cannot be read is under ``error``."""
-
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class FileDigest:
+class FileDigest(NamedTuple):
     """``ALGORITHM:HEX`` of a file, and how many bytes it has."""
 
     digest: str
@@ -55,40 +46,21 @@ def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
-def hash_file(
-    path: Path, algorithm: Algorithm = "sha256", *, follow: bool = True
-) -> tuple[str, int]:
-    """``ALGORITHM:HEX`` (the chain's blake2b has 32 bytes) and size, in constant memory.
-
-    Raises OSError.
-    """
-    hashed = hashlib.blake2b(digest_size=32) if algorithm == "blake2b" else hashlib.sha256()
-    buffer, size = bytearray(BUFFER), 0
-    view = memoryview(buffer)
+def hash_file(path: Path, algorithm: Algorithm = "sha256", *, follow: bool = True) -> FileDigest:
+    """Digest (the chain's blake2b has 32 bytes) and size, in constant memory. Raises OSError."""
+    make = partial(hashlib.blake2b, digest_size=32) if algorithm == "blake2b" else hashlib.sha256
     with open_regular(path, follow=follow) as file:
-        while read := file.readinto(buffer):
-            hashed.update(view[:read])
-            size += read
-    return f"{algorithm}:{hashed.hexdigest()}", size
+        found = hashlib.file_digest(file, make).hexdigest()
+        return FileDigest(f"{algorithm}:{found}", file.tell())
 
 
-def on_all_cores(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
-    """``work`` over every path in the order given: hashlib releases the interpreter's lock."""
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
-    try:
-        return list(pool.map(work, paths))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def content(path: Path, limit: int, follow: bool) -> Kept:
-    """The whole of a file of at most ``limit`` bytes."""
-    try:
-        return {}, recorded(path, limit, follow=follow)
-    except RecordDamaged as error:
-        return {"error": str(error).partition(": ")[2]}, b""
-    except OSError as error:
-        return _unreadable(error)
+def unreadable(error: Exception) -> str:
+    """Why a file cannot be read, without its name."""
+    if isinstance(error, SourceError):
+        return error.problem
+    if isinstance(error, RecordDamaged):
+        return str(error).partition(": ")[2]
+    return f"expected a readable file, got: {getattr(error, 'strerror', None) or error}"
 
 
 def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> bytes:
@@ -97,20 +69,15 @@ def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> 
     Raises OSError, RecordDamaged.
     """
     if isinstance(path, zipfile.Path):
-        return _archived(path, limit)
+        try:
+            with path.open("rb") as file:
+                require_size(path, path.root.getinfo(path.at).file_size, limit)
+                return bytes(file.read())
+        except (zipfile.BadZipFile, EOFError, LZMAError) as error:
+            raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
     with open_regular(path, follow=follow) as file:
         require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
-
-
-def _archived(path: zipfile.Path, limit: int) -> bytes:
-    """A member of an archive, no longer than its directory says."""
-    try:
-        with path.open("rb") as file:
-            require_size(path, path.root.getinfo(path.at).file_size, limit)
-            return bytes(file.read())
-    except (zipfile.BadZipFile, EOFError, LZMAError) as error:
-        raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
 
 
 def require_size(path: Folder, size: int, limit: int) -> None:
@@ -140,25 +107,6 @@ def plain_files(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def names(path: Path) -> Kept:
-    """The names in a folder, sorted, as JSON; of no folder, none."""
-    return {}, canonical(sorted(os.listdir(path)) if path.is_dir() else [])
-
-
-def hashed(path: Path, algorithm: Algorithm) -> Kept:
-    """Digest and size."""
-    try:
-        digest, size = hash_file(path, algorithm)
-        return {"digest": digest, "bytes": size}, b""
-    except (OSError, ValueError) as error:
-        return _unreadable(error)
-
-
-def _unreadable(error: OSError | ValueError) -> Kept:
-    said = getattr(error, "strerror", None) or error
-    return {"error": f"expected a readable file, got: {said}"}, b""
-
-
 # --- The digest of one file inside a release archive (.tar or .tar.gz) ---
 # Nothing is extracted and no link is followed. tarfile is given the archive forward only, in small
 # pieces, no more of it than an honest one would unpack to; whatever else it asks for is refused.
@@ -170,8 +118,8 @@ MAX_RATIO = 200
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
-def member_digest(path: Path, member: str) -> Kept:
-    """``sha256:HEX`` of the one plain file called ``member``, or why there is none."""
+def member_digest(path: Path, member: str) -> str:
+    """``sha256:HEX`` of the one plain file called ``member``. Raises SourceError."""
     try:
         with open_regular(path) as file:
             size = file.seek(0, 2)
@@ -180,12 +128,10 @@ def member_digest(path: Path, member: str) -> Kept:
             file.seek(0)
             stream = gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
             limit = min(MAX_UNPACKED, MAX_RATIO * size + PIECE)
-            return {"digest": _digest(_Forward(stream, limit), member)}, b""
-    except SourceError as error:
-        problem = error.problem
+            return _digest(_Forward(stream, limit), member)
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, OverflowError) as error:
         problem = f"expected {member} in a whole .tar or .tar.gz, got: {error}"
-    return {"error": problem}, b""
+        raise SourceError(path.name, problem) from error
 
 
 class _Forward:
@@ -226,7 +172,13 @@ def _digest(stream: _Forward, wanted: str) -> str:
                     raise _refused(f"{wanted} twice")
                 if entry.type not in _PLAIN or entry.issparse():
                     raise _refused(f"{wanted} as a link or special file")
-                found = _content(stream, entry)
+                content, left = hashlib.sha256(), entry.size
+                while left > 0:
+                    if not (data := stream.read(min(PIECE, left))):
+                        raise _refused("it breaks off in a file")
+                    content.update(data)
+                    left -= len(data)
+                found = f"sha256:{content.hexdigest()}"
             elif f"{wanted}/".startswith(f"{name}/") and not entry.isdir():
                 raise _refused(f"{wanted} below a link or file")
         else:
@@ -238,16 +190,6 @@ def _digest(stream: _Forward, wanted: str) -> str:
     if not found:
         raise _refused(f"none of that name: {wanted}")
     return found
-
-
-def _content(stream: _Forward, entry: tarfile.TarInfo) -> str:
-    content, left = hashlib.sha256(), entry.size
-    while left > 0:
-        if not (data := stream.read(min(PIECE, left))):
-            raise _refused("it breaks off in a file")
-        content.update(data)
-        left -= len(data)
-    return f"sha256:{content.hexdigest()}"
 
 
 def _refused(what: str) -> SourceError:

@@ -77,7 +77,7 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
         text = b"".join([*left, body[ends[-1] :]])
         if b'"values":[[' in text:
             raise SourceError(source, "expected JSON, got a cut answer")
-        answer = wire.decode_once(source, text, _Answer)
+        answer = wire.decode(source, text, _Answer, once=True)
         found = {label_text(series.metric): series for series in answer.data.result}
         if native := [text for text, series in found.items() if series.histograms is not None]:
             raise SourceError(source, f"{native[0]}: expected floats, got a native histogram")

@@ -15,10 +15,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 from ..clusters import Cluster, Node
-from ..errors import SourceError
+from ..errors import SourceError, or_raise, tried
+from ..plan import rollout_keys
 from . import wire
-from .config import rollout_keys
-from .http import MAX_NODE, Answer, Failure
+from .http import MAX_NODE, Answer, Request
 from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
@@ -49,43 +49,23 @@ class Rollout(Wire):
         return rollout_keys(self.release_channel, self.feature_gates)
 
 
-class VrfMetrics(Wire):
-    """The last VRF selection as a node saw it; rates between 0 and 1."""
-
-    target_validator_count: Count
-    verified_submissions: Count
-    accepted_validators: Count
-    rejected_candidates: Count
-    participation_rate: float
-
-
 class Status(Wire):
-    """/status/node. ``height`` is the committed tip, ``epoch`` = height / epoch length."""
+    """/status/node. ``height`` is the committed tip."""
 
     address: str
     height: Count
-    last_hash: str
-    epoch: Count
-    vrf_metrics: VrfMetrics
 
 
 class Consensus(Wire):
-    """/status/consensus: the last round. Powers are stake-weighted votes; latencies in ms."""
+    """/status/consensus: the last round. Powers are stake-weighted votes."""
 
     height: Count
     block_hash: str
-    round: Count
-    epoch: Count
     total_power: DecimalString
     quorum_threshold: DecimalString
     commit_power: DecimalString
     quorum_reached: bool
-    quorum_latency_ms: Count | None = None
-    round_latencies_ms: list[Count]
-    leader_changes: Count
-    witness_events: Count
     slashing_events: Count
-    failed_votes: Count
 
 
 class Peer(Wire):
@@ -99,8 +79,6 @@ class Peer(Wire):
 class Peers(Wire):
     """/p2p/peers: the fleet as one node sees it."""
 
-    local_peer_id: str
-    peer_count: Count
     block_height: Count
     peers: list[Peer]
 
@@ -122,18 +100,11 @@ class Account(Wire):
     balance: Count
 
 
-class Observer(Wire):
-    address: str
-    tier: str
-
-
 class Membership(Wire):
-    """/ui/bft/membership: who votes, and who only watches."""
+    """/ui/bft/membership: who votes."""
 
     height: Count
-    epoch: Count
     validators: list[Validator]
-    observers: list[Observer]
 
 
 T = TypeVar("T", bound=Wire)
@@ -169,29 +140,38 @@ class Fleet:
         by_command = [node for node in asked if node.url is None]
         rpc, limits = self._rpc, (self._rpc.per_minute, self._rpc.burst)
         requests = [
-            wire.request(rpc, "GET", url, pace=(name, *limits), max_bytes=MAX_NODE)
+            Request("GET", url, rpc, pace=(name, *limits), max_bytes=MAX_NODE)
             for name, url in ((node.name, f"{node.url}{paths[node.name]}") for node in by_url)
         ]
         answers = self._scope.http(requests, retries=retries) if requests else []
-        got: dict[str, Answer | Failure | SourceError] = {}
+        got: dict[str, Answer | SourceError] = {}
         got |= zip((node.name for node in by_url), answers, strict=True)
         with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
-            printed = pool.map(self._by_command, by_command, (paths[n.name] for n in by_command))
+            printed = pool.map(lambda n: tried(self._by_command, n, paths[n.name]), by_command)
             got |= zip((node.name for node in by_command), printed, strict=True)
+
         # Large fleets say the same in many places: what is equal is decoded once.
         known: dict[bytes, T] = {}
-        return {name: _typed(f"{name} {paths[name]}", got[name], model, known) for name in names}
+
+        def typed(name: str) -> T:
+            source = f"{name} {paths[name]}"
+            body = wire.content(source, or_raise(got[name]))
+            if body not in known:
+                known[body] = wire.decode(source, body, model)
+            return known[body]
+
+        return {name: tried(typed, name) for name in names}
 
     def rollout(self, nodes: Sequence[str] | None = None) -> dict[str, Rollout | SourceError]:
         """Channel and gates in force."""
         return self.get("/status/rollout", Rollout, nodes)
 
     def status(self, nodes: Sequence[str] | None = None) -> dict[str, Status | SourceError]:
-        """Height, epoch and VRF selection."""
+        """Address and height."""
         return self.get("/status/node", Status, nodes)
 
     def consensus(self, nodes: Sequence[str] | None = None) -> dict[str, Consensus | SourceError]:
-        """The last round's votes and latencies."""
+        """The last round's votes."""
         return self.get("/status/consensus", Consensus, nodes)
 
     def peers(self, nodes: Sequence[str] | None = None) -> dict[str, Peers | SourceError]:
@@ -208,34 +188,13 @@ class Fleet:
         validators = [name for name in asked if self._nodes[name].validator]
         return self.get(lambda node: f"/accounts/{node.validator}", Account, validators)
 
-    def _by_command(self, node: Node, path: str) -> Answer | SourceError:
+    def _by_command(self, node: Node, path: str) -> Answer:
         command = node.rpc_command
         assert command is not None
         source = f"{node.name} {path}"
         where = f"nodes.{node.name}.rpc_command"
         asked = filled(where, command, path=path, node=node.name)
-        try:
-            ended = execute(self._scope, source, asked)
-            return parse_printed(source, ended.stdout)
-        except SourceError as error:
-            return error
-
-
-def _typed(
-    source: str,
-    got: Answer | Failure | SourceError,
-    model: type[T],
-    known: dict[bytes, T],
-) -> T | SourceError:
-    if isinstance(got, SourceError):
-        return got
-    try:
-        body = wire.content(source, got, expected=(200,))
-        if body not in known:
-            known[body] = wire.decode(source, body, model)
-        return known[body]
-    except SourceError as error:
-        return error
+        return parse_printed(source, execute(self._scope, source, asked).stdout)
 
 
 def parse_printed(source: str, printed: bytes) -> Answer:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, model_validator
 
 from ..errors import SourceError
-from . import wire
 from .commands import SiteCommands
 from .wire import Wire
 
@@ -57,7 +56,7 @@ class Governance(SiteCommands):
 
     def announced(self) -> list[Announcement]:
         """Every announcement that stands."""
-        return wire.decode("announced", self._read("announced").stdout, _Announced).announced
+        return self._answer("announced", "", _Announced).announced
 
     def halted(self, release: str, stage: str, reference: str) -> bool:
         """Whether the halt of that rollout stands where validators read."""
@@ -67,7 +66,7 @@ class Governance(SiteCommands):
 
     def proposals(self) -> Proposals:
         """The state of governance proposals."""
-        found = wire.decode("proposals", self._read("proposals").stdout, Proposals)
+        found = self._answer("proposals", "", Proposals)
         if found.frozen and found.since is None:
             raise SourceError("proposals", "expected since when they are frozen, got null")
         return found

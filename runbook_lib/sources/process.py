@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from ..files import open_own
 from ..strict import PROJECT
 
@@ -69,7 +71,6 @@ def run(
     *,
     timeout_s: float,
     env: Sequence[str] = (),
-    stdin: bytes = b"",
     lock: int | None = None,
     outputs: Path | None = None,
 ) -> Ended:
@@ -80,17 +81,11 @@ def run(
     """
     if lock is not None and outputs is not None:
         argv = ["/bin/sh", "-c", _KEEP_CODE, str(outputs), *argv]
-    with (
-        _output(outputs, ".out") as out,
-        _output(outputs, ".err") as err,
-        tempfile.TemporaryFile() as into,
-    ):
-        into.write(stdin)
-        into.seek(0)
+    with _output(outputs, ".out") as out, _output(outputs, ".err") as err:
         try:
             process = subprocess.Popen(
                 argv,
-                stdin=into,
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 cwd=PROJECT,
@@ -157,24 +152,13 @@ def _head(file: IO[bytes]) -> bytes:
 
 def parent_of(pid: int) -> int:
     """The id of a process' parent; 0 where it cannot be told."""
-    try:
-        shown = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-    except (OSError, IndexError):
-        shown = _shown("ppid", pid)
-    return int(shown) if shown.strip().isdigit() else 0
+    with suppress(psutil.Error, ValueError):
+        return int(psutil.Process(pid).ppid())
+    return 0
 
 
 def command_line(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-    except OSError:
-        return _shown("command", pid).split()
-
-
-def _shown(column: str, pid: int) -> str:
-    """What ``ps`` shows of a process, where there is no /proc."""
-    argv = ["ps", "-o", f"{column}=", "-p", str(pid)]
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return ""
+    """A process' words; none where they cannot be told."""
+    with suppress(psutil.Error, ValueError):
+        return list(psutil.Process(pid).cmdline())
+    return []

@@ -2,7 +2,7 @@
 
 Under a rehearsal's clock the store lives in wall time: instants are translated by the clock's
 offset on the way out and back, here, so that the tape holds what was really asked. Instants inside
-an expression (``@``, ``time()``, a bare ``timestamp()``) are not; ``freshness`` is what to ask.
+an expression (``@``, ``time()``, a bare ``timestamp()``) are not; ``newest`` is what to ask.
 
 Rules have no past.
 """
@@ -10,7 +10,7 @@ Rules have no past.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 
 from .. import reach
-from ..errors import SourceError
+from ..errors import SourceError, or_raise, tried
 from . import wire
-from .http import MAX_BODY, MAX_SERIES, Request
+from .http import MAX_BODY, MAX_SERIES, Answer, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -57,11 +57,10 @@ class Vector:
 
 def whole(found: Vector | SourceError) -> Vector:
     """An answer that leaves nothing out. Raises SourceError."""
-    if isinstance(found, SourceError):
-        raise found
-    if found.partial:
-        raise SourceError("prometheus", f"partial answer: {found.warnings[0]}")
-    return found
+    vector = or_raise(found)
+    if vector.partial:
+        raise SourceError("prometheus", f"partial answer: {vector.warnings[0]}")
+    return vector
 
 
 def _number(value: object) -> object:
@@ -152,24 +151,17 @@ class Prometheus:
 
     def instant(self, expr: str, at: datetime) -> Vector:
         """The value of ``expr`` at an instant, which looks up to five minutes back."""
-        found = self.instants([expr], at)[expr]
-        if isinstance(found, SourceError):
-            raise found
-        return found
+        return or_raise(self.instants([expr], at)[expr])
 
     def instants(self, exprs: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
         """As ``instant``, many at once; what failed holds its error."""
         offset, asked = self._offset(), list(dict.fromkeys(exprs))
         time = _decimal(_to_ms(at - offset))
         answers = self._scope.http([self._query("query", query=expr, time=time) for expr in asked])
-        found: dict[str, Vector | SourceError] = {}
-        for expr, got in zip(asked, answers, strict=True):
-            source = _source(expr)
-            try:
-                found[expr] = _vector(source, wire.content(source, got), offset)
-            except SourceError as error:
-                found[expr] = error
-        return found
+        return {
+            expr: tried(_vector, _source(expr), got, offset)
+            for expr, got in zip(asked, answers, strict=True)
+        }
 
     def range(self, expr: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
         """``expr`` at start, start + step, ... up to end; windows over 11,000 points are split."""
@@ -188,21 +180,15 @@ class Prometheus:
             for begin in range(first, last + 1, MAX_POINTS * step_ms)
         ]  # fmt: skip
         source = _source(expr)
-        return matrix.parse(source, self._ask(requests, expr), shift)
-
-    def freshness(self, selector: str, at: datetime) -> Vector:
-        """When the newest sample of each series of ``selector`` was taken, in seconds since 1970.
-
-        Only of a plain selector: the timestamp of an expression is the instant of asking, which
-        is always fresh. Raises ValueError for anything else.
-        """
-        found = self.newest([selector], at)[selector]
-        if isinstance(found, SourceError):
-            raise found
-        return found
+        bodies = [wire.content(source, answer) for answer in self._scope.http(requests)]
+        return matrix.parse(source, bodies, shift)
 
     def newest(self, selectors: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
-        """As ``freshness``, many at once; what failed holds its error."""
+        """When the newest sample of each series of ``selectors`` was taken, in seconds since 1970.
+
+        What failed holds its error. Only of plain selectors: the timestamp of an expression is the
+        instant of asking, which is always fresh. Raises ValueError for anything else.
+        """
         import promql_parser
 
         asked = {}
@@ -231,23 +217,20 @@ class Prometheus:
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""
-        body = self._ask([self._get("rules")], "rules")[0]
+        body = wire.ask(self._scope, "prometheus: rules", self._get("rules"))
         groups = wire.decode("prometheus: rules", body, _Answer[_Groups]).data.groups
+        offset = self._offset()
         return [
-            self._translated(rule.model_copy(update={"interval_s": group.interval}))
-            for group in groups
-            for rule in group.rules
+            _translated(rule, group.interval, offset) for group in groups for rule in group.rules
         ]
 
     def alertmanagers(self) -> list[str] | None:
         """URLs of the Alertmanagers that alerts are sent to; None of a server that keeps no list."""
-        try:
-            body = self._ask([self._get("alertmanagers")], "alertmanagers")[0]
-        except SourceError as error:
-            if "got 404" in error.problem:
-                return None
-            raise
-        found = wire.decode("prometheus: alertmanagers", body, _Answer[_Alertmanagers])
+        [answer] = self._scope.http([self._get("alertmanagers")])
+        if answer.status == 404:
+            return None
+        source = "prometheus: alertmanagers"
+        found = wire.decode(source, wire.content(source, answer), _Answer[_Alertmanagers])
         return [alertmanager.url for alertmanager in found.data.active]
 
     # --- the machinery --------------------------------------------------------------------------
@@ -257,37 +240,23 @@ class Prometheus:
         # Queries are asked in milliseconds: a finer offset would put samples off the grid.
         return self._scope.offset // _MS * _MS
 
-    def _translated(self, rule: Rule) -> Rule:
-        offset = self._offset()
-        alerts = [
-            alert.model_copy(update={"active_at": alert.active_at + offset})
-            for alert in rule.alerts
-        ]
-        return rule.model_copy(
-            update={"alerts": alerts, "last_evaluation": _later(rule.last_evaluation, offset)}
-        )
-
     def _query(self, kind: str, **form: str) -> Request:
         # A form: expressions outgrow what proxies take as a URL.
-        return wire.request(
-            self._settings,
+        return Request(
             "POST",
             f"{self._settings.url}/api/v1/{kind}",
+            self._settings,
             body=urlencode(form).encode(),
             headers=(("content-type", "application/x-www-form-urlencoded"),),
             max_bytes=MAX_SERIES if kind == "query_range" else MAX_BODY,
         )
 
-    def _get(self, kind: str, **params: str) -> Request:
-        url = f"{self._settings.url}/api/v1/{kind}"
-        return wire.request(self._settings, "GET", url, params=tuple(params.items()))
-
-    def _ask(self, requests: Sequence[Request], what: str) -> list[bytes]:
-        return [wire.content(_source(what), got) for got in self._scope.http(requests)]
+    def _get(self, kind: str) -> Request:
+        return Request("GET", f"{self._settings.url}/api/v1/{kind}", self._settings)
 
 
-def _vector(source: str, body: bytes, offset: timedelta) -> Vector:
-    answer = wire.decode(source, body, _Answer[_Samples])
+def _vector(source: str, got: Answer, offset: timedelta) -> Vector:
+    answer = wire.decode(source, wire.content(source, got), _Answer[_Samples])
     samples = []
     for each in answer.data.result:
         if each.histogram is not None:
@@ -311,6 +280,10 @@ def _decimal(ms: int) -> str:
     return f"{ms // 1000}.{ms % 1000:03d}"
 
 
-def _later(instant: datetime, offset: timedelta) -> datetime:
+def _translated(rule: Rule, interval: float, offset: timedelta) -> Rule:
+    """A rule of a group in the clock's time."""
+    alerts = [a.model_copy(update={"active_at": a.active_at + offset}) for a in rule.alerts]
     # Go's zero time says "never"; in another time zone it would say something else.
-    return instant + offset if instant > NEVER else instant
+    last = rule.last_evaluation + offset if rule.last_evaluation > NEVER else rule.last_evaluation
+    update = {"alerts": alerts, "last_evaluation": last, "interval_s": interval}
+    return rule.model_copy(update=update)

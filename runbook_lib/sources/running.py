@@ -1,14 +1,8 @@
-"""A command of the site: an argv whose ``{placeholders}`` are filled in, run without a shell.
-
-Commands that change the world are here: each needs the cluster's lock and returns how the command
-ended, for the journal, whatever its exit code.
-"""
+"""A command of the site: an argv whose ``{placeholders}`` are filled in, run without a shell."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 from .. import reach, site
 from ..errors import ParameterError, SourceError
@@ -84,29 +78,3 @@ def tell(scope: Scope, commands: site.Commands, purpose: str, **values: str) -> 
     where = f"commands.{purpose}"
     command = filled(where, command_of(commands, purpose, where), **values)
     require_well(where, scope.run(command, purpose="notify"))
-
-
-class Changes:
-    """A site's commands by purpose. One the site does not name is a SourceError."""
-
-    def __init__(self, scope: Scope, commands: site.Commands) -> None:
-        self._scope, self._commands = scope, commands
-
-    def _command(self, purpose: str, source: str, **values: str) -> reach.Command:
-        command = command_of(self._commands, purpose, source)
-        return filled(f"commands.{purpose}", command, **values)
-
-    def change(
-        self, purpose: str, subject: str = "", /, **values: str
-    ) -> Callable[[int, Path], Ended]:
-        """A command that changes the world, as a step runs it: with the cluster's lock and a path
-        stem for its outputs. ``params/sites/example.yaml`` explains each purpose and its values.
-
-        It raises SourceError only where the site names no such command.
-        """
-
-        def run(lock: int, outputs: Path) -> Ended:
-            command = self._command(purpose, f"{purpose} {subject}", **values)
-            return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)
-
-        return run

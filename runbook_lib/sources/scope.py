@@ -8,46 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import json
-import logging
+import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-import stamina
-
-from ..canonical import digest_bytes
-from ..errors import RecordDamaged, SourceError
+from ..canonical import canonical, digest_bytes
+from ..errors import RecordDamaged, SourceError, TapeMiss, tried
 from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
-from .http import FAILURES, RETRIED_STATUS, Answer, Budget, Failure, Http, Loop, Purpose, Request
-from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
+from .http import FAILURES, Answer, Budget, Http, Purpose, Request
+from .local import MAX_FILE, Algorithm, FileDigest
 from .process import Ended
 from .redact import Redactor
-from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape, inputs_of
+from .tape import Asked, Entry, LiveTape, Meta, ReplayTape, Slot, Tape, inputs_of
 
 RETRIES = 3
-
-
-class Outside:
-    """What a live scope performs requests with. ``http`` may be given a transport by tests."""
-
-    def __init__(self, redactor: Redactor, http: Http | None = None) -> None:
-        self.redactor, self.loop = redactor, Loop()
-        self.http = http or Http(redactor)
-
-    def close(self) -> None:
-        """Give back sockets and thread; what is asked later opens them again."""
-        self.loop.run(self.http.close())
-        self.loop.close()
 
 
 class Scope:
@@ -60,7 +47,7 @@ class Scope:
     def __init__(
         self,
         tape: Tape,
-        outside: Outside,
+        outside: Http,
         item: str,
         number: int,
         *,
@@ -68,7 +55,7 @@ class Scope:
         aliases: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.item, self.tape, self.outside = item, tape, outside
-        self.number = tape.number(item, number)
+        self.number = tape.number(item, number) if isinstance(tape, ReplayTape) else number
         self._clock = clock or Clock()
         self._aliases = sorted([*aliases, (str(PROJECT), "project")], key=lambda a: -len(a[0]))
         self._uses: Counter[str] = Counter()
@@ -86,7 +73,7 @@ class Scope:
 
     @property
     def live(self) -> bool:
-        return self.tape.live
+        return isinstance(self.tape, LiveTape)
 
     @property
     def inputs(self) -> str:
@@ -114,7 +101,7 @@ class Scope:
             instant, offset = read_clock(self._clock)
             return {"utc": instant.isoformat(timespec="milliseconds"), "offset_s": offset}, b""
 
-        meta, _ = self._ask("CLOCK", "read", ask)
+        meta, _ = self._ask("CLOCK", Asked("read"), ask)
         self.offset = timedelta(seconds=meta["offset_s"])
         return datetime.fromisoformat(meta["utc"])
 
@@ -129,8 +116,8 @@ class Scope:
     def read(self, path: Path, *, limit: int = MAX_FILE, follow: bool = True) -> bytes:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
-        def ask() -> tuple[Meta, bytes]:
-            return local.content(path, limit, follow and not self._ours(path))
+        def ask() -> bytes:
+            return local.recorded(path, limit, follow=follow and not self._ours(path))
 
         return self._of_file("READ", path, ask)[1]
 
@@ -140,12 +127,12 @@ class Scope:
         Raises SourceError, and RecordDamaged where ``taken`` does.
         """
 
-        def ask() -> tuple[Meta, bytes]:
+        def ask() -> Meta | bytes:
             try:
                 self._ours(path)
-                return {}, taken()
+                return taken()
             except RecordDamaged as error:
-                return {"damaged": str(error)}, b""
+                return {"damaged": str(error)}
 
         meta, body = self._of_file(what, path, ask)
         if "damaged" in meta:
@@ -162,19 +149,23 @@ class Scope:
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
-        return list(json.loads(self._of_file("LIST", path, lambda: local.names(path))[1]))
+
+        def ask() -> bytes:
+            return canonical(sorted(os.listdir(path)) if path.is_dir() else [])
+
+        return list(json.loads(self._of_file("LIST", path, ask)[1]))
 
     def file_digest(self, path: Path) -> str:
         """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
-        meta, _ = self._of_file("DIGEST", path, lambda: local.hashed(path, "sha256"))
-        return str(meta["digest"])
+        return self._digest("DIGEST", path, "sha256").digest
 
     def member_digest(self, path: Path, member: str) -> str:
         """``sha256:HEX`` of one file inside a tar archive. Raises SourceError."""
-        meta, _ = self._of_file(
-            f"MEMBER {member} OF", path, lambda: local.member_digest(path, member)
-        )
-        return str(meta["digest"])
+
+        def ask() -> Meta:
+            return {"digest": local.member_digest(path, member)}
+
+        return str(self._of_file(f"MEMBER {member} OF", path, ask)[0]["digest"])
 
     def file_digests(
         self, paths: Sequence[Path], algorithm: Algorithm = "sha256"
@@ -187,30 +178,33 @@ class Scope:
             raise ValueError("identical concurrent questions cannot be told apart on the tape")
 
         def one(path: Path) -> FileDigest | SourceError:
-            def ask() -> tuple[Meta, bytes]:
-                return local.hashed(path, algorithm)
+            return tried(self._digest, f"DIGEST {algorithm}", path, algorithm)
 
-            try:
-                meta, _ = self._of_file(f"DIGEST {algorithm}", path, ask)
-            except SourceError as error:
-                return error
-            return FileDigest(meta["digest"], meta["bytes"])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashlib releases the interpreter's lock
+            return list(pool.map(one, paths))
 
-        return on_all_cores(one, paths)
+    def _digest(self, question: str, path: Path, algorithm: Algorithm) -> FileDigest:
+        def ask() -> Meta:
+            digest, size = local.hash_file(path, algorithm)
+            return {"digest": digest, "bytes": size}
+
+        meta, _ = self._of_file(question, path, ask)
+        return FileDigest(meta["digest"], meta["bytes"])
 
     def _of_file(
-        self, question: str, path: Path, ask: Callable[[], tuple[Meta, bytes]]
+        self, question: str, path: Path, ask: Callable[[], Meta | bytes]
     ) -> tuple[Meta, bytes]:
         """Where a file could not be read, that is the answer on the tape."""
         name = self._alias(str(path))
 
         def asked() -> tuple[Meta, bytes]:
             try:
-                return ask()
-            except SourceError as error:
-                return {"error": error.problem}, b""
+                got = ask()
+            except (OSError, ValueError, RecordDamaged, SourceError) as error:
+                got = {"error": local.unreadable(error)}
+            return (got, b"") if isinstance(got, dict) else ({}, got)
 
-        meta, body = self._ask(f"{question} {name}", "read", asked)
+        meta, body = self._ask(f"{question} {name}", Asked("read"), asked)
         if "error" in meta:
             raise SourceError(name, meta["error"])
         return meta, body
@@ -222,7 +216,6 @@ class Scope:
         command: Command,
         *,
         purpose: Purpose = "read",
-        stdin: bytes = b"",
         lock: int | None = None,
         outputs: Path | None = None,
         private: bool = False,
@@ -237,9 +230,7 @@ class Scope:
         argv, limit = command.argv, command.timeout_s
 
         def ask() -> tuple[Meta, bytes]:
-            ended = process.run(
-                argv, timeout_s=limit, env=command.env, stdin=stdin, lock=lock, outputs=outputs
-            )
+            ended = process.run(argv, timeout_s=limit, env=command.env, lock=lock, outputs=outputs)
             raw.append(ended.stdout)
             if outputs is not None:
                 self.clean_files(outputs)
@@ -251,9 +242,8 @@ class Scope:
             meta: Meta = {"code": ended.code, "problem": ended.problem, "out": len(out)}
             return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
 
-        shown = [self._alias(word) for word in argv]
-        key = f"RUN {json.dumps(shown)}" + (f" < {digest_bytes(stdin)}" if stdin else "")
-        meta, body = self._ask(key, purpose, ask)
+        key = f"RUN {json.dumps([self._alias(word) for word in argv])}"
+        meta, body = self._ask(key, Asked(purpose), ask)
         split = meta["out"]
         kept = raw[0] if private and raw else None
         digest = meta.get("digest", "")
@@ -272,27 +262,22 @@ class Scope:
 
     def derive(self, what: str, compute: Callable[[], str]) -> str:
         """A value computed from what may not be recorded; a replay has only the value."""
-        meta, _ = self._ask(f"DERIVE {what}", "read", lambda: ({"value": compute()}, b""))
+        meta, _ = self._ask(f"DERIVE {what}", Asked("read"), lambda: ({"value": compute()}, b""))
         return str(meta["value"])
 
     def notice(self, what: str, look: Callable[[], str]) -> str:
         """What ``look`` saw of our own store, on the tape only when it saw something."""
-        slot = self._claim(f"NOTICE {what}")
-        if self.live:
-            seen = look()
-            found = self.tape.record(slot, Asked("read"), {"value": seen}, b"") if seen else None
-        else:
-            found = self.tape.recall(slot) if self.tape.holds(slot) else None
-        if found is None:
+        key, seen = f"NOTICE {what}", look() if self.live else ""
+        if self.live and not seen:
+            self._claim(key)
             return ""
-        self._entries.append(found[0])
-        return str(found[0].meta["value"])
+        with suppress(TapeMiss):
+            return str(self._ask(key, Asked("read"), lambda: ({"value": seen}, b""))[0]["value"])
+        return ""
 
     # --- HTTP -----------------------------------------------------------------------------------
 
-    def http(
-        self, requests: Sequence[Request], *, retries: int = RETRIES
-    ) -> list[Answer | Failure]:
+    def http(self, requests: Sequence[Request], *, retries: int = RETRIES) -> list[Answer]:
         """Answers in the order asked, concurrently. Reads are retried; each retry is an entry.
 
         Identical requests must not be asked in one call: their answers could change places.
@@ -303,27 +288,28 @@ class Scope:
         if len(set(keys)) != len(keys):
             raise ValueError("identical concurrent requests cannot be told apart on the tape")
 
-        async def all_of_them() -> list[Answer | Failure]:
+        async def all_of_them() -> list[Answer]:
             work = (self._asked(r, k, retries) for r, k in zip(requests, keys, strict=True))
             return list(await asyncio.gather(*work))
 
-        return self.outside.loop.run(all_of_them())
+        return self.outside.run(all_of_them)
 
-    async def _asked(self, request: Request, key: str, retries: int) -> Answer | Failure:
-        async def once() -> Answer | Failure:
-            slot, asked = self._claim(key), Asked(request.purpose)
-            found = self.tape.recall(slot)
-            if found is None:
-                source = request.source or urlsplit(request.url).netloc
-                budget = self._budgets.setdefault(source, Budget())
-                meta, body = _to_meta(await self.outside.http.send(request, budget))
-                found = self.tape.record(slot, asked, meta, body)
-            self._entries.append(found[0])
-            return _from_entry(*found)
-
-        if request.purpose != "read":
-            return await once()
-        return await with_retries(once, retries, live=self.live)
+    async def _asked(self, request: Request, key: str, retries: int) -> Answer:
+        """The last answer; a replay waits for none."""
+        for number in itertools.count(1):
+            asked, sent = Asked(request.purpose), Answer()
+            if self.live:
+                budget = self._budgets.setdefault(request.source, Budget())
+                sent = await self.outside.send(request, budget)
+            meta, body = self._ask(key, asked, sent.kept)
+            if (failure := meta.get("failure")) and failure not in FAILURES:
+                raise RecordDamaged(f"tape: expected a known failure, got {failure!r}")
+            got = Answer(**meta, body=body)
+            wait = got.worth_asking_again(number)
+            if wait is None or number == retries or request.purpose != "read":
+                break
+            await asyncio.sleep(wait if self.live else 0)
+        return got
 
     def _request_key(self, request: Request) -> str:
         query = "?" + urlencode(sorted(request.params)) if request.params else ""
@@ -338,14 +324,15 @@ class Scope:
         return (self.item, self.number, key, self._uses[key])
 
     def _ask(
-        self, key: str, purpose: Purpose, ask: Callable[[], tuple[Meta, bytes]]
+        self, key: str, asked: Asked, ask: Callable[[], tuple[Meta, bytes]]
     ) -> tuple[Meta, bytes]:
-        slot, asked = self._claim(key), Asked(purpose)
-        found = self.tape.recall(slot)
-        if found is None:
-            found = self.tape.record(slot, asked, *ask())
-        self._entries.append(found[0])
-        return found[0].meta, found[1]
+        slot = self._claim(key)
+        if isinstance(self.tape, LiveTape):
+            entry, body = self.tape.record(slot, asked, *ask())
+        else:
+            entry, body = self.tape.recall(slot)
+        self._entries.append(entry)
+        return entry.meta, body
 
     def _named(self, said: bytes, argv: list[str]) -> bytes:
         """What a command said, with the folders that its words gave away under their names."""
@@ -358,21 +345,6 @@ class Scope:
         for path, name in self._aliases:
             text = text.replace(path, "{" + name + "}")
         return text
-
-
-def _to_meta(got: Answer | Failure) -> tuple[Meta, bytes]:
-    if isinstance(got, Failure):
-        return {"failure": got.kind, "text": got.text}, b""
-    return {"status": got.status, "headers": got.headers}, got.body
-
-
-def _from_entry(entry: Entry, body: bytes) -> Answer | Failure:
-    meta = entry.meta
-    if "failure" in meta:
-        if meta["failure"] not in FAILURES:
-            raise RecordDamaged(f"tape: expected a known failure, got {meta['failure']!r}")
-        return Failure(meta["failure"], meta["text"])
-    return Answer(int(meta["status"]), body, dict(meta["headers"]))
 
 
 @contextmanager
@@ -392,64 +364,8 @@ def live_scope(
     with ExitStack() as stack:
         if tape is None:
             tape = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-")))
-        outside = Outside(redactor, http)
-        stack.callback(outside.close)
+        outside = stack.enter_context(closing(http or Http(redactor)))
         yield Scope(LiveTape(tape, redactor), outside, item, 1, clock=clock)
-
-
-# --- Asking again: which answers are worth it, how often, and after how long ---
-
-LONGEST_WAIT_S = 20.0
-
-# Each retry is on the tape; on stderr it would stand in a notebook's output.
-logging.getLogger("stamina").addHandler(logging.NullHandler())
-
-
-class _Again(Exception):
-    def __init__(self, last: Answer | Failure) -> None:
-        self.last = last
-
-
-async def with_retries(
-    once: Callable[[], Awaitable[Answer | Failure]], attempts: int, *, live: bool
-) -> Answer | Failure:
-    """What ``once`` gave last; a server that asks for a longer wait is not asked again.
-
-    A replay waits for nothing.
-    """
-
-    def backoff(error: Exception) -> bool | float:
-        if not isinstance(error, _Again):
-            return False
-        asked = error.last.headers.get("retry-after", "") if isinstance(error.last, Answer) else ""
-        wait = float(asked) if asked.isdigit() else None
-        if wait is not None and wait > LONGEST_WAIT_S:
-            return False
-        if not live:
-            return 0.0
-        return True if wait is None else wait
-
-    last: Answer | Failure | None = None
-    with suppress(_Again):
-        async for attempt in stamina.retry_context(
-            on=backoff,
-            attempts=attempts,
-            timeout=None,
-            wait_initial=0.2 if live else 0.0,
-            wait_jitter=0.0,
-        ):
-            with attempt:
-                last = await once()
-                if _worth_retrying(last):
-                    raise _Again(last)
-    assert last is not None
-    return last
-
-
-def _worth_retrying(got: Answer | Failure) -> bool:
-    if isinstance(got, Failure):
-        return got.kind not in ("TooLarge", "GivenUp")
-    return got.status in RETRIED_STATUS
 
 
 # --- The clock that a site names: UTC, or ahead of it by what a rehearsal's file says ---

@@ -364,8 +364,12 @@ def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
     """
     if not times:
         raise Refused("neither a promise of the log nor a timestamp: no proof of signing time")
-    logs = [log for log in root.tlogs if _holds(log.public_key.valid_for, times)]
-    issuers = [each for each in root.certificate_authorities if _holds(each.valid_for, times)]
+
+    def covers(window: Any) -> bool:
+        return window is None or all(window.start <= t <= (window.end or t) for t in times)
+
+    logs = [log for log in root.tlogs if covers(log.public_key.valid_for)]
+    issuers = [each for each in root.certificate_authorities if covers(each.valid_for)]
     for what, valid in (("log", logs), ("certificate authority", issuers)):
         if not valid:
             shown = ", ".join(time.isoformat() for time in times)
@@ -376,13 +380,6 @@ def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
         if authority.valid_for.end:
             authority.valid_for.end += timedelta.resolution
     return found
-
-
-def _holds(window: Any, times: Sequence[datetime]) -> bool:
-    """Whether a validity, if there is one, covers every time."""
-    if window is None:
-        return True
-    return all(window.start <= time <= (window.end or time) for time in times)
 
 
 def _verifier(root: TrustedRoot) -> Verifier:
@@ -486,13 +483,11 @@ def attestations(data: bytes, where: str) -> list[dict[str, Any]]:
     return made
 
 
-def parse_statement(data: bytes, where: str) -> Statement:
-    """An in-toto statement about at least one digest. Raises ParameterError."""
-    return statement_of(parse_object(data, where), where)
-
-
-def statement_of(value: dict[str, Any], where: str) -> Statement:
-    """As ``parse_statement``, or the one in an envelope; a key that we do not know may change it."""
+def parse_statement(given: bytes | dict[str, Any], where: str) -> Statement:
+    """An in-toto statement about at least one digest, or the one in an envelope; a key that we do not
+    know may change it. Raises ParameterError.
+    """
+    value = given if isinstance(given, dict) else parse_object(given, where)
     if "payload" in value:
         try:
             return parse_statement(read_envelope(json.dumps(value).encode()).payload, where)
@@ -509,19 +504,16 @@ def statement_of(value: dict[str, Any], where: str) -> Statement:
     digests = [[named(*pair) for pair in inner(each, "digest").items()] for each in subjects]
     if not (about := tuple(tuple(filter(None, each)) for each in digests if any(each))):
         raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
-    return Statement(about, value["predicateType"], _sources(inner(value, "predicate")))
-
-
-def _sources(predicate: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Sources with a commit, of SLSA v1 ``resolvedDependencies`` and v0.2 ``materials``."""
-    sources = [
+    predicate = inner(value, "predicate")
+    sources = [  # of SLSA v1 and v0.2
         *objects(inner(predicate, "buildDefinition").get("resolvedDependencies")),
         *objects(predicate.get("materials")),
         inner(inner(predicate, "invocation"), "configSource"),
     ]
-    digests = [(str(each.get("uri")), inner(each, "digest")) for each in sources]
-    commits = {(uri, str(held.get("gitCommit") or held.get("sha1"))) for uri, held in digests}
-    return tuple(sorted(pair for pair in commits if COMMIT.fullmatch(pair[1])))
+    held = [(str(each.get("uri")), inner(each, "digest")) for each in sources]
+    commits = {(uri, str(each.get("gitCommit") or each.get("sha1"))) for uri, each in held}
+    named_by = tuple(sorted(pair for pair in commits if COMMIT.fullmatch(pair[1])))
+    return Statement(about, value["predicateType"], named_by)
 
 
 def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:

@@ -28,18 +28,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, AliasPath, Field, model_validator
 
 from ..canonical import digest_bytes
-from ..errors import SourceError
-from ..outcomes import Row, check_row, unknown_row, worst
+from ..errors import SourceError, tried
+from ..findings import Findings
+from ..outcomes import Row, check_row, worst
 from . import wire
 from .keys import Refused, signed_by
 from .local import Algorithm
 from .scope import Scope
-from .wire import Wire
+from .wire import MOST, Digest, Height, Wire
 
 MANIFEST = "manifest/chunks.json"
 ABOUT = "bundle.json"
@@ -48,10 +49,6 @@ MAX_BUNDLES = 1000
 SHOWN = 20
 """Wrong chunks with a row of their own."""
 _SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
-MOST = 2**53 - 1
-
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Height = Annotated[int, Field(ge=0, le=MOST)]
 
 
 def _plain(name: str) -> str:
@@ -133,6 +130,7 @@ class Bundle:
         return (about.height, about.created_at) if isinstance(about, About) else (-1, -1)
 
 
+T = TypeVar("T", bound=Wire)
 Keys = Mapping[int, str]
 """Public keys, ``ed25519:BASE64``, by the version that the chain numbers them with."""
 
@@ -145,17 +143,21 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
             folder.name, f"expected at most {MAX_BUNDLES} bundles, got {len(names)} names"
         )
     inside = [folder] if "manifest" in names else [folder / name for name in names]
-    found = [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]
-    return [_bundle(scope, path, keys) for path in found]
+    bundles = []
+    for path in [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]:
+        found = tried(_document, scope, path, ABOUT, About)
+        if isinstance(found, SourceError):
+            bundles.append(Bundle(path, found, check_row(path.name, ABOUT, "readable", found)))
+        else:
+            signed = _signature(scope, path, ABOUT, found[0], keys)
+            bundles.append(Bundle(path, found[1], signed))
+    return bundles
 
 
-def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
-    try:
-        text = scope.read(path / ABOUT)
-        about = wire.decode_once(ABOUT, text, About)
-    except SourceError as error:
-        return Bundle(path, error, check_row(path.name, ABOUT, "readable", error))
-    return Bundle(path, about, _signature(scope, path, ABOUT, text, keys))
+def _document(scope: Scope, folder: Path, name: str, model: type[T]) -> tuple[bytes, T]:
+    """A JSON file of a bundle, as it is and as read. Raises SourceError."""
+    text = scope.read(folder / name)
+    return text, wire.decode(name, text, model, once=True)
 
 
 def _signature(scope: Scope, folder: Path, file: str, content: bytes, keys: Keys) -> Row:
@@ -164,11 +166,10 @@ def _signature(scope: Scope, folder: Path, file: str, content: bytes, keys: Keys
     row = partial(
         check_row, _name(folder), f"signature of {file}", "a listed key's", waivable=False
     )
+    beside = f"{file}.sig"
     try:
-        version, raw = parse_signature(scope.read(folder / f"{file}.sig"), f"{file}.sig")
-        return row(verified_by(content, version, raw, keys), ok=True)
-    except SourceError as error:
-        return row(error)
+        signer = tried(lambda: verified_by(content, scope.read(folder / beside), beside, keys))
+        return row(signer, ok=True)
     except Refused as refused:
         return row(str(refused), ok=False)
 
@@ -180,38 +181,31 @@ def _name(folder: Path) -> str:
 # --- whether a bundle is whole: its manifest, whose signature is on it, every chunk ---------------
 
 
-@dataclass(frozen=True)
-class Whole:
-    """What was seen of a bundle; without a digest its manifest could not be read."""
+def whole(scope: Scope, found: Findings, bundle: Bundle, keys: Keys) -> tuple[str, int] | None:
+    """Judge the manifest, whose it is, and every chunk it names.
 
-    rows: list[Row]
-    digest: str = ""
-    size: int = 0
-
-
-def whole(scope: Scope, bundle: Bundle, keys: Keys) -> Whole:
-    """The manifest, whose it is, and every chunk it names."""
+    The manifest's digest and the bytes of all chunks; None where it could not be read.
+    """
     name = bundle.name
-    try:
-        text = scope.read(bundle.path / MANIFEST)
-        manifest = wire.decode_once(MANIFEST, text, Manifest)
-    except SourceError as error:
-        return Whole([unknown_row(name, "manifest", "readable", error.problem)])
+    read = partial(_document, scope, bundle.path, MANIFEST, Manifest)
+    if (document := found.read("manifest", "readable", read, name)) is None:
+        return None
+    text, manifest = document
     digest = digest_bytes(text)
-    rows = [_signature(scope, bundle.path, MANIFEST, text, keys)]
+    found.findings.append(_signature(scope, bundle.path, MANIFEST, text, keys))
     if isinstance(bundle.about, About):
         what, bound = "manifest named by bundle.json", bundle.about.manifest
-        rows.append(check_row(name, what, bound, digest, bound == digest, waivable=False))
+        found.judge(name, what, bound, digest, waivable=False)
     bad = list(wrong_chunks(scope, bundle, manifest))
     if not bad:
         what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
-        rows.append(check_row(name, "chunks", what, what, ok=True))
-    rows += bad[:SHOWN]
+        found.judge(name, "chunks", what, what)
+    found.findings += bad[:SHOWN]
     if left := bad[SHOWN:]:
         outcome, waivable = worst(row.outcome for row in left), all(row.waivable for row in left)
         got = f"{len(left):,} are not"
-        rows.append(check_row(name, "further chunks", "whole", got, outcome, waivable=waivable))
-    return Whole(rows, digest, manifest.size)
+        found.judge(name, "further chunks", "whole", got, outcome, waivable=waivable)
+    return digest, manifest.size
 
 
 def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[Row]:
@@ -231,33 +225,31 @@ def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[R
         for segment, seen in zip(mine.values(), got, strict=True):
             what, wanted = f"chunk {segment.segment_name}", manifest.expected(segment)
             if isinstance(seen, SourceError):
-                yield unknown_row(name, what, wanted, seen.problem)
+                yield check_row(name, what, wanted, seen)
             elif seen.size != (size := segment.size_bytes):
                 yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
             elif seen.digest != wanted:
                 yield check_row(name, what, wanted, seen.digest, ok=False, waivable=False)
 
 
-def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
-    """Key version (None where it is not said) and the signature's 64 bytes. Raises SourceError."""
-    found = _SIGNED.fullmatch(text.strip())
+def verified_by(content: bytes, signature: bytes, where: str, keys: Keys) -> str:
+    """The version of the key whose ``signature`` over ``content`` is read from ``where``.
+
+    Raises Refused, and SourceError for no signature or no keys.
+    """
+    found = _SIGNED.fullmatch(signature.strip())
     if found is None or (found[1] and len(found[2]) != 88):
         raise SourceError(
             where, "expected 64 bytes in hex or base64, or VERSION:BASE64, got something else"
         )
-    hexadecimal = len(found[2]) == 128
-    raw = bytes.fromhex(found[2].decode()) if hexadecimal else base64.b64decode(found[2])
-    return (int(found[1]) if found[1] else None), raw
-
-
-def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> str:
-    """The version of the key that signed ``content``. Raises Refused, or SourceError for no keys."""
     if not keys:
         raise SourceError("rollback.keys", "expected the public key of snapshots, got none")
-    if version is not None and version not in keys:
+    text = found[2].decode()
+    raw = bytes.fromhex(text) if len(text) == 128 else base64.b64decode(text)
+    if found[1] and int(found[1]) not in keys:
         known = ", ".join(map(str, sorted(keys)))
-        raise Refused(f"signed with key version {version}, expected one of {known}")
-    for number in sorted(keys) if version is None else [version]:
+        raise Refused(f"signed with key version {int(found[1])}, expected one of {known}")
+    for number in [int(found[1])] if found[1] else sorted(keys):
         if signed_by(keys[number], content, raw):
             return f"key version {number}"
     raise Refused("the signature is no listed key's over this content")
@@ -297,8 +289,7 @@ def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
         return None
     if len(names) > 1:
         raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
-    text = scope.read(bundle.path / names[0])
-    height = wire.decode_once(names[0], text, _Checkpoint).height
+    height = _document(scope, bundle.path, names[0], _Checkpoint)[1].height
     if names[0] != f"snapshot-{height}.json":
         raise SourceError(names[0], f"expected the height of its name, got {height}")
     return height
@@ -312,8 +303,7 @@ def proofs(scope: Scope, bundle: Bundle) -> list[Proof]:
             where = f"{manifests}/{name}"
             if not _MANIFEST.fullmatch(name):
                 raise SourceError(where, "expected a height of 20 digits, got another name")
-            text = scope.read(bundle.path / manifests / name)
-            said = wire.decode_once(where, text, _SnapshotManifest)
+            _, said = _document(scope, bundle.path, where, _SnapshotManifest)
             if said.block_height != int(name[:20]):
                 raise SourceError(
                     where, f"expected the height of its name, got {said.block_height}"

@@ -19,12 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import canonical, digest, digest_bytes
-from ..errors import RecordDamaged
+from ..errors import RecordDamaged, TapeMiss
 from ..files import naming, open_own, place, replace_file
 from .http import Purpose
 from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
@@ -111,7 +111,7 @@ def check_body(folder: Path, name: str, hashed: Mapping[str, str] | None = None)
     try:
         require_size(folder / at, (folder / at).lstat().st_size, MAX_RECORD)
         known = (hashed or {}).get(at)
-        found = known or hash_file(folder / at, follow=False)[0]
+        found = known or hash_file(folder / at, follow=False).digest
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)
@@ -129,43 +129,47 @@ def _require(name: str, found: str) -> None:
         raise RecordDamaged(f"tape: {name}: expected that content, got {found}")
 
 
-class Tape(Protocol):
-    """Where a scope's answers come from: ``recall`` gives None when the world must be asked."""
+class ReplayTape:
+    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
 
-    live: bool
+    def __init__(self, folder: Folder, judged: Mapping[str, int]) -> None:
+        self._folder, self._judged = folder, judged
+        self._entries = {entry.slot: entry for entry in read_entries(folder)}
 
-    def number(self, item: str, number: int) -> int: ...
+    def number(self, item: str, number: int) -> int:
+        """The try whose answers are given for one of that number."""
+        return self._judged.get(item, number)
 
-    def holds(self, slot: Slot) -> bool: ...
+    def recall(self, slot: Slot) -> tuple[Entry, bytes]:
+        """What was answered. Raises TapeMiss, RecordDamaged."""
+        entry = self._entries.get(slot)
+        if entry is None:
+            item, number, key, n = slot
+            raise TapeMiss(
+                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
+                " none; it was recorded by another version, or this run asks something else"
+            )
+        return entry, read_body(self._folder, entry.body)
 
-    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None: ...
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]: ...
-
-    def sync(self) -> None: ...
+    def sync(self) -> None:
+        """Nothing was written."""
 
 
 class LiveTape:
     """Records what the world answers. Safe for several processes appending to one attempt."""
-
-    live = True
 
     def __init__(self, folder: Path, redactor: Redactor) -> None:
         self._folder, self._redactor = folder, redactor
         self._index = place(folder.parent, f"{folder.name}/index.jsonl")
         self._written: set[Path] = set()
 
-    def number(self, item: str, number: int) -> int:
-        return number
-
-    def holds(self, slot: Slot) -> bool:
-        return False
-
-    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None:
-        return None
-
     def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]:
         body = self._redactor.clean(body)
+        name = digest_bytes(body)
+        path = place(self._folder, _body_name(name))
+        if not path.exists():
+            replace_file(path, body, lasting=False)
+            self._written.add(path)
         item, number, key, n = slot
         entry = Entry(
             item=item,
@@ -176,7 +180,7 @@ class LiveTape:
             at=asked.at.isoformat(timespec="milliseconds"),
             ms=round((time.monotonic() - asked.clock) * 1000),
             meta=self._redactor.clean_value(meta),
-            body=self._store(body),
+            body=name,
         )
         descriptor = open_own(self._index, os.O_RDWR | os.O_APPEND)
         with naming(self._index), os.fdopen(descriptor, "a+b") as file:
@@ -185,21 +189,16 @@ class LiveTape:
             file.write(canonical(vars(entry)) + b"\n")
         return entry, body
 
-    def _store(self, body: bytes) -> str:
-        name = digest_bytes(body)
-        text = name.removeprefix("sha256:")
-        path = place(self._folder, f"{text[:2]}/{text}")
-        if not path.exists():
-            replace_file(path, body, lasting=False)
-            self._written.add(path)
-        return name
-
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
         for path in (*self._written, self._index):
             with suppress(FileNotFoundError), naming(path), path.open("rb") as file:
                 os.fsync(file.fileno())
         self._written.clear()
+
+
+Tape = LiveTape | ReplayTape
+"""Where a scope's answers come from: the world, which is recorded, or a record of it."""
 
 
 def _drop_unfinished_line(file: IO[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What all sources share: requests from the site's settings, answers to typed values or errors.
+"""What all sources share: answers as typed values, or errors.
 
 Answers may hold keys we do not know (servers grow), but a key we read must be there and of the
 right type: valid JSON of another shape is a SourceError, never a default.
@@ -6,15 +6,17 @@ right type: valid JSON of another shape is a SourceError, never a default.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..canonical import load_once
 from ..errors import SourceError
-from ..reach import ClientCertificate, Reached
-from ..strict import project_path
-from .http import MAX_BODY, Answer, Failure, Pairs, Purpose, Request, Tls
+from ..strict import sentence
+from .http import Answer, Request
+from .scope import Scope
 
 
 class Wire(BaseModel):
@@ -27,7 +29,12 @@ class Wire(BaseModel):
     )
 
 
-M = TypeVar("M", bound=Wire)
+MOST = 2**53 - 1
+"""The largest whole number that all readers of JSON agree on."""
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Height = Annotated[int, Field(ge=0, le=MOST)]
+T = TypeVar("T")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def _whole(value: object) -> object:
@@ -40,36 +47,6 @@ def _whole(value: object) -> object:
 DecimalString = Annotated[int, BeforeValidator(_whole)]
 
 
-def request(
-    reach: Reached,
-    method: str,
-    url: str,
-    *,
-    params: Pairs = (),
-    body: bytes = b"",
-    headers: Pairs = (),
-    pace: tuple[str, int, int] | None = None,
-    purpose: Purpose = "read",
-    max_bytes: int = MAX_BODY,
-) -> Request:
-    """A request with the token, headers, TLS files and time-out that the site names."""
-    pair: ClientCertificate | None = getattr(reach, "client_certificate", None)
-    return Request(
-        method, url, params=params, body=body, headers=headers, bearer=reach.token_env,
-        secrets=tuple(sorted(reach.headers_env.items())),
-        tls=Tls(
-            ca=_path(reach.ca), certificate=_path(pair.certificate) if pair else "",
-            key=_path(pair.key) if pair else "",
-        ),
-        timeout_s=reach.timeout_s, pace=pace, purpose=purpose, max_bytes=max_bytes,
-        source=pace[0] if pace else getattr(reach, "url", ""),
-    )  # fmt: skip
-
-
-def _path(path: str) -> str:
-    return str(project_path(path)) if path else ""
-
-
 _HINTS = {
     401: "; check the token",
     403: "; check what the token may do",
@@ -78,10 +55,10 @@ _HINTS = {
 }
 
 
-def content(source: str, got: Answer | Failure, *, expected: tuple[int, ...] = (200,)) -> bytes:
+def content(source: str, got: Answer, *, expected: tuple[int, ...] = (200,)) -> bytes:
     """The body of a good answer. Raises SourceError for any other status, or none at all."""
-    if isinstance(got, Failure):
-        raise SourceError(source, f"expected an answer, got {got.kind}: {got.text}")
+    if got.failure:
+        raise SourceError(source, f"expected an answer, got {got.failure}: {got.text}")
     if got.status not in expected:
         text = " ".join(got.body[:300].decode("utf-8", "replace").split())
         said = f": {text}" if text else ""
@@ -91,60 +68,41 @@ def content(source: str, got: Answer | Failure, *, expected: tuple[int, ...] = (
     return got.body
 
 
-def decode(source: str, body: bytes, model: type[M]) -> M:
-    """JSON bytes as ``model``. Raises SourceError naming the first key that does not fit."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise SourceError(source, complaint(error)) from error
+def ask(
+    scope: Scope, source: str, request: Request, *, expected: tuple[int, ...] = (200,)
+) -> bytes:
+    """The body of the answer to one request. Raises SourceError as ``content``."""
+    return content(source, scope.http([request])[0], expected=expected)
 
 
-def decode_once(source: str, body: bytes, model: type[M]) -> M:
-    """As ``decode``, of what other readers read as well: a key that stands twice is refused.
+def decode(source: str, body: bytes, model: type[T], *, once: bool = False) -> T:
+    """JSON bytes as ``model``. Raises SourceError naming the first key that does not fit.
 
-    Some take the first and some the last, some tell case apart and some do not. Raises SourceError.
+    ``once``: of what other readers read as well, a key that stands twice is refused. Some take the
+    first and some the last, some tell case apart and some do not.
     """
-    found = decode(source, body, model)
     try:
-        load_once(body, fold=True)
+        found: T = _adapter(model).validate_json(body)
+        if once:
+            load_once(body, fold=True)
     except ValueError as error:
-        raise SourceError(source, str(error)) from error
+        raise SourceError(source, complaint(error)) from error
     return found
 
 
-def decode_list(source: str, body: bytes, model: type[M]) -> list[M]:
-    """A JSON list of ``model``. Raises SourceError as ``decode``."""
-    try:
-        return TypeAdapter(list[model]).validate_json(body)  # type: ignore[valid-type] # known when it runs
-    except ValidationError as error:
-        raise SourceError(source, complaint(error)) from error
+_KNOWN = {"missing": "expected a value, got none", "extra_forbidden": "expected no such key"}
 
 
-def complaint(error: ValidationError) -> str:
-    """The first problem as ``key: expected X, got Y``, and how many more there are."""
-    found = error.errors(include_url=False)
-    first = found[0]
+def complaint(error: Exception) -> str:
+    """Of what a model found, the first as ``key: expected X, got Y``, and how many more there are."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first, *more = error.errors(include_url=False)
     if first["type"] == "json_invalid":
         return f"expected JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    message = message.replace("Input should have", "a value with").replace(
-        "String should match pattern", "text matching"
-    )
-    expected = message if message.startswith("expected") else f"expected {message}"
-    if first["type"] == "missing":
-        text = "expected a value, got none"
-    elif first["type"] == "extra_forbidden":
-        text = "expected no such key"
-    elif ", got " in expected:
-        text = expected
-    else:
-        text = f"{expected}, got {_shown(first['input'])}"
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{key}: {text}{more}" if key else f"{text}{more}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str | int | float | None):
-        return repr(value)[:80]
-    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
+    message = first["msg"].replace("Input should have", "a value with")
+    first["msg"] = message.replace("String should match pattern", "text matching")
+    got = first["input"]
+    shown = "an object" if isinstance(got, dict) else f"a {type(got).__name__}"
+    shown = repr(got)[:80] if isinstance(got, str | int | float | None) else shown
+    return sentence(first, _KNOWN, shown) + (f" (and {len(more)} more)" if more else "")

@@ -1,7 +1,5 @@
 """What attackers do to evidence: keys of others, forged logs and seals, hostile files."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -64,7 +62,7 @@ def attest(folder: Path, payload: bytes, key: Any = None) -> None:
 
 def resealed(folder: Path, key: Any, **changes: Any) -> None:
     """The folder attested to as it is, with ``changes``."""
-    entries = Record(folder / "record.jsonl").entries()
+    entries = Record(folder / "record.jsonl").events()
     about = seal.statement(entries, seal.file_digests(folder), "")
     about["predicate"][seal.FACTS].update(changes)
     attest(folder, canonical(about), key)

@@ -1,7 +1,5 @@
 """One store, two accounts of one group: what either makes the other can go on with, whatever its umask."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat
@@ -19,6 +17,8 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.files import keep_file
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
+
+from ..events import event
 
 GROUP, ADA, GRACE = 47110, 47111, 47112
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs as other accounts")
@@ -60,7 +60,7 @@ def shared() -> Iterator[Path]:
 
 def by_ada(root: Path) -> str:
     store = Store(root / "store")
-    made = store.create("v1", "canary", {"mode": "apply"})
+    made = store.create(event("opened", stage="canary"))
     with store.cluster_lock("main", "ada"):
         keep_file(made.folder, "targets/main-1.toml", "[a]")
         tape = LiveTape(made.folder / "tape", Redactor())
@@ -74,12 +74,12 @@ def by_grace(root: Path) -> str:
     store = Store(root / "store")
     made = store.attempt("v1", "canary", 1)
     with store.cluster_lock("main", "grace"):
-        made.record.append("session", {})
+        made.record.append(event("session"))
         keep_file(made.folder, "targets/main-1.toml", "[b]")
         tape = LiveTape(made.folder / "tape", Redactor())
         tape.record(("i", 1, "k", 2), Asked("read"), {}, b"other")
     kept = root / "kits" / "v1-canary-0001" / "targets" / "m.toml"
-    return f"{store.create('v1', 'canary', {}).name} {kept.read_text()}"
+    return f"{store.create(event('opened', stage='canary')).name} {kept.read_text()}"
 
 
 @needs_root

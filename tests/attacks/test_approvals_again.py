@@ -1,7 +1,5 @@
 """Approvals and policy while an apply is under way: asked again before each node, and what moved stops it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +7,8 @@ import pytest
 import yaml
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.events import Event, StepTaken
+from runbook_lib.evidence.record import Record
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.layout import ISSUE
@@ -37,11 +36,11 @@ def meanwhile(team: Team, then: Callable[[], Any]) -> None:  # noqa: F811
     """Something happens once, when the first delivery of the apply was made."""
     append, waiting = Record.append, [then]
 
-    def noting(self: Record, kind: str, body: dict[str, Any]) -> Entry:
-        entry = append(self, kind, body)
-        if kind == "step" and body["phase"] == "done" and waiting:
+    def noting(self: Record, event: Event) -> Event:
+        made = append(self, event)
+        if isinstance(made, StepTaken) and made.phase == "done" and waiting:
             waiting.pop()()
-        return entry
+        return made
 
     team.patch.setattr(Record, "append", noting)
 
@@ -77,7 +76,7 @@ def test_a_withdrawal_stops_before_the_next_node(team: Team, how: str) -> None: 
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert steps(folder) == [(FIRST, "deliver"), (FIRST, "restart")]
-    assert [e["body"]["node"] for e in entries(folder) if e["kind"] == "state"] == [FIRST]
+    assert [e["node"] for e in entries(folder) if e["kind"] == "state"] == [FIRST]
     assert said(verdict).startswith(
         f"testnet: goes on: expected still approved, and not undone, got stopped: approval: {BOB}:"
         " expected an approval that stands, got withdrawn: "
@@ -161,10 +160,10 @@ def test_somebody_else_accepts_what_moved_between_plan_and_apply(team: Team) -> 
     verdict, folder = team.carry(**told)
 
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
-    (kept,) = [entry["body"] for entry in entries(folder) if entry["kind"] == "policy"]
+    (kept,) = [entry for entry in entries(folder) if entry["kind"] == "policy"]
     assert (kept["by"], kept["policy"]) == (BOB, digest)
     assert f"policy accepted by {BOB}: {kept['moved']}" in verdict.notes
-    opened = [e["body"] for e in entries(folder) if e["kind"] in ("opened", "session")]
+    opened = [e for e in entries(folder) if e["kind"] in ("opened", "session")]
     assert {body["policy"] for body in opened} == {digest}
 
 

@@ -1,7 +1,5 @@
 """Approvals where a forge does not show them as plain text: none counts; a withdrawal always does."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """Evidence is data: reading it, however hostile, writes nothing, follows nothing, and ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -19,21 +17,20 @@ from nbconvert import HTMLExporter
 
 from runbook_lib import launch
 from runbook_lib.canonical import canonical
-from runbook_lib.changes.plan import NodePlan
-from runbook_lib.changes.state import NodeState
 from runbook_lib.errors import ParameterError, RunbookError, SourceError, StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.package import VERSION
+from runbook_lib.plan import NodePlan, NodeState
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import Asked, LiveTape
 from runbook_lib.stage import Stage
 
-from ..commands.conftest import Terminal
-from ..conftest import ALICES_KEY, NOWHERE, declare, practising, stages_of
+from ..conftest import ALICES_KEY, NOWHERE, Terminal, declare, practising, stages_of
+from ..events import event
+from ..sources.conftest import World
 from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
 
 BOOK, INDEX, RECORD = NOTEBOOKS["development"], "tape/index.jsonl", "record.jsonl"
@@ -98,9 +95,9 @@ def world(
 
 
 def entries(alter: Callable[[dict[str, Any]], object], kind: str) -> Alter:
-    """The bodies of a log's entries of a kind altered, the chain computed anew."""
+    """A log's events of a kind altered, the chain computed anew."""
     return lambda folder: chained(
-        folder, lambda found: [alter(one["body"]) for one in found if one["kind"] == kind]
+        folder, lambda found: [alter(one) for one in found if one["kind"] == kind]
     )
 
 
@@ -287,7 +284,7 @@ def test_a_replay_has_a_folder_of_its_own_below_the_engines(
     folder = practice.sealed()
     monkeypatch.setenv("RUNBOOK_SCRATCH", str(tmp_path))
     (tmp_path / "attempt.json").write_text("{}")
-    chained(folder, lambda entries: entries[0]["body"]["params"].update(release="attempt.json"))
+    chained(folder, lambda entries: entries[0]["params"].update(release="attempt.json"))
     stage = Stage(open_replay("development", folder))
     stage.close()
 
@@ -303,11 +300,10 @@ def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) 
     (tmp_path / "key").write_text("a key")
     (store / "link").symlink_to(tmp_path / "key")
     (store / "linked").symlink_to(tmp_path, target_is_directory=True)
-    outside, aliases = Outside(Redactor()), [(str(store), "store")]
+    world = World(tmp_path / "tape", Redactor())
     with pytest.raises(SourceError, match="expected a"):
-        scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "i", 1, aliases=aliases)
-        scope.read(store / name)
-    outside.close()
+        world.scope(aliases=((str(store), "store"),)).read(store / name)
+    world.close()
 
     found = [path.read_bytes() for path in (tmp_path / "tape").rglob("*") if path.is_file()]
     assert found and b"a key" not in b"".join(found)
@@ -317,7 +313,7 @@ def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) 
 def test_a_folder_that_is_no_attempt_is_no_attempt(tmp_path: Path, name: str) -> None:
     """Digits of other scripts are none; a second spelling of a number is a gap."""
     store = Store(tmp_path / "store")
-    store.create("v1", "canary", {}).folder.with_name(name).mkdir()
+    store.create(event("opened", stage="canary")).folder.with_name(name).mkdir()
     assert [one.number for one in store.attempts("v1")] == [1]
 
     (store.root / "v1" / "canary" / "00001").mkdir()

@@ -1,7 +1,5 @@
 """A kernel imports nothing from the folder it works in, whoever starts it and whatever lies there."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -19,6 +17,8 @@ from runbook_lib.errors import NotebookError
 from runbook_lib.launch import prepare_copy
 from runbook_lib.notebook import KERNEL, NOTEBOOKS, filled_in
 from runbook_lib.playbook import NOTEBOOKS as NAMES
+
+from ..messages import saying
 
 EVIL = "import os; open(os.environ['MARK'], 'a').write(__name__ + '\\n')\n"
 LAID = "runbook_lib/__init__ numpy sitecustomize runbook_lib ipykernel_launcher json jsonschema"
@@ -85,7 +85,5 @@ def test_a_copy_that_names_another_kernel_is_not_opened(tmp_path: Path, name: st
     path = prepare_copy("canary", {}, tmp_path)
     assert prepare_copy("canary", {}, tmp_path) == path
     path.write_text(path.read_text().replace('"name": "runbook"', f'"name": "{name}"'))
-    with pytest.raises(NotebookError) as caught:
+    with saying(NotebookError, f"{path}: expected the kernel runbook, got {name!r}; remove it"):
         prepare_copy("canary", {}, tmp_path)
-
-    assert str(caught.value) == f"{path}: expected the kernel runbook, got {name!r}; remove it"

@@ -1,7 +1,5 @@
 """A lock is a file of the store's own; what takes its place, or another's fence, stops a change."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,8 @@ from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
 
 from ..conftest import PROVISION, text
+from ..events import event
+from ..messages import saying
 
 TRAPS: dict[str, Callable[[Path, Path], None]] = {
     "link": lambda path, key: path.symlink_to(key),
@@ -36,23 +36,22 @@ def test_what_is_written_to_in_the_store_is_nobodys_own_file(
     """Locks, records and tapes: nothing is truncated or appended to, nothing waits on a pipe."""
     store, key = Store(tmp_path / "store"), tmp_path / "key"
     key.write_bytes(b"a key")
-    folder = store.create("v1", "development", {}).folder
+    folder = store.create(event("opened")).folder
     (folder / "record.jsonl").unlink()
     tape = LiveTape(folder / "tape", Redactor())
     locks, log, asked = store.root / ".locks", folder / "record.jsonl", Asked("read")
     writes: dict[Path, Callable[[], object]] = {
         locks / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
         locks / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
-        log: lambda: Record(log).append_if("x", len),
+        log: lambda: Record(log).append(event("note", text="x")),
         folder / "tape" / "index.jsonl": lambda: tape.record(("i", 1, "k", 1), asked, {}, b""),
     }
     for path, write in writes.items():
         trap(path, key)
-        with pytest.raises(StoreError) as caught:
+        with saying(
+            StoreError, f"{path}: expected a file with one name, got a link or no regular file"
+        ):
             write()
-        assert str(caught.value) == (
-            f"{path}: expected a file with one name, got a link or no regular file"
-        )
     assert key.read_bytes() == b"a key"
     assert not (tmp_path / "made by us").exists()
 
@@ -60,7 +59,7 @@ def test_what_is_written_to_in_the_store_is_nobodys_own_file(
 def test_no_folder_of_the_store_is_a_link(tmp_path: Path) -> None:
     """That of the locks, of a release, of an attempt: what is written there lies elsewhere."""
     store, elsewhere = Store(tmp_path / "store"), tmp_path / "elsewhere"
-    folder = store.create("v1", "canary", {}).folder
+    folder = store.create(event("opened", stage="canary")).folder
     (store.root / ".locks").rename(elsewhere)
     (store.root / ".locks").symlink_to(elsewhere)
     (folder.parent / "0002").symlink_to(folder)
@@ -113,7 +112,7 @@ def replaced(practice: Any) -> None:
 def taken_elsewhere(practice: Any) -> None:
     """A second run of the attempt, on a host where our lock does not hold."""
     body = {"cluster": "development", "owner": "bob, elsewhere"}
-    Record(practice.folder() / "record.jsonl").append("lock", body)
+    Record(practice.folder() / "record.jsonl").append(event("lock", **body))
 
 
 GONE = "lost: development.lock was removed or replaced"
@@ -132,8 +131,8 @@ def test_a_lost_lock_stops_a_change_before_its_next_node(
     assert ran == ["dev-1-restart-1"]
     assert f"development: lock: expected free, got {why}" in card
     assert ready.stage.verdict().items[3].outcome is Outcome.INCONCLUSIVE
-    fences = {entry.body["fence"] for entry in ready.entries("step")}
-    assert fences == {ready.entries("lock")[0].seq}
+    fences = {entry.fence for entry in ready.events("step")}
+    assert fences == {ready.events("lock")[0].seq}
 
 
 @pytest.mark.parametrize(
@@ -143,9 +142,10 @@ def test_a_second_attempt_refuses_while_another_is_unfinished(
     ready: Any, log: list[str], runs: int
 ) -> None:
     """Killed, or at work where our lock does not hold: by its log, whatever the lock's file says."""
-    other = Store(ready.root / "store").create("v1.3.9", "development", {"mode": "apply"})
+    other = Store(ready.root / "store").create(event("opened", release="v1.3.9"))
     for kind in log:
-        other.record.append(kind, {"cluster": "development", "owner": "bob"})
+        owner = {"owner": "bob"} if kind == "lock" else {}
+        other.record.append(event(kind, cluster="development", **owner))
     card, ran = two_nodes(ready)
 
     assert len(ran) == runs
@@ -155,8 +155,8 @@ def test_a_second_attempt_refuses_while_another_is_unfinished(
 
 def test_a_log_that_cannot_be_read_is_no_proof_of_a_free_lock(ready: Any) -> None:
     """Whoever damages the log of the attempt at work must not open the way for another."""
-    other = Store(ready.root / "store").create("v1.3.9", "development", {"mode": "apply"})
-    other.record.append("lock", {"cluster": "development", "owner": "bob"})
+    other = Store(ready.root / "store").create(event("opened", release="v1.3.9"))
+    other.record.append(event("lock", cluster="development", owner="bob"))
     other.record.path.write_bytes(other.record.path.read_bytes() + b"{}\n")
     card, ran = two_nodes(ready)
 

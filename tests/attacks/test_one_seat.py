@@ -1,7 +1,5 @@
 """One person, one seat, under one policy: who runs a stage is known by the forge's token, and what it opens on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.words import Heard
 
 from ..conftest import signed_file, stages_of
+from ..messages import saying
 
 RELEASE = "v1.4.0"
 STAGES = stages_of("development", "testnet")
@@ -82,12 +81,12 @@ def test_a_name_that_nobody_lists_plans_only_what_needs_no_approval(
     monkeypatch.setenv("RUNBOOK_OPERATOR", name)
     token("stranger")
 
-    with pytest.raises(ParameterError) as refused:
-        prepare_attempt("testnet", given_testnet(practice), "params")
-    assert str(refused.value) == (
+    with saying(
+        ParameterError,
         f"operator: expected one of the site's people (alice, bob), got '{name}';"
-        " export RUNBOOK_OPERATOR"
-    )
+        " export RUNBOOK_OPERATOR",
+    ):
+        prepare_attempt("testnet", given_testnet(practice), "params")
     given = {**practice.params, "mode": "plan"}
     assert prepare_attempt("development", given, "params").name == f"{RELEASE}/development/0001"
 
@@ -105,9 +104,8 @@ def test_a_forge_that_does_not_answer_hides_nobody(practice: Any, token: Any) ->
         ("testnet", given_testnet(practice)),
         ("development", {**practice.params, "waivers": [practice.approved_waiver()]}),
     ):
-        with pytest.raises(ParameterError) as refused:
+        with saying(ParameterError, said):
             prepare_attempt(stage, given, "params")
-        assert str(refused.value) == said
     assert prepare_attempt("development", practice.params, "params").number == 1
 
 
@@ -181,8 +179,8 @@ def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None
     accept(practice, site)
     attempt = prepare_attempt("testnet", given, "params")
 
-    (kept,) = [entry.body for entry in attempt.record.entries() if entry.kind == "policy"]
-    assert (kept["by"], kept["policy"]) == ("bob", site.policy_digest)
+    (kept,) = [event for event in attempt.record.events() if event.kind == "policy"]
+    assert (kept.by, kept.policy) == ("bob", site.policy_digest)
 
 
 # --- what an environment may not say ---

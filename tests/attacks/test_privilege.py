@@ -1,7 +1,5 @@
 """A site's command sees what the site lists for it, and no token of ours."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -15,9 +13,9 @@ from runbook_lib.changes.kit_script import Kit, script
 from runbook_lib.clusters import Cluster
 from runbook_lib.errors import ParameterError
 from runbook_lib.site import Site, parse_site
+from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.stage_commands import StageCommands
 from runbook_lib.sources.wire import Wire
 from runbook_lib.strict import PROJECT, parse_yaml
 
@@ -64,7 +62,7 @@ def test_the_candidates_suite_sees_no_token_and_a_nodes_command_its_own(
 ) -> None:
     """The suite is the candidate's own code; the node's command has a list of its own."""
     suite = reach.Command(argv=["sh", "-c", 'echo "skipping $GITHUB_TOKEN$RPP_RPC_TOKEN!"'])
-    run = StageCommands(world.scope(), site.Commands(suites={"tests/x": suite})).suite("tests/x")
+    run = SiteCommands(world.scope(), site.Commands(suites={"tests/x": suite})).suite("tests/x")
     assert run.stdout == b"skipping !\n"
 
     argv = ["sh", "-c", 'printf "HTTP/1.1 200 OK\\r\\n\\r\\n{}"; env >"{path}"']

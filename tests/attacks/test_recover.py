@@ -1,7 +1,5 @@
 """A recovery's parameters are those of the log: who can write the store can edit what lies ready."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +18,8 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import way_back
 
-from ..commands.conftest import Terminal
+from ..conftest import Terminal
+from ..messages import saying
 from .conftest import ATTESTATION, MALLORY, attest, chained, resealed
 
 REASON = "the forge is down, called ada"
@@ -132,11 +131,11 @@ def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
         f"{where}: {name}: expected {practice.params[name]!r} as the log has it, got {value!r}\n"
         f"{where}: {NEXT}"
     )
-    assert Store.opened(made)["params"]["break_glass"] == REASON
+    assert Store.opened(made).params["break_glass"] == REASON
 
 
 def altered(folder: Path) -> None:
-    chained(folder, lambda found: found[0]["body"].update(operator="mallory"))
+    chained(folder, lambda found: found[0].update(operator="mallory"))
 
 
 def unsigned(folder: Path) -> None:
@@ -176,7 +175,7 @@ def test_a_recovery_takes_nothing_of_a_sealed_apply_whose_signature_does_not_hol
     assert str(caught.value).endswith(
         "; to take it back all the same give the reason: --reason 'WHY'"
     )
-    assert Store.opened(made)["undoes"]["name"] == "v1.4.0/development/0001"
+    assert Store.opened(made).undoes.name == "v1.4.0/development/0001"
 
 
 def test_the_signed_log_of_another_attempt_is_not_this_ones(practice: Any) -> None:
@@ -185,12 +184,12 @@ def test_the_signed_log_of_another_attempt_is_not_this_ones(practice: Any) -> No
     newest = practice.sealed()
     shutil.rmtree(newest)
     shutil.copytree(first, newest)
-    with pytest.raises(RecordDamaged) as caught:
-        prepare_attempt("development_recovery", recovery(practice), "by hand")
-    assert str(caught.value) == (
+    with saying(
+        RecordDamaged,
         "v1.4.0/development/0002: expected its log as it was signed, got the log of"
-        " v1.4.0/development/1; to take it back all the same give the reason: --reason 'WHY'"
-    )
+        " v1.4.0/development/0001; to take it back all the same give the reason: --reason 'WHY'",
+    ):
+        prepare_attempt("development_recovery", recovery(practice), "by hand")
 
 
 @pytest.mark.parametrize("how", ["killed", "failed"])
@@ -207,7 +206,7 @@ def test_a_killed_apply_and_one_that_failed_are_taken_back_without_a_reason(
         assert seal_by_hand(practice.folder()).exit_code != 0
     made = prepare_attempt("development_recovery", recovery(practice), "by hand")
 
-    assert Store.opened(made)["undoes"]["attempt"] == 1
+    assert Store.opened(made).undoes.attempt == 1
 
 
 def test_a_recovery_that_is_gone_on_with_looks_again(practice: Any) -> None:

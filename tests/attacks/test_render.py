@@ -1,7 +1,5 @@
 """A page shows what was verified above what the notebook says, and nothing of it can pass for ours."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ from runbook_lib.commands.evidence import page_of
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.notebook import NOTEBOOKS
 
-from ..commands.conftest import Terminal
-from ..conftest import FAIL, trust_of
+from ..conftest import FAIL, Terminal, trust_of
 
 BOOK = "10_development.ipynb"
 GREEN = "#2e7d32"

@@ -1,7 +1,5 @@
 """Debian's chromium, and a JupyterLab that belongs to one test."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

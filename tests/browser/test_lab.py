@@ -1,7 +1,5 @@
 """The notebook out of the box, in a real JupyterLab: open it, Run All, read it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from runbook_lib.notebook import NOTEBOOKS
-from runbook_rehearsal.network import RehearsalNetwork
-from tests.stages.conftest import enter
-from tests.stages.recovering import SIZES, Recovering, declare, fresh
+from tests.stages.recovering import Recovering, fresh, recovering
 
 from .conftest import Watched, run_all
 
@@ -47,13 +43,10 @@ def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) 
 
 
 @pytest.fixture
-def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Recovering, Path]]:
+def undone(tmp_path: Path) -> Iterator[tuple[Recovering, Path]]:
     """A canary that was applied, and the recovery notebook that lies ready in its attempt."""
-    root = tmp_path / "network"
-    network = RehearsalNetwork(root, servers="embedded", sizes=SIZES, history_s=3600.0)
-    declare(monkeypatch)
-    with network:
-        enter(network, monkeypatch)
+    options = {"telemetry": True, "servers": "embedded", "history_s": 3600.0}
+    with recovering(tmp_path / "network", **options) as network:
         made = fresh(network, "mainnet", 1)
         _, folder = made.apply("canary")
         yield made, folder / "recovery" / "35_canary_recovery.ipynb"

@@ -1,7 +1,5 @@
 """The page that ``runbook render`` makes, as a reader's browser shows it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

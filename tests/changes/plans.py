@@ -1,12 +1,9 @@
 """Plans in small: what a plan must name beside its phases is the same in each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
-from runbook_lib.changes.state import NodeState
+from runbook_lib.plan import Artifact, NodePlan, NodeState, Phase, Plan
 
 
 def node(name: str, before: NodeState, after: NodeState, **more: Any) -> NodePlan:

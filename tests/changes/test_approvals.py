@@ -1,7 +1,7 @@
 """A person's word counts when a listed account gave it for exactly this digest."""
 
-from __future__ import annotations
-
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,10 @@ from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
-from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import Heard, Refused, Said, Word, hear, in_force
 
+from ..sources.conftest import World
 from ..sources.github_answers import spoken
 
 DIGEST = "sha256:" + "a" * 64
@@ -32,10 +30,8 @@ class Asking:
     def __init__(self, practice: Any) -> None:
         self.comments: list[dict[str, Any]] = []
         self.site = read_site(str(practice.site))
-        redactor = Redactor(self.site.secret_names())
-        transport = httpx.MockTransport(self._answer)
-        self.outside = Outside(redactor, Http(redactor, transport))
-        self.scope = Scope(LiveTape(practice.root / "tape", redactor), self.outside, "approvals", 1)
+        self.world = World(practice.root / "tape", Redactor(self.site.secret_names()))
+        self.scope = self.world.scope(self._answer)
 
     def say(self, body: str, by: str = "bob") -> None:
         self.comments.append(spoken(len(self.comments) + 1, body, by, AT))
@@ -54,7 +50,7 @@ class Asking:
 def asking(practice: Any) -> Any:
     made = Asking(practice)
     yield made
-    made.outside.close()
+    made.world.close()
 
 
 def test_a_forge_knows_an_account_in_any_case(asking: Asking) -> None:
@@ -88,18 +84,9 @@ def test_a_listed_account_approves_until_it_withdraws(
     assert asking.accounts() == counts
 
 
-def test_a_comment_takes_back_a_signed_file(asking: Asking, practice: Any) -> None:
-    path = practice.approve(DIGEST)
-    asking.comments.append(spoken(1, "withdraw approve", "bob", "2100-01-01T00:00:00Z"))
-
-    assert asking.accounts(file=path) == []
-
-
-def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
-    assert asking.accounts(issue=0) == []
-
-
-def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -> None:
+def test_a_signed_file_approves_beside_comments_until_one_takes_it_back(
+    asking: Asking, practice: Any
+) -> None:
     asking.say(f"approve {DIGEST}", "alice")
     path = practice.approve(DIGEST)
     heard = hear(asking.scope, asking.site, DIGEST, issues=[1], files=[path])
@@ -109,6 +96,9 @@ def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -
     assert found[0].grounds == Path(path).name
     assert found[1].at == datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert found[1].grounds == "https://forge/1"
+    assert asking.accounts(issue=0) == []  # nobody is asked
+    asking.comments[:] = [spoken(1, "withdraw approve", "bob", "2100-01-01T00:00:00Z")]
+    assert asking.accounts(file=path) == []
 
 
 @pytest.mark.parametrize(
@@ -127,10 +117,8 @@ def test_a_file_that_proves_nothing_is_an_error(
 ) -> None:
     path = Path(practice.approve(DIGEST))
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(SourceError, match=re.escape(f": {problem}")):
         asking.accounts(file=str(path))
-
-    assert caught.value.problem.startswith(problem)
 
 
 # --- who must approve, stage by stage ---
@@ -153,9 +141,9 @@ def word(account: str, *, plan: str = PLAN, withdraws: bool = False, minute: int
     return Word("approve", withdraws, plan=plan, account=account, at=at, grounds=where)
 
 
+@dataclass
 class Voting:
-    def __init__(self, practice: Any) -> None:
-        self.practice = practice
+    practice: Any
 
     def rows(
         self, stage: str, *said: Word | Refused | str, author: str = "eve", alone: bool = False
@@ -214,12 +202,19 @@ def test_the_policy(voting: Voting, stage: str, said: list[Any], outcome: Outcom
     assert voting.outcome(stage, *said) is outcome
 
 
-@pytest.mark.parametrize("said", [[], ["carol"]])
-def test_an_author_alone_never_approves_for_mainnet(voting: Voting, said: list[str]) -> None:
-    assert voting.outcome("mainnet", *said, author="carol") is INCONCLUSIVE
-    assert voting.outcome("mainnet", *said, "gus", author="carol") is (
-        PASS if said else INCONCLUSIVE
-    )
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ([], INCONCLUSIVE),
+        (["carol"], INCONCLUSIVE),
+        (["gus"], INCONCLUSIVE),
+        (["carol", "gus"], PASS),
+    ],
+)
+def test_an_author_alone_never_approves_for_mainnet(
+    voting: Voting, said: list[str], outcome: Outcome
+) -> None:
+    assert voting.outcome("mainnet", *said, author="carol") is outcome
 
 
 def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
@@ -267,12 +262,6 @@ def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> N
     torn = Refused("ed.json", "expected a signed word, got: Invalid JSON", "ed.json", "unreadable")
     rows = voting.rows("testnet", "carol", torn)
 
-    assert [(row.subject, row.what, row.observed, row.outcome) for row in rows] == [
-        ("approval", "seat 1 of 1", "carol (#carol0)", PASS),
-        (
-            "approval",
-            "signed word ed.json",
-            "expected a signed word, got: Invalid JSON",
-            INCONCLUSIVE,
-        ),
-    ]
+    filled, unread = ((row.subject, row.what, row.observed, row.outcome) for row in rows)
+    assert filled == ("approval", "seat 1 of 1", "carol (#carol0)", PASS)
+    assert unread == ("approval", "signed word ed.json", torn.why, INCONCLUSIVE)

@@ -1,17 +1,17 @@
 """The good state: what a passed attempt or an adoption left, and nothing else."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.state import NodeState, good_map, known_map
+from runbook_lib.changes.state import good_map, known_map
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
+from runbook_lib.plan import NodeState
 
+from ..events import event
 from ..messages import saying
 
 OLD = NodeState(gates={}, channel="development", binary="sha256:1", config="sha256:1")
@@ -30,34 +30,26 @@ class Journals:
     def attempt(self, state: NodeState, hour: int, outcome: str = "PASS", **opened: Any) -> None:
         """An attempt that changed dev-1 and ended with ``outcome`` for its only item."""
         item = "development.activate.deploy"
-        about = {
-            "release": RELEASE,
-            "stage": "development",
-            "cluster": "development",
-            "mode": "apply",
-            "source": "rehearsal",
-            "declared": [item],
-            **opened,
-        }
-        record = self.store.create(RELEASE, "development", about).record
-        record.append("session", {"number": 1})
-        record.append("started", {"item": item, "number": 1})
+        about = {"source": "rehearsal", "declared": [item], **opened}
+        enforced = about.pop("enforced", True)
+        record = self.store.create(event("opened", release=RELEASE, **about)).record
+        record.append(event("session", source=about["source"]))
+        record.append(event("started", item=item, number=1))
         at = self._verified(record, item, state, hour)
         row = {"subject": "dev-1", "what": "x", "expected": 1, "observed": 1, "outcome": outcome}
         result = {"item": item, "outcome": outcome, "reason": "", "rows": [row]}
         result |= {"started": at, "ended": at}
-        record.append("result", {"item": item, "number": 1, "result": result})
-        if opened.get("enforced", True):
-            record.append("enforced", {"number": 1})
+        record.append(event("result", item=item, number=1, result=result))
+        if enforced:
+            record.append(event("enforced", number=1))
 
     def adopted(self, state: NodeState, hour: int) -> None:
-        opened = {"cluster": "development", "mode": "adopt", "source": "rehearsal"}
-        self._verified(self.store.adopt("development", opened).record, "adopt", state, hour)
+        record = self.store.adopt(event("adopting", source="rehearsal")).record
+        self._verified(record, "adopt", state, hour)
 
     def _verified(self, record: Record, item: str, state: NodeState, hour: int) -> str:
         at = f"2026-11-23T{hour:02d}:00:00+00:00"
-        body = {"item": item, "node": "dev-1", "state": state.model_dump(mode="json"), "at": at}
-        record.append("state", body)
+        record.append(event("state", item=item, state=state, at=at))
         return at
 
     def good(self) -> dict[str, NodeState]:

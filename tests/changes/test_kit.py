@@ -1,7 +1,5 @@
 """The recovery kit: rendered from a plan, quoted for a shell, and run by one with nothing of ours."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -25,8 +23,7 @@ from runbook_lib.changes.kit_script import (
     script,
     target_file,
 )
-from runbook_lib.changes.plan import Artifact, NodePlan
-from runbook_lib.changes.state import NodeState
+from runbook_lib.plan import Artifact, NodePlan, NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
 
@@ -75,9 +72,8 @@ class Made:
         self.artifact.write_bytes(b"build")
         self.folder = self.root / "kit `of` it"
         nodes = [self.plan_of(name) for name in (*self.names, *self.theirs)]
-        artifact = Artifact(
-            path=str(self.artifact), digest=digest_bytes(b"build"), binary="sha256:b"
-        )
+        digest = digest_bytes(b"build")
+        artifact = Artifact(path=str(self.artifact), digest=digest, binary="sha256:b")
         gates = phase("canary.activate.rewards-gate", "gates", nodes)
         made = plan(gates, stage=self.stage, release="v1.4.0", artifact=artifact)
         kept = tuple(self.kit_node(one, artifact) for one in nodes)

@@ -1,8 +1,5 @@
 """Plans of a large fleet: every node in exactly one wave of a phase, and nothing lost on the way."""
 
-from __future__ import annotations
-
-import importlib.util
 import json
 import re
 from collections import Counter
@@ -14,11 +11,11 @@ import pytest
 from runbook_lib import display
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import check_row, unknown_row
-from runbook_lib.strict import PROJECT
 from runbook_lib.tries import plan_card
 from runbook_lib.verdicts import Standing
 
 from ..cards import judged, verdict
+from ..conftest import benchmark
 
 NODES = 60
 LIMIT = 300_000
@@ -27,12 +24,7 @@ LIMIT = 300_000
 @pytest.fixture(scope="module")
 def bench() -> Any:
     """The benchmark that times the same for 500 nodes."""
-    spec = importlib.util.spec_from_file_location("bench_plan", PROJECT / "bench" / "plan.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("plan")
 
 
 def test_a_large_plan_counts_every_node_once(bench: Any, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Whether a wave may begin: room in the window, and nodes must run what was verified."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,13 +9,12 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes import roll
 from runbook_lib.changes.apply import Applier
-from runbook_lib.changes.plan import Phase
 from runbook_lib.changes.roll import VERIFICATION, digest_rows
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import development
 from runbook_lib.context import Context, judges
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import MainnetParams
+from runbook_lib.plan import NodeState, Phase
 
 from .plans import node, phase, plan
 
@@ -48,11 +45,9 @@ def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
     good = check_row("quorum", "power", "up", "up", ok=True)
     monkeypatch.setattr(roll, "margin", lambda context, phase, number: (good, [["n1"]]))
     monkeypatch.setattr(roll, "digest_rows", lambda context, plan: [])
-    params = MainnetParams(
-        window_start=(END - timedelta(hours=4)).isoformat(),
-        window_end=END.isoformat(),
-        minutes_per_node=10.0,
-    ).model_copy(update={"mode": "apply"})
+    window = {"window_start": END - timedelta(hours=4), "window_end": END}
+    given = {name: at.isoformat() for name, at in window.items()}
+    params = MainnetParams(**given, minutes_per_node=10.0).model_copy(update={"mode": "apply"})
 
     def may_begin(left: float) -> tuple[bool, list[object]]:
         now = END - timedelta(minutes=left)
@@ -116,8 +111,7 @@ def test_a_wave_that_did_not_succeed_stops_the_phase(
 # --- nodes must run what was verified -------------------------------------------------------------
 
 DEPLOY = "development.activate.deploy"
-NAMELESS = "release artifact: digest of the plan:"
-NAMELESS += f" expected {VERIFICATION} to name its digest, got none"
+NAMELESS = f"expected {VERIFICATION} to name its digest, got none"
 
 
 def verifying(outcome: Outcome, data: dict[str, Any]) -> Any:
@@ -160,11 +154,7 @@ def test_nothing_is_verified_unless_it_passed(
 @pytest.mark.parametrize(
     ("data", "outcome", "reason"),
     [
-        (
-            {"digests": {"node": "sha256:1"}},
-            Outcome.FAIL,
-            "release artifact: digest of the plan: expected sha256:1, got sha256:2",
-        ),
+        ({"digests": {"node": "sha256:1"}}, Outcome.FAIL, "expected sha256:1, got sha256:2"),
         ({}, Outcome.INCONCLUSIVE, NAMELESS),
         ({"digests": {"wallet": "sha256:1"}}, Outcome.INCONCLUSIVE, NAMELESS),
         ({"digests": "node"}, Outcome.INCONCLUSIVE, NAMELESS),
@@ -179,7 +169,8 @@ def test_another_artifact_than_the_verified_one_is_not_deployed(
 
     result = stage._tries.standing(DEPLOY).result
 
-    assert (result.outcome, result.reason) == (outcome, reason)
+    said = f"release artifact: digest of the plan: {reason}"
+    assert (result.outcome, result.reason) == (outcome, said)
     assert practice.mutations() == []
 
 

@@ -1,40 +1,33 @@
 """Which restored nodes may start: by their own report, the snapshot's root, and each other."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
 
 from runbook_lib.changes import storage
-from runbook_lib.changes.snapshot import Chosen
 from runbook_lib.errors import SourceError
+from runbook_lib.evidence.events import SnapshotChosen
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.commands import answer
+from runbook_lib.sources.commands import Kept, Replayed, Stopped, answer, wal_of
 from runbook_lib.sources.process import Ended
-from runbook_lib.sources.storage import Kept, Replayed, Stopped, wal_of
+
+from ..conftest import not_passed
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 ROOT, LATER, OTHER = "a" * 64, "b" * 64, "c" * 64
 
 
 def report(node: str, **changes: Any) -> Replayed:
-    good = {
-        "wal_corruption_detected": False,
-        "pruning_proof_verified": True,
-        "restored_root": ROOT,
-        "expected_state_root": ROOT,
-        "commitment_root": LATER,
-        "restored_matches_expected": True,
-        "height": 12,
-    }
+    roots = {"restored_root": ROOT, "expected_state_root": ROOT, "commitment_root": LATER}
+    good = {"pruning_proof_verified": True, "restored_matches_expected": True, **roots}
+    good |= {"wal_corruption_detected": False, "height": 12}
     return Replayed.model_validate({"node": node, **good, **changes})
 
 
 def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list[str], Any]:
     """Who may start, and what is not PASS, of nodes that reported so."""
     said = {one.node: one for one in reports}
-    chosen = Chosen(path="snapshots/b", name="b", height=10, root=root, label="l")
+    chosen = SnapshotChosen(item="x", path="snapshots/b", name="b", height=10, root=root, label="l")
 
     class Work(storage.Work):
         def report(self, name: str) -> Replayed:
@@ -43,7 +36,7 @@ def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list
     work = Work(None, None, chosen, {name: [] for name in said})  # type: ignore[arg-type]
     may = storage._agreed(work, list(said), height)
     rows = [row for name in said for row in work.rows[name]]
-    return may, [(r.subject, r.what, r.outcome) for r in rows if r.outcome is not PASS]
+    return may, not_passed(rows, "subject", "what", "outcome")
 
 
 A, B, C = report("a"), report("b"), report("c")

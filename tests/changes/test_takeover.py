@@ -1,7 +1,5 @@
 """How long a recovery waits for the cluster's lock, and which commands it ends meanwhile."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,9 +14,10 @@ from runbook_lib.changes import takeover
 from runbook_lib.changes.apply import Change
 from runbook_lib.context import Context
 from runbook_lib.errors import LockHeld
+from runbook_lib.evidence.events import LockReleased, LockTaken, Status, TakenOver
 from runbook_lib.evidence.store import Store
 
-SAID = ("status", {"text": "waiting for the lock of alice"})
+SAID = Status(text="waiting for the lock of alice")
 
 
 @pytest.fixture
@@ -31,20 +30,20 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         made.slept += 1
         made.each()
 
-    def append(kind: str, body: Any) -> Any:
-        made.said.append((kind, body))
+    def append(event: Any) -> Any:
+        made.said.append(event)
         return SimpleNamespace(seq=len(made.said))
 
     time = SimpleNamespace(monotonic=lambda: float(made.slept), sleep=sleep)
     monkeypatch.setattr(takeover, "time", time)
-    undoes = SimpleNamespace(body={"undoes": {"name": "v1/canary/0001"}})
+    opened = SimpleNamespace(undoes=SimpleNamespace(name="v1/canary/0001"))
     made.context = SimpleNamespace(
         cluster_name="main",
         params=SimpleNamespace(takeover_minutes=1.0),
         scope=SimpleNamespace(live=True),
         store=made.store,
         folder=tmp_path / "v1" / "canary_recovery" / "0002",
-        journal=[undoes],
+        opened=opened,
         record=SimpleNamespace(append=append),
     )
     return made
@@ -89,7 +88,7 @@ def test_what_hangs_is_ended_after_the_patience_and_a_run_that_hangs_is_named(
 
     assert recovery.said == [
         SAID,
-        ("takeover", {"holder": "alice", "ended": ended, "waited_s": 61}),
+        TakenOver(holder="alice", ended=tuple(ended), waited_s=61),
     ]
     assert recovery.slept == 61 + 11
 
@@ -101,5 +100,5 @@ def test_a_lock_that_is_freed_in_time_is_taken_and_nothing_ended(recovery: Any) 
 
     wait(recovery)
 
-    lock = [("lock", {"cluster": "main", "owner": "bob"}), ("unlock", {"cluster": "main"})]
+    lock = [LockTaken(cluster="main", owner="bob"), LockReleased(cluster="main")]
     assert (recovery.slept, recovery.said) == (3, [SAID, *lock])

@@ -1,7 +1,5 @@
 """What a node's TOML must become, and that its secrets reach the node but never the evidence."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -10,14 +8,13 @@ from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.plan import Artifact
-from runbook_lib.changes.state import NodeState
 from runbook_lib.changes.targets import Delta, artifact, deltas, keep_target, rendered, target
 from runbook_lib.clusters import Cluster
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.plan import CHANNEL_AT, GATES_AT, Artifact, NodeState
 from runbook_lib.sources.commands import NodeConfig
-from runbook_lib.sources.config import BASE_GATES, CHANNEL_AT, GATES, GATES_AT, parse_bundle
+from runbook_lib.sources.config import BASE_GATES, GATES, parse_bundle
 from runbook_rehearsal.chain.templates import bundle
 
 from ..messages import saying
@@ -43,11 +40,8 @@ def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) ->
 
     made = target(context, "dev-1", FILE, before, delta)
 
-    assert made.after.gates == {
-        "pruning": True,
-        "witness_network": True,
-        "malachite_consensus": True,
-    }
+    on = ("pruning", "witness_network", "malachite_consensus")
+    assert made.after.gates == dict.fromkeys(on, True)
     assert (made.after.channel, made.after.binary) == ("testnet", "sha256:new")
     assert made.text == PLAIN.replace(b'"development"', b'"testnet"') + (
         b"\n[rollout.feature_gates]\nmalachite_consensus = true\n"
@@ -56,54 +50,47 @@ def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) ->
 
 
 def test_nothing_to_change_leaves_the_file_byte_for_byte(context: Context) -> None:
-
     made = target(context, "dev-1", FILE, BEFORE, Delta((), "development", "sha256:new"))
 
-    assert (made.text, made.after.config) == (PLAIN, digest_bytes(PLAIN))
-    assert made.after.binary == "sha256:new"
+    found = (made.text, made.after.config, made.after.binary)
+    assert found == (PLAIN, digest_bytes(PLAIN), "sha256:new")
 
 
 # --- what each stage makes of each node ---------------------------------------------------------
 
 MALACHITE, REWARDS, WITNESS = GATES[4:]
+NAMES = ("n-1", "n-2", "n-3")
 
 
 def deltas_of(context: Context, stage: str, *canaries: str) -> dict[str, Delta]:
     """Of a cluster of three nodes, on a bundle with the chain's own stages."""
     nodes = [
         {"name": name, "url": f"http://{name}.invalid", "canary": name in canaries}
-        for name in ("n-1", "n-2", "n-3")
+        for name in NAMES
     ]
     cluster = Cluster.model_validate({"chain_id": "c", "nodes": nodes})
-    site = context.site.model_copy(
-        update={"clusters": {"there": cluster}, "stages": dict.fromkeys(playbook.STAGES, "there")}
-    )
-    context.site, context.stage = site, stage
+    there = {"clusters": {"there": cluster}, "stages": dict.fromkeys(playbook.STAGES, "there")}
+    context.site, context.stage = context.site.model_copy(update=there), stage
     return deltas(context, parse_bundle(bundle().encode(), "bundle"), BUILD)
 
 
 @pytest.mark.parametrize(
-    ("stage", "gates"),
+    ("stage", "delta"),
     [
-        ("testnet", (*BASE_GATES, MALACHITE)),
-        ("mainnet", (*BASE_GATES, MALACHITE, REWARDS, WITNESS)),
+        ("development", ()),
+        ("testnet", ((*BASE_GATES, MALACHITE), "testnet")),
+        ("mainnet", ((*BASE_GATES, MALACHITE, REWARDS, WITNESS), "mainnet")),
     ],
 )
-def test_testnet_and_mainnet_bring_every_node_to_their_profile(
-    context: Context, stage: str, gates: tuple[str, ...]
+def test_each_stage_brings_every_node_to_its_profile_and_development_moves_the_build_alone(
+    context: Context, stage: str, delta: tuple[Any, ...]
 ) -> None:
-    delta = Delta(gates, stage, "sha256:new", "sha256:file")
-    assert deltas_of(context, stage, "n-1") == dict.fromkeys(("n-1", "n-2", "n-3"), delta)
-
-
-def test_development_moves_the_build_alone(context: Context) -> None:
-    delta = deltas_of(context, "development")["n-1"]
-
-    assert delta == Delta(binary="sha256:new", artifact="sha256:file")
-    assert delta.changes(BEFORE) == {}
-    assert delta.after(BEFORE, "c") == BEFORE.model_copy(
-        update={"binary": "sha256:new", "config": "c", "artifact": "sha256:file"}
-    )
+    made = Delta(*delta, binary="sha256:new", artifact="sha256:file")
+    assert deltas_of(context, stage, "n-1") == dict.fromkeys(NAMES, made)
+    if stage == "development":
+        after = {"binary": "sha256:new", "config": "c", "artifact": "sha256:file"}
+        assert made.changes(BEFORE) == {}
+        assert made.after(BEFORE, "c") == BEFORE.model_copy(update=after)
 
 
 @pytest.mark.parametrize("canaries", [("n-1",), ("n-2", "n-3")])
@@ -116,9 +103,8 @@ def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str,
     others = [delta for name, delta in found.items() if name not in canaries]
     assert others and all(delta.after(BEFORE, "sha256:old") == BEFORE for delta in others)
     assert not any(others)
-    with saying(
-        SourceError, "site: clusters.there.nodes: expected a node with canary: true, got none"
-    ):
+    said = "site: clusters.there.nodes: expected a node with canary: true, got none"
+    with saying(SourceError, said):
         deltas_of(context, "canary")
 
 
@@ -129,8 +115,8 @@ def test_a_stage_never_turns_a_gate_off(before: dict[str, bool], on: set[str]) -
     delta = Delta(tuple(sorted(on)), "testnet", "sha256:new")
     after = delta.after(state, "sha256:new")
 
-    assert {gate for gate, is_on in after.gates.items() if is_on} == on | {
-        gate for gate, is_on in before.items() if is_on
+    assert {gate for gate in GATES if after.gates.get(gate)} == on | {
+        g for g in before if before[g]
     }
     changed = {f"{GATES_AT}.{gate}": True for gate in on if not before.get(gate)}
     assert delta.changes(state) == {**changed, CHANNEL_AT: "testnet"}
@@ -140,11 +126,9 @@ def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Co
     config = NodeConfig(SHOWN, digest_bytes(SECRET), SECRET)
 
     made = rendered(context, "dev-1", config, {"rollout.release_channel": "testnet"})
-    raw, text, digest = made.raw, made.text, made.digest
 
-    assert raw == SECRET.replace(b'"development"', b'"testnet"')
-    assert text == SHOWN.replace(b'"development"', b'"testnet"')
-    assert digest == digest_bytes(raw)
+    raw, text = (each.replace(b'"development"', b'"testnet"') for each in (SECRET, SHOWN))
+    assert (made.raw, made.text, made.digest) == (raw, text, digest_bytes(raw))
 
 
 def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context) -> None:
@@ -162,10 +146,8 @@ def test_an_attempt_renders_a_target_without_secrets_in_the_evidence_and_once(
 ) -> None:
     kept = keep_target(context, "dev-1", PLAIN, None)
     assert kept == context.folder / "targets" / "dev-1.toml"
-    with saying(
-        SourceError,
-        "dev-1: expected the target this attempt already rendered, got another; start a new one",
-    ):
+    said = "dev-1: expected the target this attempt already rendered, got another; start a new one"
+    with saying(SourceError, said):
         keep_target(context, "dev-1", SHOWN, None)
 
 

@@ -1,7 +1,5 @@
 """What a recovery is told of the apply that it undoes, and whom it asks again."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest.mock import Mock, call
 
@@ -9,13 +7,15 @@ import pytest
 
 from runbook_lib.changes import back
 from runbook_lib.changes.back import Undone
-from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.events import Event
 from runbook_lib.outcomes import Outcome, check_row
 
+from ..events import event
 
-def entry(seq: int, phase: str, **more: Any) -> Entry:
-    body = {"item": "canary.activate.rewards-gate", "node": "main-1", "step": "deliver-rewards"}
-    return Entry(seq, "", "2026-01-31T12:00:00Z", "step", body | {"phase": phase} | more, "")
+
+def entry(seq: int, phase: str, **more: Any) -> Event:
+    about = {"item": "canary.activate.rewards-gate", "node": "main-1", "step": "deliver-rewards"}
+    return event("step", seq=seq, phase=phase, **about, **more)
 
 
 @pytest.mark.parametrize(

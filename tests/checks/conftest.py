@@ -1,8 +1,7 @@
 """A rehearsal network without telemetry, and checks judged on it as a stage would judge them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -16,14 +15,15 @@ from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.findings import Findings
 from runbook_lib.outcomes import CheckResult, Row, unknown_row
-from runbook_lib.recording import ReplayTape
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.scope import Scope
+from runbook_lib.sources.tape import ReplayTape
 from runbook_lib.sources.words import Window
+from runbook_rehearsal.loopback import Loopback
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..sources.conftest import World
 from .observing import Look
 from .staging import Staging
 
@@ -46,7 +46,7 @@ class Bench:
             "notice_hours": 1.0, "as_of": "",
         }  # fmt: skip
         self._tries = count(1)
-        self._outside: list[Outside] = []
+        self.scopes = World(root / "tape", Redactor(self.site.secret_names()))
 
     def change_site(self, **changes: Any) -> None:
         self.site = self.site.model_copy(update=changes)
@@ -56,16 +56,10 @@ class Bench:
 
     def judge(self, check: Judge, stage: str) -> CheckResult:
         """What the check comes to, and that its replay comes to the same."""
-        number = next(self._tries)
-        redactor = Redactor(self.site.secret_names())
-        outside = Outside(redactor)
-        self._outside.append(outside)
-        tape = LiveTape(self.root / "tape", redactor)
-        scope = Scope(tape, outside, check.item, number, clock=self.site.clock)
+        number, item = next(self._tries), check.item
+        scope = self.scopes.scope(None, item=item, number=number, clock=self.site.clock)
         live = _result(check, self._context(check, stage, scope))
-        replayed = Scope(
-            ReplayTape(self.root / "tape", {check.item: number}), outside, check.item, number
-        )
+        replayed = self.scopes.replay(item=item, judged=number)
         assert _result(check, self._context(check, stage, replayed)) == live
         return live
 
@@ -76,10 +70,6 @@ class Bench:
             record=cast(Any, None), journal=(), plan=self.plan,
         )  # fmt: skip
 
-    def close(self) -> None:
-        for outside in self._outside:
-            outside.close()
-
 
 def _result(check: Judge, context: Context) -> CheckResult:
     try:
@@ -87,6 +77,13 @@ def _result(check: Judge, context: Context) -> CheckResult:
     except SourceError as error:  # as a stage does
         row = unknown_row(error.source, "readable", "an answer", error.problem)
         return context.conclude([row], passed="", empty="")
+
+
+def offline(context: Context) -> Context:
+    """The same, answered from its tape alone."""
+    tape, scope = ReplayTape(context.folder / "tape", {context.item: 1}), context.scope
+    replayed = Scope(tape, scope.outside, context.item, 9, aliases=scope._aliases)
+    return replace(context, scope=replayed, findings=[])
 
 
 class Bare(Findings):
@@ -128,12 +125,20 @@ def bench(
     network.rpc.refill()  # many tests ask the same nodes, which count requests
     made = Bench(network, tmp_path, next(numbers))
     yield made
-    made.close()
+    made.scopes.close()
     for active in list(network.faults):
         network.clear(active.name)
     network.forge.comments.clear()
     for path in (network.root / "words" / "v1.4.0").iterdir():
         path.unlink()
+
+
+@pytest.fixture(scope="module")
+def loopback() -> Iterator[Loopback]:
+    made = Loopback()
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture
@@ -145,4 +150,4 @@ def staging(practice: Any) -> Staging:
 def look(tmp_path: Path) -> Iterator[Look]:
     made = Look(tmp_path)
     yield made
-    made.outside.close()
+    made.scopes.close()

@@ -1,7 +1,5 @@
 """Two servers, dashboards and rules of our own, looked at as the preflight does."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,18 +12,15 @@ import yaml
 
 from runbook_lib.checks.observability import observability
 from runbook_lib.context import Context
-from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.reach import Endpoint
-from runbook_lib.recording import ReplayTape
 from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
-from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape, Tape
 from runbook_lib.strict import PROJECT, Range
+
+from ..conftest import not_passed
+from ..sources.conftest import World as Scopes
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TOPICS = ("consensus_health", "proof_latency", "vrf_participation", "network_churn")
@@ -138,9 +133,7 @@ class Look:
 
     def __init__(self, root: Path) -> None:
         self.world, self.tape, self.root = World(root), root / "tape", root
-        redactor = Redactor()
-        transport = httpx.MockTransport(lambda request: self.world.answer(request))
-        self.outside = Outside(redactor, Http(redactor, transport))
+        self.scopes = Scopes(self.tape, Redactor())
 
     def site(self, limits: dict[str, Range] | None = None, **telemetry: Any) -> Site:
         given = {
@@ -167,18 +160,15 @@ class Look:
         params: StageParams | None = None,
         **given: Any,
     ) -> CheckResult:
-        item = "preflight.observability"
-        live = LiveTape(self.tape, Redactor())
-        tape: Tape = ReplayTape(self.tape, {item: 1}) if replay else live
-        scope = Scope(tape, self.outside, item, 1)
+        item, nothing = "preflight.observability", cast(Any, None)
+        live = None if replay else self.scopes.scope(lambda r: self.world.answer(r), item=item)
         context = Context(
-            item="preflight.observability", stage=stage,
-            params=params or StageParams(release="v1", **given), site=site or self.site(),
-            scope=scope, store=cast(Store, None), folder=self.root, record=cast(Record, None),
+            item=item, stage=stage, params=params or StageParams(release="v1", **given),
+            site=site or self.site(), scope=live or self.scopes.replay(item=item),
+            store=nothing, folder=self.root, record=nothing,
             journal=(), attempt_name="v1/testnet/0001",
         )  # fmt: skip
         return observability(context)
 
-    def bad(self, **more: Any) -> list[tuple[Outcome, str, str, Any]]:
-        rows = [row for row in self(**more).rows if row.outcome is not PASS]
-        return [(row.outcome, row.subject, row.what, row.observed) for row in rows]
+    def bad(self, **more: Any) -> list[Any]:
+        return not_passed(self(**more).rows, "outcome", "subject", "what", "observed")

@@ -1,7 +1,5 @@
 """A cluster of two nodes and files of our own, staged for a rollback."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil
@@ -11,13 +9,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.canonical import digest_bytes as sha
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
+from runbook_lib.plan import NodeState
 from runbook_lib.sources.node import Status
+
+from ..conftest import named, not_passed
+from ..events import event
 
 ITEM = "preflight.rollback-assets"
 PREVIOUS, CANDIDATE = b"the previous build", b"the candidate"
@@ -48,11 +49,10 @@ class Staging:
         self.practice, self.root = practice, practice.root
         self.key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
         self.heights: dict[str, int | None] = {"dev-1": TIP, "dev-2": TIP}
-        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         self.rollback: dict[str, Any] = {
             "release": str(self.root / "staged" / "release"),
             "snapshots": [str(self.root / "snapshots")],
-            "keys": [{"key": f"ed25519:{public}"}],
+            "keys": [{"key": named(self.key)}],
         }
         self.artifact = self.root / "artifacts" / "rpp-node"
         for folder in ("staged", "artifacts", "probe", "snapshots"):
@@ -67,19 +67,14 @@ class Staging:
 
     def good(self, *nodes: str, build: bytes = PREVIOUS) -> None:
         """Nodes taken over as they are."""
-        record = (
-            Store(self.root / "store")
-            .adopt("development", {"cluster": "development", "mode": "adopt", "source": "live"})
-            .record
-        )
+        record = Store(self.root / "store").adopt(event("adopting")).record
         state = NodeState(
             gates={}, channel="development", binary=sha(b"binary of " + build), config=sha(b""),
             artifact=sha(build) if build else "",
         )  # fmt: skip
         for node in nodes:
-            at = self.practice.now().isoformat()
-            body = {"item": "adopt", "node": node, "state": state.model_dump(mode="json"), "at": at}
-            record.append("state", body)
+            at = self.practice.now()
+            record.append(event("state", item="adopt", node=node, state=state, at=at))
 
     def back_up(
         self, name: str, manifest: dict[str, Any] | None = None, age_h: float = 1.0, **about: Any
@@ -139,13 +134,8 @@ class Staging:
     def judge(self) -> CheckResult:
         return rollback_assets(self.context())
 
-    def wrong(self) -> list[tuple[str, str, object, Outcome]]:
-        """The rows that are not PASS: subject, what, observed, outcome."""
-        return [
-            (row.subject, row.what, row.observed, row.outcome)
-            for row in self.judge().rows
-            if row.outcome is not PASS
-        ]
+    def wrong(self) -> list[tuple[Any, ...]]:
+        return not_passed(self.judge().rows, "subject", "what", "observed", "outcome")
 
     def never(self) -> list[str]:
         """What of the rows that are not PASS no waiver can cover."""

@@ -1,7 +1,5 @@
 """canary.ready.alerts-active: which alerts are about a topic, and whether they would fire."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from runbook_lib.checks.canary import SHIPPED, about, unit_test
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.outcomes import Outcome, Row, worst
-from runbook_lib.sources.commands import RuleTest
+from runbook_lib.sources.commands import ToolVerdict
 from runbook_lib.sources.prometheus import NEVER, Rule
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.telemetry import rules as telemetry
@@ -47,27 +45,29 @@ def alert(name: str, severity: str = "critical", **changes: Any) -> Rule:
     )  # fmt: skip
 
 
-def fires(*names: str) -> Mapping[str, RuleTest | SourceError]:
+def fires(*names: str) -> Mapping[str, ToolVerdict | SourceError]:
     """promtool's words by what is tested: ``NAME/SCENARIO``."""
-    return dict.fromkeys(names, RuleTest(True, "SUCCESS"))
+    return dict.fromkeys(names, ToolVerdict(True, "SUCCESS"))
 
 
 def judged(
     folder: Path,
     *rules: Rule,
-    says: Mapping[str, RuleTest | SourceError] | None = None,
+    says: Mapping[str, ToolVerdict | SourceError] | None = None,
     matchers: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """The rows of reward distribution; what ``says`` does not name does not fire."""
     by_expr = {rule.query: rule.name for rule in rules}
 
-    def test_rules(file: Path) -> RuleTest:
+    def test_rules(file: Path) -> ToolVerdict:
         document = yaml.safe_load(file.read_bytes())
         (loaded,) = yaml.safe_load((folder / "alerts" / document["rule_files"][0]).read_bytes())[
             "groups"
         ][0]["rules"]
         scenario = "vanishes" if "stale" in file.read_text() else "stops"
-        verdict = (says or {}).get(f"{by_expr[loaded['expr']]}/{scenario}", RuleTest(False, LATE))
+        verdict = (says or {}).get(
+            f"{by_expr[loaded['expr']]}/{scenario}", ToolVerdict(False, LATE)
+        )
         if isinstance(verdict, SourceError):
             raise verdict
         return verdict
@@ -163,7 +163,7 @@ def test_an_alert_that_is_not_evaluated_is_not_armed(
 def test_alerts_that_do_not_fire_are_a_failure(tmp_path: Path, what: str) -> None:
     scenario = "stops" if what == STOPS else "vanishes"
     other = "vanishes" if what == STOPS else "stops"
-    says = {**fires(f"Deaf/{other}"), f"Noisy/{scenario}": RuleTest(False, EARLY)}
+    says = {**fires(f"Deaf/{other}"), f"Noisy/{scenario}": ToolVerdict(False, EARLY)}
     rows = judged(tmp_path, alert("Deaf"), alert("Noisy"), says=says)
 
     assert found(rows, what) == (

@@ -1,21 +1,22 @@
 """Anomalies of a watch: one for what goes on, another for what begins anew, and what is decided."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from runbook_lib.checks.anomalies import known, open_new
 from runbook_lib.checks.watch_log import Log
 from runbook_lib.context import Context
+from runbook_lib.evidence.events import Looked
 from runbook_lib.evidence.record import Record
 from runbook_lib.findings import Findings
 from runbook_lib.outcomes import Outcome, Row, check_row
+
+from ..events import event
 
 BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
@@ -27,7 +28,7 @@ def log_on(record: Record) -> Log:
         return compute()
 
     scope = SimpleNamespace(derive=derive, live=True)
-    return Log(cast(Context, SimpleNamespace(scope=scope, record=record, journal=record.entries())))
+    return Log(cast(Context, SimpleNamespace(scope=scope, record=record, journal=record.events())))
 
 
 @pytest.fixture
@@ -47,17 +48,16 @@ def finding(ok: bool) -> Row:
 def looked(log: Log, *healthy: bool, first: int = 1, attempt: str = "v1/mainnet/0001") -> None:
     """Looks a quarter of an hour apart, and what they open."""
     for number, ok in enumerate(healthy, start=first):
-        at = (BEGUN + timedelta(minutes=15 * number)).isoformat()
-        rows = [finding(ok).model_dump(mode="json")]
-        log.add("look", str(number), {"at": at, "made": at, "rows": rows})
+        at = BEGUN + timedelta(minutes=15 * number)
+        log.add(event("look", key=str(number), at=at, made=at, rows=[finding(ok)]))
     open_new(log, attempt, BEGUN, {"vrf_participation": "avg(share)"})
 
 
 def decide(log: Log, kind: str, minutes: float) -> None:
     """The commander's decision on the newest anomaly."""
     name, at = known(log)[-1].id, BEGUN + timedelta(minutes=minutes)
-    body = {"id": name, "by": "carol", "at": at.isoformat(), "grounds": "", "reason": "seen"}
-    log.add("decided", name, {**body, "decision": kind})
+    about = {"key": name, "by": "carol", "at": at, "grounds": "", "reason": "seen"}
+    log.add(event("decided", **about, decision=kind))
 
 
 def found_at(log: Log) -> list[int]:
@@ -103,9 +103,8 @@ def test_a_restart_never_begins_before_what_was_found(log: Log, said: float, ane
 def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
     looked(log, False, True)
     decide(log, "continue", 16)
-    rows = [finding(ok=False).model_dump(mode="json")]
-    body: dict[str, Any] = {"start": BEGUN.isoformat(), "rows": rows}
-    log.add("watched", "a", {**body, "at": (BEGUN + timedelta(hours=24)).isoformat()})
+    about = {"start": BEGUN, "at": BEGUN + timedelta(hours=24), "rows": [finding(ok=False)]}
+    log.add(event("watched", key="a", **about))
     looked(log)
     assert found_at(log) == [1]
 
@@ -114,11 +113,11 @@ def test_the_same_finding_has_the_same_name_for_everybody(record: Record) -> Non
     one, other = log_on(record), log_on(record)
     looked(one, False)
     # Of two who look at once one is recorded; the other takes what the first has seen.
-    assert not other.add("look", "1", {"who": "other"})
-    assert list(other.of("look")) == list(one.of("look"))
+    assert not other.add(event("look", slot=7))
+    assert [e.content for e in other.of(Looked)] == [e.content for e in one.of(Looked)]
     looked(other)
 
-    assert [e.kind for e in record.entries()] == ["look", "anomaly"]
+    assert [e.kind for e in record.events()] == ["look", "anomaly"]
     [name] = [each.id for each in known(other)]
     elsewhere = log_on(Record(record.path.with_name("other.jsonl")))
     looked(elsewhere, False, attempt="v1/mainnet/0002")
@@ -162,7 +161,7 @@ def test_what_nobody_acknowledged_in_time_is_escalated(
     [found] = known(log)
     if acknowledged is not None:
         at = found.opened + timedelta(minutes=acknowledged)
-        log.add("acknowledged", found.id, {"id": found.id, "by": "carol", "at": at.isoformat()})
+        log.add(event("acknowledged", key=found.id, by="carol", at=at, grounds=""))
     [found] = known(log)
 
     assert found.escalated(found.opened + timedelta(minutes=now), timedelta(minutes=5)) is escalated

@@ -1,6 +1,4 @@
-"""What the canary's checks make of numbers, of who has the gate, and of a candidate."""
-
-from __future__ import annotations
+"""What the checks of gates make of numbers, of who has one, of a plan and of a candidate."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import activation_proof, observe
-from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
+from runbook_lib.checks import activation_proof, observe, testnet
+from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated, judge_proof
 from runbook_lib.checks.canary import _dry
 from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
-from runbook_lib.sources.commands import DryRun, NodeConfig
+from runbook_lib.plan import NodeState, Plan
+from runbook_lib.sources.commands import NodeConfig, ToolVerdict
 from runbook_lib.sources.node import Consensus
 from runbook_lib.sources.redact import MARK
 
 from ..changes.plans import node, phase, plan
-from .conftest import Bare
+from .conftest import Bare, Bench
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EPOCH = Span("epoch 7", START, START + timedelta(hours=1))
@@ -35,9 +33,8 @@ GATE = "timetoke_rewards"
 
 def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
     return Consensus(
-        height=height, block_hash=digest, round=0, epoch=1, total_power="9", quorum_threshold="7",
-        commit_power="9", quorum_reached=True, round_latencies_ms=[], leader_changes=0,
-        witness_events=0, slashing_events=slashed, failed_votes=0,
+        height=height, block_hash=digest, total_power="9", quorum_threshold="7",
+        commit_power="9", quorum_reached=True, slashing_events=slashed,
     )  # fmt: skip
 
 
@@ -211,7 +208,7 @@ def test_who_has_a_gate_is_the_plans_to_say() -> None:
 
 # --- the candidate on a canary --------------------------------------------------------------------
 
-PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TOML = b"block_time_ms = 5000\n"
 PLAIN = NodeConfig(TOML, digest_bytes(TOML), TOML)
 
@@ -243,7 +240,7 @@ def context(tmp_path: Path, **answers: Any) -> Any:
 @pytest.mark.parametrize(
     ("config", "verdict", "observed"),
     [
-        (SourceError("read_config main-1", "no answer"), DryRun(True, (), ""), "no answer"),
+        (SourceError("read_config main-1", "no answer"), ToolVerdict(True, ""), "no answer"),
         (PLAIN, SourceError("dry_run main-1", "it broke"), "it broke"),
     ],
 )
@@ -260,7 +257,7 @@ def test_a_configuration_nobody_judged_is_no_proof(
 def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: Path) -> None:
     raw, text = b'secret_key = "hunter22"\n', f'secret_key = "{MARK}"\n'.encode()
     config = NodeConfig(text, digest_bytes(raw), raw)
-    made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))
+    made = context(tmp_path, read_config=config, dry_run=ToolVerdict(True, ""))
 
     _dry(made, "main-1")
     assert made.findings[0].outcome is PASS
@@ -268,3 +265,49 @@ def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: P
     assert file.parent == tmp_path / "private"
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (raw, 0o600)
     assert (tmp_path / "attempt" / "candidates" / "candidate-main-1.toml").read_bytes() == text
+
+
+# --- gates by the plan: what a stage turns on is on afterwards, whatever the bundle says ----------
+
+
+MALACHITE, REWARDS, TURNED = "malachite_consensus", "timetoke_rewards", "testnet.activate.gate"
+
+
+def with_gates(**gates: bool) -> NodeState:
+    return NodeState(gates=gates, channel="testnet", binary="sha256:b", config="sha256:c")
+
+
+def turning(before: dict[str, bool], after: dict[str, bool]) -> Plan:
+    return plan(phase(TURNED, "gates", [node("n", with_gates(**before), with_gates(**after))]))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "reason"),
+    [
+        ({MALACHITE: False}, {MALACHITE: True}, PASS, f"1 nodes: {MALACHITE} only; rewards and witness networking stay off"),
+        ({MALACHITE: True}, {MALACHITE: True}, PASS, f"1 nodes: {MALACHITE} only; rewards and witness networking stay off"),
+        ({MALACHITE: False}, {MALACHITE: False}, FAIL, f"n: rollout.feature_gates.{MALACHITE}: expected true, got false"),
+        ({MALACHITE: True}, {MALACHITE: False}, FAIL, f"n: rollout.feature_gates.{MALACHITE}: expected true, got false"),
+        ({}, {}, FAIL, f"n: rollout.feature_gates.{MALACHITE}: expected true, got false"),
+        ({MALACHITE: True, REWARDS: True}, {MALACHITE: True, REWARDS: True}, FAIL, f"n: rollout.feature_gates.{REWARDS}: expected false, got true"),
+    ],
+)  # fmt: skip
+def test_testnet_ends_with_its_gate_on_and_the_others_off(
+    bench: Bench, monkeypatch: Any, before: Any, after: Any, outcome: Outcome, reason: str
+) -> None:
+    monkeypatch.setattr(testnet, "plan", lambda context, keep: turning(before, after))
+
+    found = bench.judge(testnet.gates, "testnet")
+
+    assert (found.outcome, found.reason) == (outcome, reason)
+
+
+def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
+    at = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    context: Any = Bare(plan=turning({}, {}), now=at)
+
+    judge_proof(context, TURNED, REWARDS, at - timedelta(hours=1))
+    [found] = context.findings
+
+    assert (found.subject, found.what, found.observed) == (REWARDS, "effect", "none by the plan")
+    assert found.outcome is INCONCLUSIVE

@@ -1,7 +1,5 @@
 """The rows of the development checks, answer by answer."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Drift by dotted key, and what a bundle says against itself."""
 
-from __future__ import annotations
-
 import tomllib
 from typing import Any
 
@@ -17,6 +15,8 @@ from runbook_lib.sources.config import Bundle, flatten, parse_bundle
 from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.chain import templates
 from runbook_rehearsal.chain.world import make_cluster, profile
+
+from ..conftest import not_passed
 
 ADDRESSES = [("127.0.0.1", 7000 + n) for n in range(7)]
 CLUSTER = make_cluster("mainnet", ADDRESSES, seed=1, genesis=0.0)
@@ -92,15 +92,9 @@ def test_a_file_without_another_key_is_not_as_verified_all_the_same(line: str) -
     """A comment is harmless, a secret is not, and the two look alike: its digest decides."""
     rows = judged(KEPT.replace(line.encode(), b"# other"))
 
-    assert rows == [
-        check_row(
-            "main-1",
-            "config",
-            "the file last verified",
-            "the same keys and values; a secret, a comment or the order differs",
-            ok=False,
-        )
-    ]
+    wanted = "the file last verified"
+    got = "the same keys and values; a secret, a comment or the order differs"
+    assert rows == [check_row("main-1", "config", wanted, got, ok=False)]
 
 
 # --- the bundle -----------------------------------------------------------------------------------
@@ -110,16 +104,11 @@ def read(text: str) -> Bundle:
     return parse_bundle(text.encode(), "bundle")
 
 
-def bad(bundle: Bundle, stage: str) -> list[tuple[str, str, object, object]]:
+def bad(bundle: Bundle, stage: str) -> list[Any]:
     context = Findings()
     judge_bundle(context, bundle, stage)
-    rows = context.findings
-    assert {row.outcome for row in rows} <= {Outcome.PASS, Outcome.FAIL}
-    return [
-        (row.subject, row.what, row.expected, row.observed)
-        for row in rows
-        if row.outcome is not Outcome.PASS
-    ]
+    assert {row.outcome for row in context.findings} <= {Outcome.PASS, Outcome.FAIL}
+    return not_passed(context.findings, "subject", "what", "expected", "observed")
 
 
 def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
@@ -129,13 +118,11 @@ def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
     after = text.index('[[stages]]\nname = "canary"')
     turned = text[:before] + text[middle:after] + text[before:middle] + text[after:]
 
+    wanted, got = (
+        f"{order}, canary, mainnet" for order in ("development, testnet", "testnet, development")
+    )
     assert bad(read(turned), "development")[:2] == [
-        (
-            STAGES,
-            "order",
-            "development, testnet, canary, mainnet",
-            "testnet, development, canary, mainnet",
-        ),
+        (STAGES, "order", wanted, got),
         (STAGES, "canary: release_channel", "canary", "testnet"),
     ]
 

@@ -1,7 +1,5 @@
 """Looks of the watch: where they lie, and what a look makes of what the store says."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Marks of a figure: what changed and what fired, and never silence for ignorance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import annotations, baselines
 from runbook_lib.checks.development import baseline_figure
 from runbook_lib.errors import SourceError
-from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.events import Event
 from runbook_lib.metrics.baseline import SETTLE, write
 from runbook_lib.metrics.panels import Mark
+from runbook_lib.plan import NodeState
 from runbook_lib.sources.matrix import Matrix, Series
 
 from ..changes.plans import node, phase, plan
+from ..events import event
 from ..metrics.samples import samples
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -37,10 +36,6 @@ def firing(labels: dict[str, str], *minutes: int) -> Series:
     return samples(START, values, __name__="ALERTS", alertstate="firing", **labels)
 
 
-def entry(kind: str, **body: Any) -> Entry:
-    return Entry(0, "", "", kind, body, "")
-
-
 @dataclass
 class Answering:
     """A Prometheus with one answer."""
@@ -55,7 +50,7 @@ class Answering:
 
 
 def context(
-    answer: Matrix | SourceError, journal: Sequence[Entry] = (), plan: object = None
+    answer: Matrix | SourceError, journal: Sequence[Event] = (), plan: object = None
 ) -> Any:
     return SimpleNamespace(
         prometheus=Answering(answer), journal=journal, plan=plan, matchers={"cluster": "dev"},
@@ -99,7 +94,7 @@ def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
     ],
 )
 def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
-    journal = [entry("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
+    journal = [event("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
 
     found, note = annotations.happened(context(answer, journal), START, END)
 
@@ -120,9 +115,9 @@ def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
     after = before.model_copy(update={"gates": {"witness_network": True}})
     turned = plan(*(phase(i, i, [node("a", before, after)]) for i in ("x.gate", "x.later")))
     journal = [
-        entry("state", item="long.ago", node="a", at=minute(-60).isoformat()),
-        entry("state", item="x.gate", node="a", at=minute(-2).isoformat()),
-        entry("state", item="x.gate", node="b", at=minute(3).isoformat()),
+        event("state", item="long.ago", node="a", at=minute(-60).isoformat()),
+        event("state", item="x.gate", node="a", at=minute(-2).isoformat()),
+        event("state", item="x.gate", node="b", at=minute(3).isoformat()),
     ]
 
     found, _ = annotations.happened(context(quiet(), journal, turned), START, END)
@@ -133,9 +128,7 @@ def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
 def test_planned_restarts_are_marked_those_of_one_wave_once() -> None:
     steps = (("a", "deliver", 9), ("a", "restart", 10), ("b", "restart", 12), ("c", "restart", 40))
     journal = [
-        entry(
-            "step", item="x", node=name, step=step, phase=phase, at=minute(at + later).isoformat()
-        )
+        event("step", item="x", node=name, step=step, phase=phase, at=minute(at + later))
         for phase, later in (("intent", 0), ("done", 1))
         for name, step, at in steps
     ]

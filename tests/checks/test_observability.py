@@ -1,7 +1,6 @@
-"""preflight.observability: rules, alerts, the way of a page, and servers without a past."""
+"""preflight.observability: rules, alerts, the way of a page, dashboards, servers without a past."""
 
-from __future__ import annotations
-
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,20 @@ import httpx
 import pytest
 import yaml
 
+from runbook_lib import open_stage, playbook
+from runbook_lib.checks import preflight
 from runbook_lib.outcomes import CheckResult, Outcome, Row
-from runbook_lib.params import RolloutParams
+from runbook_lib.params import STAGE_PARAMS, RolloutParams
+from runbook_lib.site import Dashboards
 from runbook_lib.sources.tape import read_entries
+from runbook_lib.strict import Range, parse_yaml
+from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.telemetry import processes
 
-from ..conftest import mutations
-from .observing import FAIL, INCONCLUSIVE, NEVER, PASS, Look, iso
+from ..conftest import mutations, not_passed
+from .observing import FAIL, INCONCLUSIVE, NEVER, PASS, TOPICS, Look, iso
 
 OTHER = "another expression, wait, label or annotation: "
-
-
-def test_a_healthy_world_passes(look: Look) -> None:
-    found = look()
-    assert found.outcome is PASS
-    assert found.reason == "1 panels green, 2 rules loaded, a page would arrive"
 
 
 def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
@@ -322,6 +320,138 @@ def test_an_active_alert_that_may_keep_pages_back_is_named(
         assert str(row[3]).startswith("Outage may keep back Stall; ")
 
 
+# --- dashboards ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "shown"),
+    [
+        (["80"], FAIL, "80 at i=0"),
+        (["1", "80", "90"], FAIL, "80 at i=1; 90 at i=2"),
+        (["60", "1"], INCONCLUSIVE, "60 at i=0"),
+        (["60", "80"], FAIL, "80 at i=1"),
+        (["0"], FAIL, "0 at i=0"),
+    ],
+)
+def test_a_red_panel_is_named_with_its_values(
+    look: Look, values: list[str], outcome: Outcome, shown: str
+) -> None:
+    look.world.steps("green", None, "dark-orange", 50, "red", 80)
+    down = {"type": "value", "options": {"0": {"text": "DOWN", "color": "red"}}}
+    look.world.panel["fieldConfig"]["defaults"]["mappings"] = [down]
+    look.world.values['x{cluster="dev"}'] = values
+    assert look.bad() == [(outcome, "D: P", "query ?", shown)]
+
+
+CURE = (
+    "expected absolute thresholds, got percentage; state a limit for this panel: dashboards.limits"
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rows"),
+    [
+        (None, [(INCONCLUSIVE, "D: P", "panel", CURE)]),
+        ({"max": 1}, []),
+        ({"min": 0.5, "max": 2}, []),
+        ({"max": 0.5}, [(FAIL, "D: P", "query ?", "1 at i=0")]),
+        ({"min": 2}, [(FAIL, "D: P", "query ?", "1 at i=0")]),
+    ],
+)
+def test_a_limit_of_the_site_takes_the_place_of_colours(
+    look: Look, limit: dict[str, float] | None, rows: list[Any]
+) -> None:
+    defaults = look.world.panel["fieldConfig"]["defaults"]["thresholds"]
+    defaults["mode"] = "percentage"
+    limits = {} if limit is None else {"D: P": Range.model_validate(limit)}
+    found = look.bad(site=look.site(limits=limits))
+    assert [row for row in found if row[1] not in TOPICS] == rows
+    if limit is not None:
+        assert found == rows
+        defaults["mode"] = "absolute"
+        assert look.bad(site=look.site(limits=limits)) == rows
+
+
+def test_what_of_the_sites_dashboards_is_not_there_is_named(look: Look) -> None:
+    found = look.bad(site=look.site(limits={"D: Q": Range(max=1)}))
+    row = (INCONCLUSIVE, "D: Q", "limit of the site", "no such panel; see dashboards.limits")
+    assert found == [row]
+
+    boards = Dashboards(topics={"proof_latency": ["uid"]})
+    found = look.bad(site=look.site().model_copy(update={"dashboards": boards}))
+    problem = "expected dashboards.grafana for a uid, got none; set it"
+    assert (INCONCLUSIVE, "uid", "dashboard", problem) in found
+    unmapped = [row for row in found if row[2] == "dashboards"]
+    assert unmapped == [
+        (INCONCLUSIVE, t, "dashboards", f"none; set dashboards.topics.{t}")
+        for t in TOPICS
+        if t != "proof_latency"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"value": "NaN"}, "no number: nan at i=0"),
+        ({"age": 200.0}, "stale: 200 s old, at most 180 s"),
+        ({"age": 600.0}, 'no data: nothing emits x{cluster="dev"} now'),
+        # A join that finds no partner has fresh sources and says nothing.
+        ({"values": {'x{cluster="dev"}': []}}, "no data: the query is empty"),
+    ],
+)
+def test_what_is_no_fresh_number_is_inconclusive(
+    look: Look, changes: dict[str, Any], problem: str
+) -> None:
+    vars(look.world).update(changes)
+    assert look.bad() == [(INCONCLUSIVE, "D: P", "query ?", problem)]
+
+
+@pytest.mark.parametrize("limits", [{}, {"D: P": Range(max=70)}])
+def test_a_series_that_ended_is_left_out_and_counted(look: Look, limits: dict[str, Range]) -> None:
+    """A quotient of histograms whose labels change with every block."""
+    look.world.values['x{cluster="dev"}'] = ["NaN", "60", "NaN"]
+    cure = "2 more without a number (short-lived by i, take the sum without it)"
+    [row] = [row for row in look(site=look.site(limits=limits)).rows if row.what == "query ?"]
+    assert (row.outcome, row.observed) == (PASS, f"1 series, 5 s old; {cure}")
+    look.world.values['x{cluster="dev"}'][1] = "90"
+    assert look.bad() == [(FAIL, "D: P", "query ?", f"90 at i=1; {cure}")]
+
+
+def test_one_panel_is_one_row_whatever_its_query(look: Look) -> None:
+    site = look.site()
+    boards = site.dashboards.model_copy(update={"variables": {"cluster": "dev"}})
+    look.world.panel["targets"] = [
+        {"refId": "A", "expr": 'max_over_time(x{cluster=~"${cluster:regex}"}[5m:])'},
+        {"refId": "B", "expr": 'sum(rate(x{cluster="$cluster"}[$__rate_interval])) or vector(0)'},
+        {"refId": "C", "expr": "x{"},
+    ]
+    site = look.site().model_copy(update={"dashboards": boards})
+    [(outcome, subject, what, got)] = look.bad(site=site)
+    assert (outcome, subject, what) == (INCONCLUSIVE, "D: P", "query C")
+    assert str(got).startswith("expected PromQL, got 'x{'")
+
+
+def test_a_constant_proves_nothing(look: Look) -> None:
+    look.world.panel["targets"] = [{"refId": "A", "expr": "vector(1)"}]
+    problem = "expected a query with a selector, got 'vector(1)'"
+    assert look.bad() == [(INCONCLUSIVE, "D: P", "query A", problem)]
+
+
+def test_panels_without_thresholds_get_the_catalogues_limit(look: Look) -> None:
+    look.world.panel["fieldConfig"] = {}
+    topics = [
+        (INCONCLUSIVE, t, "panels that can be red", "0 of 1; give one thresholds") for t in TOPICS
+    ]
+    assert look.bad() == topics
+    expr = "sum(rate(rpp_stark_verify_duration_seconds_bucket[5m]))"
+    look.world.panel["targets"] = [{"expr": expr}]
+    look.world.value = "999"
+    assert look.bad() == []
+    look.world.value = "1001"
+    what = "Time to verify a proof (the catalogue's limit)"
+    assert look.bad() == [(FAIL, "D: P", what, "1001 at i=0")]
+
+
 # --- the test alert -----------------------------------------------------------------------------
 
 
@@ -333,9 +463,12 @@ def row_of_test(result: CheckResult) -> Row:
 @pytest.mark.parametrize(
     ("stage", "mode"), [("development", "apply"), ("testnet", "plan"), ("development", "plan")]
 )
-def test_no_test_alert_in_plans_and_in_development(look: Look, stage: str, mode: str) -> None:
-    assert look(stage=stage, mode=mode).outcome is PASS
-    assert look.world.posted == []
+def test_a_healthy_world_passes_without_a_test_alert_in_plans_and_in_development(
+    look: Look, stage: str, mode: str
+) -> None:
+    found = look(stage=stage, mode=mode)
+    reason = "1 panels green, 2 rules loaded, a page would arrive"
+    assert (found.outcome, found.reason, look.world.posted) == (PASS, reason, [])
 
 
 def test_the_test_alert_is_a_notification_read_back(look: Look) -> None:
@@ -423,5 +556,67 @@ def test_a_real_alertmanager_holds_the_test_alert_at_the_pager(look: Look, tmp_p
         server.stop()
     row = row_of_test(found)
     assert (row.outcome, row.observed) == (PASS, "active, at pager")
-    bad = [(row.outcome, row.subject) for row in found.rows if row.outcome is not PASS]
+    bad = not_passed(found.rows, "outcome", "subject")
     assert bad == [(INCONCLUSIVE, "alertmanager")]  # nobody told it of a watchdog
+
+
+# --- the chain's own dashboards, against a real Prometheus with the chain's own series ------------
+
+
+CHAIN = os.environ.get("RPP_CHAIN_DIR", "")
+CHAINS = {
+    "consensus_health": ["consensus_grafana.json", "pipeline_consensus_finality.json"],
+    "proof_latency": ["pipeline_proof_validation.json", "consensus_proof_validation.json"],
+    "vrf_participation": ["vrf_overview.json", "vrf_thresholds.json"],
+    "network_churn": ["uptime_finality_correlation.json", "snapshot_resilience.json"],
+}
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(not CHAIN, reason="RPP_CHAIN_DIR names no chain")
+@pytest.mark.skipif(processes.binary("prometheus") is None, reason="no prometheus on PATH")
+def test_panels_on_series_that_nothing_emits_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(playbook.DECLARED, "preflight", ("preflight.observability",))
+    with RehearsalNetwork(tmp_path / "network", servers="real") as network:
+        for name, value in network.env.items():
+            monkeypatch.setenv(name, value)
+        site = yaml.safe_load(network.site.read_text())
+        folder = Path(CHAIN) / "docs" / "dashboards"
+        site["dashboards"]["topics"] = {
+            topic: [str(folder / name) for name in names] for topic, names in CHAINS.items()
+        }
+        network.site.write_text(yaml.safe_dump(site))
+        network.settle()
+        file = network.params["preflight"]
+        given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+        stage = open_stage("preflight", given)
+        stage.check(preflight.observability)
+        [item] = stage.verdict().items
+        stage.close()
+
+    assert item.result is not None
+    assert item.outcome is INCONCLUSIVE
+    silent = {
+        (row.subject, str(row.observed).removeprefix("no data: nothing emits ").partition("{")[0])
+        for row in item.result.rows
+        if row.outcome is not PASS
+    }
+    assert silent >= {
+        ("Pipeline Consensus Finality: Finality Lag (slots)", "finality_lag_slots"),
+        ("Pipeline Consensus Finality: Finalized Height Gap", "finalized_height_gap"),
+        ("Uptime & Finality Correlation: Block Progress During Recovery", "chain_block_height"),
+        ("Snapshot Resilience: Chaos Runs (7d)", "snapshot_chaos_runs_total"),
+        # histograms asked as if they were gauges, or without the suffix that a collector adds
+        ("VRF Overview: Pool Health", "rpp_crypto_vrf_selection_pool_entries"),
+        ("VRF Thresholds: Current Threshold Ratio", "rpp_crypto_vrf_selection_threshold_ratio"),
+        ("Consensus Proof Validation: VRF verification latency (p95)", "consensus_vrf_verification_time_ms_bucket"),
+    }  # fmt: skip
+    passed = {row.subject for row in item.result.rows if row.outcome is PASS}
+    assert passed >= {
+        "Consensus Proof Validation: Quorum verification failures (5m)",
+        "Pipeline Proof Validation: Verification Success Ratio by Circuit",
+        "VRF Overview: Accepted vs Rejected Submissions",
+    }
+    assert {row.outcome for row in item.result.rows} == {PASS, INCONCLUSIVE}

@@ -1,7 +1,5 @@
 """What of a window is quiet, answer by answer, with a store and an Alertmanager of plain values."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast

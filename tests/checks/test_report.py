@@ -1,7 +1,5 @@
 """The release report: attempts of the store on one page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -14,15 +12,12 @@ from runbook_lib.params import ReportParams
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import stages_of
+
 
 @pytest.fixture
 def page(practice: Any) -> Any:
-    cluster = {"chain_id": "rpp", "nodes": [{"name": "main-1", "url": "http://127.0.0.1:9"}]}
-    development = {"chain_id": "rpp-dev", "nodes": [{"name": "dev-1", "url": "http://127.0.0.1:9"}]}
-    practice.write_site(
-        stages={"development": "development", "mainnet": "mainnet"},
-        clusters={"development": development, "mainnet": cluster},
-    )
+    practice.write_site(**stages_of("development", "mainnet"))
     opened: list[Stage] = []
 
     def open_page() -> Stage:
@@ -37,11 +32,8 @@ def page(practice: Any) -> Any:
 
 
 def test_without_an_attempt_there_is_nothing_to_show(page: Any) -> None:
-    stage = page()
-
-    assert (
-        "expected an attempt at a stage in the store, got none" in stage.show(report.verdicts).text
-    )
+    said = "expected an attempt at a stage in the store, got none"
+    assert said in page().show(report.verdicts).text
 
 
 def test_every_attempt_stands_on_the_page_with_what_blocked_it(practice: Any, page: Any) -> None:
@@ -53,15 +45,13 @@ def test_every_attempt_stands_on_the_page_with_what_blocked_it(practice: Any, pa
     stage = page()
 
     verdicts = stage.show(report.verdicts).data["rows"]
-    assert [(row[0], row[1], row[3]) for row in verdicts] == [
-        ("development", 1, "FAIL"),
-        ("development", 2, "PASS"),
-    ]
+    stood = [(row[0], row[1], row[3]) for row in verdicts]
+    assert stood == [("development", 1, "FAIL"), ("development", 2, "PASS")]
     assert verdicts[0][7].startswith("development.ready.ci-green: dev-1")
     tries = stage.show(report.tries).data["rows"]
     assert [(row[1], row[3]) for row in tries] == [("development.ready.ci-green", "FAIL")]
     assert stage.show(report.waivers).data["rows"] == [["none"]]
-    assert stage.show(report.gates).data["rows"][0][1:3] == ["dev-1", "never verified"]
+    assert stage.show(report.gates).data["rows"][0][1:3] == ["development-1", "never verified"]
     assert stage.show(report.metrics).data["rows"] == [["none pinned"]]
     timeline = stage.show(report.timeline).data["rows"]
     assert timeline == sorted(timeline)

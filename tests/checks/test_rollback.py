@@ -1,11 +1,8 @@
 """preflight.rollback-assets: the previous release, snapshot bundles, and what each node can fetch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,26 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.checks import rollback
 from runbook_lib.checks.rollback import rollback_assets
-from runbook_lib.recording import ReplayTape
 from runbook_lib.sources import snapshots
 
-from .staging import (
-    BUILD,
-    CANDIDATE,
-    CHUNKS,
-    FAIL,
-    INCONCLUSIVE,
-    ITEM,
-    ONE,
-    PASS,
-    PREVIOUS,
-    TIP,
-    Fleet,
-    Staging,
-    again,
-    sha,
-)  # fmt: skip
+from . import staging as files
+from .conftest import offline
+from .staging import BUILD, CANDIDATE, CHUNKS, FAIL, INCONCLUSIVE, ONE, PASS, PREVIOUS, TIP, Staging
 
+sha, again = files.sha, files.again
 Spoil = Callable[[Staging], Any]
 GONE = "expected a readable file, got: No such file or directory"
 NO_ASSET = ("dev-2", "fetchable", "no asset", INCONCLUSIVE)
@@ -45,24 +29,22 @@ def manifest(staging: Staging) -> str:
     return sha((staging.bundle / "manifest" / "chunks.json").read_bytes())
 
 
-def chunk(number: int, content: bytes | None) -> Spoil:
-    """A chunk of other content, or none."""
+def laid(path: str, content: bytes | None) -> Spoil:
+    """A file of the bundle with other content, or gone."""
 
     def spoil(staging: Staging) -> None:
-        path = staging.bundle / "chunks" / f"chunk-{number}"
-        path.unlink() if content is None else path.write_bytes(content)
+        file = staging.bundle / path
+        file.unlink() if content is None else file.write_bytes(content)
 
     return spoil
+
+
+def chunk(number: int, content: bytes | None) -> Spoil:
+    return laid(f"chunks/chunk-{number}", content)
 
 
 def signature(name: str, text: str | None) -> Spoil:
-    """Another signature beside a file of the bundle, or none."""
-
-    def spoil(staging: Staging) -> None:
-        path = staging.bundle / f"{name}.sig"
-        path.unlink() if text is None else path.write_text(text)
-
-    return spoil
+    return laid(f"{name}.sig", None if text is None else text.encode())
 
 
 def bind_another(staging: Staging) -> None:
@@ -89,16 +71,11 @@ def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging)
     live = rollback_assets(context)
     for path in (staging.release, staging.artifact, *staging.bundle.rglob("*.*")):
         path.unlink()
-    scope, tape = context.scope, ReplayTape(context.folder / "tape", {ITEM: 1})
-    clock, aliases = context.site.clock, scope._aliases
-    replayed = type(scope)(tape, scope.outside, ITEM, 1, clock=clock, aliases=aliases)
-    replay = replace(context, scope=replayed, findings=[])
-    replay.__dict__["fleet"] = Fleet(staging.heights)
+    replay = offline(context)
+    replay.__dict__["fleet"] = files.Fleet(staging.heights)
 
-    assert (live.outcome, live.reason) == (
-        PASS,
-        "1 build and 1 snapshot staged whole, signed, and fetchable by 2 nodes",
-    )
+    said = "1 build and 1 snapshot staged whole, signed, and fetchable by 2 nodes"
+    assert (live.outcome, live.reason) == (PASS, said)
     assert live.data["releases"] == [sha(PREVIOUS)]
     assert rollback_assets(replay).rows == live.rows
 

@@ -1,7 +1,5 @@
 """`runbook rehearse`: what is wrong with its options, and how a network that is up is used."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal import rehearse
 
-from .conftest import Terminal
+from ..conftest import Terminal
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """A run prints one document and ends with the verdict's exit code; JupyterLab gets a copy."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -21,8 +19,8 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import Terminal
 from ..jupyter import address, places
-from .conftest import Terminal
 
 DEVELOPMENT = "development"
 
@@ -48,7 +46,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
 
     assert terminal.run("run", DEVELOPMENT, "-f", params) == 1
     assert terminal.out.startswith("✗ FAIL         development.ready.ci-green: dev-1: height:")
-    plan = practice.entries("plan")[-1].body["digest"]
+    plan = practice.events("plan")[-1].digest
     assert f"\nplan      {plan}\nevidence  {practice.folder(1)}\n" in terminal.out
     assert "-p retry_reason 'WHY'" in terminal.out
 
@@ -58,7 +56,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
     assert document["outcome"] == "FAIL"
     assert document["evidence"] == str(practice.folder(2))
     assert document["problems"] == ["odd"]
-    plan = practice.entries("plan")[-1].body["digest"]
+    plan = practice.events("plan")[-1].digest
     assert document["plan"] == plan
     assert [item["state"] for item in document["items"]] == ["judged"] * 3 + ["not-reached"] * 4
     assert document["items"][1] == {
@@ -72,7 +70,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
     terminal.run("run", DEVELOPMENT, "-f", params, "--continue", "-p", "retry_reason", "mended")
 
     assert practice.folder() == practice.folder(2)
-    assert practice.entries("session")[-1].body["params"]["retry_reason"] == "mended"
+    assert practice.events("session")[-1].params["retry_reason"] == "mended"
 
 
 def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypatch: Any) -> None:
@@ -92,18 +90,21 @@ def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypat
     assert terminal.run("run", DEVELOPMENT) == 3
 
 
-def test_an_output_in_no_folder_is_refused(terminal: Terminal, params: Path) -> None:
-    argv = ["run", DEVELOPMENT, "-f", params, "-o", params.parent / "none" / "out.ipynb"]
-
-    assert terminal.run(*argv) == 3
-    assert "none/out.ipynb: expected NAME.ipynb in a folder that exists, got " in terminal.err
-
-
-def test_nothing_to_continue_is_said(terminal: Terminal, params: Path) -> None:
-    assert terminal.run("run", DEVELOPMENT, "-f", params, "--continue") == 3
-    assert terminal.err == (
-        "v1.4.0/development: expected an attempt with mode: apply to continue, got none yet\n"
-    )
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-o", "none/out.ipynb"],
+         "none/out.ipynb: expected NAME.ipynb in a folder that exists, got "),
+        (["--continue"],
+         "v1.4.0/development: expected an attempt with mode: apply to continue, got none yet\n"),
+    ],
+)  # fmt: skip
+def test_a_run_that_cannot_begin_says_why(
+    terminal: Terminal, params: Path, monkeypatch: Any, more: list[str], said: str
+) -> None:
+    monkeypatch.chdir(params.parent)
+    assert terminal.run("run", DEVELOPMENT, "-f", params, *more) == 3
+    assert said in terminal.err
 
 
 def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
@@ -113,14 +114,9 @@ def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
         practice.open(mode=mode)
     given = {key: practice.params[key] for key in ("site", "release", "commit")}
 
-    newest = {
-        mode: running.newest_attempt(
-            DEVELOPMENT, stage_params(DEVELOPMENT, {**given, "mode": mode}, "p")
-        )
-        for mode in ("plan", "apply")
-    }
-
-    assert newest == {"plan": 4, "apply": 3}
+    for mode, newest in (("plan", 4), ("apply", 3)):
+        asked = stage_params(DEVELOPMENT, {**given, "mode": mode}, "p")
+        assert running.newest_attempt(DEVELOPMENT, asked) == newest
 
 
 @pytest.mark.parametrize(
@@ -178,9 +174,8 @@ def test_lab_serves_the_copy(practice: Any, params: Path, tmp_path: Path) -> Non
         lab.send_signal(signal.SIGTERM)
         ended = lab.wait(30)
 
-    assert not any(
-        name.startswith("RUNBOOK_SIGNING_") for name in environ
-    )  # a kernel signs nothing
+    # A kernel signs nothing.
+    assert not [name for name in environ if name.startswith("RUNBOOK_SIGNING_")]
     sources = [cell["source"] for cell in served.json()["content"]["cells"]]
     assert (refused.status_code, served.status_code) == (403, 200)
     assert any(f"release = {practice.params['release']!r}\n" in source for source in sources)

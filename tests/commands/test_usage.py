@@ -1,7 +1,5 @@
 """Wrong usage, a missing file and an interrupt end with 3, in one sentence."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 from runbook_lib import cli
 from runbook_lib.commands import evidence
 
-from .conftest import Terminal
+from ..conftest import Terminal
 
 DEVELOPMENT = "development"
 
@@ -59,7 +57,6 @@ MISSING = {
     "replay none": "none: expected the folder of an attempt, got none",
     "seal none": "none: expected the folder of an attempt, got none",
     "render .": "expected one executed notebook, got 0",
-    "rehearse --fault holiday": "fault: expected one of ",
     "rehearse --fault rpc-500@moon": (
         "fault rpc-500@moon: expected a stage of development, testnet, canary, mainnet, got 'moon'"
     ),

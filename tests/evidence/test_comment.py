@@ -27,7 +27,6 @@ from runbook_lib.evidence.comment import (
     sealed_text,
     section,
 )
-from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome, check_row
 from runbook_lib.sources.words import lines
@@ -36,6 +35,7 @@ from runbook_lib.wording import visible
 
 from .. import cards
 from ..cards import waived
+from ..events import event
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32
@@ -280,6 +280,6 @@ def test_a_seal_is_told_with_its_head() -> None:
 def test_of_a_release_the_newest_plan_counts(tmp_path: Path) -> None:
     """Of one that never ran no stage is told."""
     assert other_stages(Store(tmp_path), "v1", "canary") == {}
-    plans = [Entry(n, "", "", "plan", {"digest": f"sha256:{n}"}, "") for n in (1, 2)]
+    plans = [event("plan", digest=f"sha256:{n}") for n in (1, 2)]
 
     assert (plan_digest([]), plan_digest(plans)) == ("", "sha256:2")

@@ -25,5 +25,5 @@ def test_what_two_attempts_differ_in_is_listed_by_item(practice: Any) -> None:
     assert diff(practice.folder(), practice.folder()) == []
 
     practice.folder().joinpath("record.jsonl").write_text("")
-    with pytest.raises(RecordDamaged, match="0002: expected the record of an attempt, got none"):
+    with pytest.raises(RecordDamaged, match="0002: expected an opening event, got none"):
         diff(practice.folder(), practice.folder())

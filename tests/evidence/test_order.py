@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook_lib.errors import StageRefused, StoreError
+from runbook_lib.evidence.events import Opened
 from runbook_lib.evidence.order import find_earlier, undone_by
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import stages_before
@@ -22,6 +24,7 @@ from runbook_lib.signers import Trust
 from runbook_lib.taking_back import what_to_undo
 
 from ..conftest import ALICES
+from ..events import event
 
 RELEASE = "v1.4.0"
 NONE_YET = "expected an attempt that applied and passed, got none yet"
@@ -54,8 +57,8 @@ def carried(practice: Any, **outcomes: Any) -> None:
 
 def planned(practice: Any) -> None:
     """A plan in which everything passed, sealed."""
-    opened, *_, sealed = Record(practice.sealed(mode="plan") / "record.jsonl").entries()
-    assert (opened.body["mode"], sealed.body["outcome"]) == ("plan", "PASS")
+    opened, *_, sealed = Record(practice.sealed(mode="plan") / "record.jsonl").events()
+    assert (opened.mode, sealed.outcome) == ("plan", "PASS")
 
 
 def altered(practice: Any) -> None:
@@ -118,8 +121,8 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     practice.walk(stage)
     stage.enforce()
     monkeypatch.delenv("RUNBOOK_REPLAY")
-    record = Record(stage.folder / "record.jsonl").entries()
-    assert (stage.verdict().outcome, record[0].body["mode"]) == (Outcome.PASS, "apply")
+    record = Record(stage.folder / "record.jsonl").events()
+    assert (stage.verdict().outcome, record[0].mode) == (Outcome.PASS, "apply")
 
     for source in ("live", "rehearsal"):
         scratch = Store(stage.folder.parents[2])
@@ -147,26 +150,27 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
+def opened(stage: str, hour: int, **more: Any) -> Opened:
+    now = datetime(2026, 1, 31, hour, tzinfo=UTC)
+    return event("opened", release=RELEASE, stage=stage, operator="ops", now=now, **more)
+
+
 def apply(store: Store, hour: int, *, begun: bool) -> None:
-    opened = {"stage": STAGE, "mode": "apply", "source": "live", "operator": "ops"}
-    opened["now"] = f"2026-01-31T{hour:02d}:00:00+00:00"
-    record = store.create(RELEASE, STAGE, opened).record
-    record.append("plan", {"digest": "sha256:" + "a" * 64, "approved_by": ["lead"]})
+    record = store.create(opened(STAGE, hour)).record
+    record.append(event("plan", digest="sha256:" + "a" * 64, approved_by=["lead"]))
     if begun:
-        record.append("step", {"node": "main-1", "step": "deliver", "phase": "intent"})
+        record.append(event("step", node="main-1", step="deliver", phase="intent"))
 
 
 def recover(store: Store, hour: int, attempt: int) -> None:
-    now = f"2026-01-31T{hour:02d}:00:00+00:00"
-    opened: dict[str, Any] = {"stage": f"{STAGE}_recovery", "mode": "apply", "operator": "ops"}
-    opened |= {"now": now, "params": {}, "undoes": {"attempt": attempt}}
-    store.create(RELEASE, f"{STAGE}_recovery", opened)
+    undoes = {"attempt": attempt, "plan": "", "name": f"{RELEASE}/{STAGE}/{attempt:04d}"}
+    store.create(opened(f"{STAGE}_recovery", hour, undoes=undoes))
 
 
 def undoes(store: Store) -> int:
     found, why = what_to_undo(store, RELEASE, STAGE, "live")
     assert found is not None and why == ""
-    return int(found["attempt"])
+    return found.attempt
 
 
 def test_it_is_the_newest_that_changed_anything(store: Store) -> None:
@@ -197,9 +201,8 @@ def test_verify_goes_back_to_development(practice: Any) -> None:
     before = practice.sealed()
     folder = before.parents[1] / "testnet" / "0001"
     folder.mkdir(parents=True)
-    opened = Record(before / "record.jsonl").entries()[0].body
-    record = Record(folder / "record.jsonl")
-    record.append("opened", {**opened, "stage": "testnet", "heads": {}})
+    first, record = Record(before / "record.jsonl").events()[0], Record(folder / "record.jsonl")
+    record.append(first.model_copy(update={"stage": "testnet", "heads": {}}))
     (row,) = stages_before(folder, ALICES)
     (other,) = stages_before(folder, Trust(signing="none"))
     shutil.rmtree(before / "attestations")

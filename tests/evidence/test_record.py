@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,15 +18,19 @@ from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import RecordDamaged, StoreError
-from runbook_lib.evidence.record import GENESIS, Entry, Record, parse
+from runbook_lib.evidence.events import Captured, Event, Note, of
+from runbook_lib.evidence.record import GENESIS, Record, parse
+
+from ..events import event
 
 APPENDER = """
 import sys
 from pathlib import Path
+from runbook_lib.evidence.events import Note
 from runbook_lib.evidence.record import Record
 record = Record(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    record.append("note", {"who": sys.argv[3], "number": number, "text": "x" * 500})
+    record.append(Note(text=f"{sys.argv[3]} {number} " + "x" * 500))
     print(number, flush=True)
 """
 
@@ -40,29 +45,34 @@ def appender(record: Record, count: int, who: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE)
 
 
+def said_by(events: Sequence[Event], who: str) -> list[int]:
+    words = [note.text.split() for note in of(events, Note)]
+    return [int(said[1]) for said in words if said[0] == who]
+
+
 def test_each_entry_names_the_hash_of_the_one_before(record: Record) -> None:
     """The chain starts at nothing and each hash is that of the very line in the file."""
-    first, second = record.append("opened", {"stage": "x"}), record.append("note", {})
+    first, second = record.append(event("opened")), record.append(Note(text=""))
     lines = record.path.read_bytes().splitlines()
 
     assert [first.prev, second.prev] == [GENESIS, first.hash]
     assert [first.hash, second.hash] == [digest_bytes(line) for line in lines]
     assert record.head == second.hash
-    assert record.entries() == Record(record.path).entries() == [first, second]
+    assert record.events() == Record(record.path).events() == [first, second]
 
 
 def test_a_torn_last_line_is_kept_as_an_entry_of_its_own(record: Record) -> None:
     """What a crash left of an entry is no entry; the next append keeps its bytes readable."""
-    first = record.append("opened", {})
+    first = record.append(event("opened"))
     with record.path.open("ab") as file:
         file.write(b'{"seq": 1, "torn \xff')
 
-    assert record.entries() == [first]
+    assert record.events() == [first]
 
-    record.append("note", {})
+    record.append(Note(text=""))
 
-    assert [entry.kind for entry in record.entries()] == ["opened", "torn", "note"]
-    assert record.entries()[1].body == {"text": '{"seq": 1, "torn \ufffd'}
+    assert [entry.kind for entry in record.events()] == ["opened", "torn", "note"]
+    assert record.events()[1].text == '{"seq": 1, "torn \ufffd'
 
 
 def test_every_entry_acknowledged_before_a_kill_is_there(record: Record) -> None:
@@ -75,14 +85,14 @@ def test_every_entry_acknowledged_before_a_kill_is_there(record: Record) -> None
     acknowledged = 5 + len(process.stdout.read().splitlines())
     process.wait()
     process.stdout.close()
-    record.append("note", {"who": "survivor"})
+    record.append(Note(text="survivor"))
 
-    numbers = [e.body["number"] for e in record.entries() if e.body.get("who") == "victim"]
+    numbers = said_by(record.events(), "victim")
 
     assert process.returncode == -signal.SIGKILL
     assert len(numbers) >= acknowledged
     assert numbers == list(range(len(numbers)))
-    assert record.entries()[-1].body == {"who": "survivor"}
+    assert record.events()[-1].text == "survivor"
 
 
 def test_two_processes_append_to_one_chain(record: Record) -> None:
@@ -90,23 +100,23 @@ def test_two_processes_append_to_one_chain(record: Record) -> None:
     both = [appender(record, 40, who) for who in ("one", "two")]
     for process in both:
         process.communicate()
-    entries = record.entries()
+    entries = record.events()
 
     assert [process.returncode for process in both] == [0, 0]
     for who in ("one", "two"):
-        mine = [entry.body["number"] for entry in entries if entry.body["who"] == who]
-        assert mine == list(range(40))
+        assert said_by(entries, who) == list(range(40))
 
 
 @pytest.mark.parametrize(
     ("line", "instead", "got"),
     [
-        (0, b'{"seq":0}', "line 1: expected an entry, got: KeyError('prev')"),
-        (1, b"no JSON", "line 2: expected an entry, got: JSONDecodeError("),
-        (1, b"[" * 100_000, "line 2: expected an entry, got: RecursionError("),
-        (1, b'[1, "a"]', "line 2: expected an entry, got: TypeError("),
-        (0, b'{"at":"","body":[],"kind":"opened","prev":"","seq":0}', "its kind is no text or its"),
-        (0, b'{"at":"","body":{},"kind":null,"prev":"","seq":0}', "its kind is no text or its"),
+        (0, b'{"seq":0}', "line 1: expected an event, got: expected "),
+        (1, b"no JSON", "line 2: expected an event, got: expected JSON, got: "),
+        (1, b"[" * 100_000, "line 2: expected an event, got: expected JSON, got: "),
+        (1, b'[1, "a"]', "line 2: expected an event, got: expected "),
+        (0, b'{"kind":"x","seq":0}', "line 1: expected an event, got: kind 'x', unknown here"),
+        (0, b'{"kind":"note","text":"","v":2}', "got: note.v: expected 1, got 2"),
+        (0, b'{"kind":"note","text":"","more":1}', "got: note.more: expected no such key"),
     ],
 )
 def test_a_line_that_is_no_entry_is_named(
@@ -114,13 +124,13 @@ def test_a_line_that_is_no_entry_is_named(
 ) -> None:
     """Whatever stands there, the reader gets an error that names the line."""
     for number in range(3):
-        record.append("note", {"number": number})
+        record.append(Note(text=f"{number}"))
     lines = record.path.read_bytes().splitlines()
     lines[line] = instead
     record.path.write_bytes(b"\n".join(lines) + b"\n")
 
     with pytest.raises(RecordDamaged) as caught:
-        Record(record.path).entries()
+        Record(record.path).events()
 
     assert str(caught.value).startswith("record.jsonl: line ")
     assert got in str(caught.value)
@@ -130,32 +140,32 @@ def test_a_line_that_is_no_entry_is_named(
 def test_an_altered_history_breaks_the_chain(record: Record, order: tuple[Any, ...]) -> None:
     """A line altered, removed, moved or repeated no longer fits the one after it."""
     for number in range(4):
-        record.append("note", {"number": number})
+        record.append(Note(text=f"{number}"))
     lines = dict[Any, bytes](enumerate(record.path.read_bytes().splitlines(keepends=True)))
-    lines["altered"] = lines[1].replace(b'"number":1', b'"number":7')
+    lines["altered"] = lines[1].replace(b'"text":"1"', b'"text":"7"')
     record.path.write_bytes(b"".join(lines[each] for each in order))
 
-    with pytest.raises(RecordDamaged, match=r"expected entry \d after sha256:.*altered$"):
-        Record(record.path).entries()
+    with pytest.raises(RecordDamaged, match=r"expected event \d after sha256:.*altered$"):
+        Record(record.path).events()
 
 
 def test_a_full_disk_is_said_and_believed_by_nobody(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A short write is an error, and what it left is no entry."""
-    record.append("opened", {})
+    record.append(event("opened"))
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:9], at))
 
     with pytest.raises(StoreError) as caught:
-        record.append("note", {})
+        record.append(Note(text=""))
 
-    assert str(caught.value).startswith("record.jsonl: expected room for an entry of ")
+    assert str(caught.value).startswith("record.jsonl: expected room for an event of ")
     assert str(caught.value).endswith(" bytes, got less; the disk is full")
     monkeypatch.undo()
-    assert [entry.kind for entry in record.entries()] == ["opened"]
-    record.append("note", {})
-    assert [entry.kind for entry in record.entries()] == ["opened", "torn", "note"]
+    assert [entry.kind for entry in record.events()] == ["opened"]
+    record.append(Note(text=""))
+    assert [entry.kind for entry in record.events()] == ["opened", "torn", "note"]
 
 
 JSON: Any = st.recursive(
@@ -183,10 +193,10 @@ def test_what_is_appended_is_what_is_read(
 ) -> None:
     """Any JSON object comes back equal, from memory and from the file."""
     record = Record(tmp_path_factory.mktemp("record") / "record.jsonl")
-    made = [record.append("note", body) for body in bodies]
+    made = [record.append(Captured(item="x", data=body)) for body in bodies]
 
-    assert [entry.body for entry in made] == bodies
-    assert Record(record.path).entries() == made
+    assert [event.data for event in made] == bodies
+    assert Record(record.path).events() == made
 
 
 @given(st.binary(max_size=200))
@@ -202,42 +212,42 @@ def test_any_bytes_are_entries_or_an_error(text: bytes) -> None:
 def test_a_body_that_json_cannot_hold_leaves_nothing_behind(record: Record) -> None:
     """A value without a canonical form is refused before anything is written."""
     with pytest.raises(ValueError, match=r"."):
-        record.append("note", {"x": float("nan")})
+        record.append(Captured(item="x", data={"x": float("nan")}))
 
-    assert json.dumps([entry.kind for entry in record.entries()]) == "[]"
+    assert json.dumps([entry.kind for entry in record.events()]) == "[]"
 
 
 def test_what_is_there_already_is_not_added_again(record: Record) -> None:
     """Looked at under the lock, by a record that had not read it yet."""
     other = Record(record.path)
-    assert other.entries() == []
-    record.append("note", {"text": "first"})
+    assert other.events() == []
+    record.append(Note(text="first"))
 
-    def once(entries: list[Entry]) -> dict[str, Any] | None:
-        return None if entries else {"text": "second"}
+    def once(known: list[Event]) -> Note | None:
+        return None if known else Note(text="second")
 
-    assert other.append_if("note", once) is None
-    assert [entry.body["text"] for entry in record.entries()] == ["first"]
+    assert other.append_if(once) is None
+    assert [entry.text for entry in record.events()] == ["first"]
 
 
 def test_what_is_added_may_count_what_is_there(record: Record) -> None:
     """The entry that was written comes back, chained like any other."""
-    record.append("note", {})
-    added = record.append_if("note", lambda entries: {"number": len(entries)})
+    record.append(Note(text=""))
+    added = record.append_if(lambda known: Note(text=f"{len(known)}"))
 
-    assert added == record.entries()[-1]
+    assert added == record.events()[-1]
     assert added is not None
-    assert (added.body, added.prev) == ({"number": 1}, record.entries()[0].hash)
+    assert (added.text, added.prev) == ("1", record.events()[0].hash)
 
 
 def test_what_others_append_is_read_alone(record: Record) -> None:
     """Following a long record costs what is new in it."""
-    record.append("note", {"number": 0})
+    record.append(Note(text="0"))
     reader = Record(record.path)
-    assert len(reader.entries()) == 1
-    added = record.append("note", {"number": 1})
+    assert len(reader.events()) == 1
+    added = record.append(Note(text="1"))
     with patch("runbook_lib.evidence.record.parse", wraps=parse) as parsed:
-        assert reader.entries() == record.entries()
+        assert reader.events() == record.events()
 
     (call,) = parsed.call_args_list
     assert call.args[0] == record.path.read_bytes().splitlines(keepends=True)[added.seq]
@@ -246,20 +256,20 @@ def test_what_others_append_is_read_alone(record: Record) -> None:
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_record_that_was_altered_while_it_grew_is_noticed(record: Record, kept: bool) -> None:
     """What was read before must still stand there, byte by byte."""
-    record.append("note", {"number": 0})
-    first = record.append("note", {"number": 1})
+    record.append(Note(text="0"))
+    first = record.append(Note(text="1"))
     reader = Record(record.path)
-    reader.entries()
-    record.append("note", {"number": 2})
+    reader.events()
+    record.append(Note(text="2"))
     if not kept:
         text = record.path.read_bytes()
-        record.path.write_bytes(text.replace(b'"number":0', b'"number":7'))
+        record.path.write_bytes(text.replace(b'"text":"0"', b'"text":"7"'))
 
     if kept:
-        assert reader.entries()[1] == first
-        assert reader.append("note", {}).seq == 3
-        assert Record(record.path).entries() == reader.entries()
+        assert reader.events()[1] == first
+        assert reader.append(Note(text="")).seq == 3
+        assert Record(record.path).events() == reader.events()
         return
-    for read in (reader.entries, lambda: reader.append("note", {})):
-        with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected entry 1 after"):
+    for read in (reader.events, lambda: reader.append(Note(text=""))):
+        with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected event 1 after"):
             read()

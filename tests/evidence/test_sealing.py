@@ -22,6 +22,7 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
 from ..conftest import ALICES
+from ..events import event
 
 BOOK = "10_development.ipynb"
 
@@ -100,7 +101,7 @@ def test_without_a_notebook_nothing_is_sealed(
         seal_by_hand(practice.folder())
 
     assert str(caught.value).startswith(problem)
-    assert practice.entries("sealed") == []
+    assert practice.events("sealed") == []
 
 
 def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
@@ -114,14 +115,21 @@ def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("opened", [None, {"cluster": "development"}, {"stage": "holiday"}])
-def test_a_folder_of_another_kind_is_refused(tmp_path: Path, opened: Any) -> None:
-    if opened is not None:
-        Record(tmp_path / "record.jsonl").append("opened", opened)
-    with pytest.raises(NotebookError) as caught:
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (None, "expected an opening event, got none"),
+        (event("adopting"), "expected an opening event, got none"),
+        (event("opened", stage="holiday"), "expected one of our stages, got 'holiday'"),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused(tmp_path: Path, first: Any, said: str) -> None:
+    if first is not None:
+        Record(tmp_path / "record.jsonl").append(first)
+    with pytest.raises((NotebookError, RecordDamaged)) as caught:
         seal_by_hand(tmp_path)
 
-    assert str(caught.value) == f"{tmp_path.name}: expected an attempt's folder, got none"
+    assert str(caught.value) == f"{tmp_path.name}: {said}"
 
 
 # --- render -----------------------------------------------------------------------------------------
@@ -184,4 +192,4 @@ def test_a_folder_without_a_record_cannot_be_replayed(tmp_path: Path) -> None:
     with pytest.raises(RecordDamaged) as caught:
         replay(tmp_path, lambda stage: None)
 
-    assert str(caught.value) == f"{tmp_path.name}: expected the record of an attempt, got none"
+    assert str(caught.value) == f"{tmp_path.name}: expected an opening event, got none"

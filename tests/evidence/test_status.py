@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.events import Event, Undoes
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.status import _earliest, attempts_of, next_opening
 from runbook_lib.evidence.store import Store
@@ -17,8 +17,10 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.site import read_site
 
 from ..conftest import stages_of
+from ..events import event
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+UNDOES = Undoes(attempt=1, plan="sha256:1", name="v1.4.0/development/0001")
 
 
 @pytest.fixture
@@ -28,12 +30,11 @@ def site(practice: Any) -> Any:
     return read_site(str(practice.site))
 
 
-def took_effect(item: str, *minutes: int) -> list[Entry]:
+def took_effect(item: str, *minutes: int) -> list[Event]:
     return [
-        Entry(n, "", "", "state", {"item": item, "node": f"n-{n}",
-              "at": (AT + timedelta(minutes=minute)).isoformat()}, "")
+        event("state", item=item, node=f"n-{n}", at=AT + timedelta(minutes=minute))
         for n, minute in enumerate(minutes)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,7 @@ def test_the_command_says_from_when_the_next_stage_can_open(
     stage = practice.open()
     cards = practice.walk(stage)
     for minutes in (0, 7):
-        body = {"item": "development.activate.deploy", "node": "dev-1",
-                "at": (AT + timedelta(minutes=minutes)).isoformat()}  # fmt: skip
-        stage._session.record.append("state", body)
+        stage._session.record.append(event("state", at=AT + timedelta(minutes=minutes)))
     practice.write_notebook(cards, stage.enforce())
     seal_by_hand(stage.folder)
     words = ["status", "v1.4.0", "--site", str(practice.site)]
@@ -137,15 +136,14 @@ def test_an_apply_that_was_taken_back_says_by_which_recovery_and_when(
     store = Store(practice.root / "store")
     opened = store.opened(store.attempt("v1.4.0", "development", 1))
     for operator, mode, undoes, nodes in (
-        ("alice", "plan", {"attempt": 1}, []),  # what was only planned takes nothing back
+        ("alice", "plan", UNDOES, []),  # what was only planned takes nothing back
         ("alice", "apply", None, []),  # nor does the recovery of another apply
-        ("bob", "apply", {"attempt": 1}, ["dev-1"]),
+        ("bob", "apply", UNDOES, ["dev-1"]),
     ):
-        more = {"operator": operator, "mode": mode, "undoes": undoes, "now": AT.isoformat()}
-        body = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
-        params = {**opened["params"], "nodes": nodes}
-        stage = {"stage": "development_recovery", "declared": [], "params": params}
-        store.create("v1.4.0", "development_recovery", {**body, **stage, **more}, whatever=True)
+        more = {"operator": operator, "mode": mode, "undoes": undoes, "now": AT}
+        params = {**opened.params, "nodes": nodes}
+        stage = {"stage": "development_recovery", "declared": (), "params": params}
+        store.create(opened.model_copy(update=stage | more), whatever=True)
     capsys.readouterr()
 
     assert cli.main(words) == 2

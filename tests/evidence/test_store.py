@@ -12,17 +12,26 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import LockHeld, RecordDamaged, StoreError
+from runbook_lib.evidence.events import Opened
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
+
+from ..events import event
 
 RELEASE, STAGE = "v1.4.0", "development"
 CREATE = """
 import sys
 from pathlib import Path
+from runbook_lib.evidence.events import Opened
 from runbook_lib.evidence.store import Store
+opened = Opened.model_validate_json(sys.argv[2])
 for _ in range(8):
-    Store(Path(sys.argv[1])).create("v1.4.0", "development", {"stage": "development"})
+    Store(Path(sys.argv[1])).create(opened)
 """
+
+
+def opened(stage: str = STAGE) -> Opened:
+    return event("opened", release=RELEASE, stage=stage)
 
 
 @pytest.fixture
@@ -32,38 +41,38 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_damaged_attestation_stops_no_recovery(store: Store) -> None:
     """It opens whatever is broken, and holds what the record says."""
-    attempt = store.create(RELEASE, STAGE, {"stage": STAGE})
+    attempt = store.create(opened())
     (attempt.folder / "attestations").mkdir()
     (attempt.folder / "attestations" / "0001.alice.json").write_text("{")
     recovery = "development_recovery"
-    after = store.create(RELEASE, recovery, {"stage": recovery}, whatever=True)
+    after = store.create(opened(recovery), whatever=True)
 
-    assert after.record.entries()[0].body["heads"] == {attempt.name: attempt.record.head}
+    assert after.record.events()[0].heads == {attempt.name: attempt.record.head}
 
 
 def test_attempts_are_numbered_from_one(store: Store) -> None:
     """Each is a directory of its own whose record opens with its number."""
-    made = [store.create(RELEASE, STAGE, {"stage": STAGE}) for _ in range(3)]
+    made = [store.create(opened()) for _ in range(3)]
 
     assert [attempt.name for attempt in made] == [f"v1.4.0/development/000{n}" for n in (1, 2, 3)]
-    assert [store.opened(attempt)["attempt"] for attempt in made] == [1, 2, 3]
+    assert [store.opened(attempt).attempt for attempt in made] == [1, 2, 3]
     assert [attempt.number for attempt in store.attempts(RELEASE)] == [1, 2, 3]
     assert list(store.everything()) == [attempt.name for attempt in made]
 
 
 def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None:
     """Of every stage of the release, so that a removed one is missed."""
-    first = store.create(RELEASE, "development", {})
-    first.record.append("note", {})
-    second = store.create(RELEASE, "testnet", {})
+    first = store.create(opened())
+    first.record.append(event("note", text=""))
+    second = store.create(opened("testnet"))
 
-    assert store.opened(second)["heads"] == {first.name: first.record.head}
+    assert store.opened(second).heads == {first.name: first.record.head}
 
 
 def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None:
     with pytest.raises(StoreError) as none:
         store.attempt(RELEASE, STAGE, 1)
-    store.create(RELEASE, STAGE, {})
+    store.create(opened())
     with pytest.raises(StoreError) as another:
         store.attempt(RELEASE, STAGE, 2)
 
@@ -74,23 +83,23 @@ def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None
 def lost(store: Store) -> None:
     """In the middle: by the gap."""
     for _ in range(3):
-        store.create(RELEASE, STAGE, {})
+        store.create(opened())
     store.attempt(RELEASE, STAGE, 2).folder.rename(store.root / "gone")
 
 
 def lost_last(store: Store) -> None:
     """A gap is not needed: later attempts of other stages hold its head."""
-    first = store.create(RELEASE, STAGE, {})
-    store.create(RELEASE, "testnet", {})
+    first = store.create(opened())
+    store.create(opened("testnet"))
     first.folder.rename(store.root / "gone")
 
 
 def replaced(store: Store) -> None:
     """Another history, however well it is chained, does not hold the head that was seen."""
-    path = store.create(RELEASE, STAGE, {}).folder / "record.jsonl"
-    assert store.create(RELEASE, STAGE, {}).number == 2
+    path = store.create(opened()).folder / "record.jsonl"
+    assert store.create(opened()).number == 2
     path.unlink()
-    Record(path).append("opened", {"heads": {}, "attempt": 1, "forged": True})
+    Record(path).append(event("opened", attempt=1, operator="forger"))
 
 
 def unopened(store: Store) -> None:
@@ -106,7 +115,7 @@ def unopened(store: Store) -> None:
          " the store, got none; it was removed: restore it"),
         (replaced, "v1.4.0/development/0001: expected its record to hold {head}, got another"
          " history; the record was replaced: restore it"),
-        (unopened, "v1.4.0/development/0001: expected an opening entry, got none"),
+        (unopened, "v1.4.0/development/0001: expected an opening event, got none"),
     ],
 )  # fmt: skip
 def test_a_store_that_lost_something_opens_nothing(
@@ -117,7 +126,7 @@ def test_a_store_that_lost_something_opens_nothing(
     with pytest.raises((StoreError, RecordDamaged)) as caught:
         store.check_heads(store.attempts(RELEASE))
     with pytest.raises((StoreError, RecordDamaged)):
-        store.create(RELEASE, STAGE, {})
+        store.create(opened())
 
     assert re.fullmatch(
         re.escape(said).replace(r"\{head\}", "sha256:[0-9a-f]{64}"), str(caught.value)
@@ -126,13 +135,13 @@ def test_a_store_that_lost_something_opens_nothing(
 
 def test_two_processes_create_different_attempts(store: Store) -> None:
     """Sixteen attempts of two processes have sixteen numbers, each opened on all before it."""
-    argv = [sys.executable, "-c", CREATE, str(store.root)]
+    argv = [sys.executable, "-c", CREATE, str(store.root), opened().model_dump_json()]
     both = [subprocess.Popen(argv) for _ in range(2)]
     assert [one.wait() for one in both] == [0, 0]
     attempts = store.attempts(RELEASE)
 
     assert [attempt.number for attempt in attempts] == list(range(1, 17))
-    assert [len(store.opened(attempt)["heads"]) for attempt in attempts] == list(range(16))
+    assert [len(store.opened(attempt).heads) for attempt in attempts] == list(range(16))
     assert [p.name for p in (store.root / RELEASE / STAGE).glob(".*")] == []
 
 
@@ -185,7 +194,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
 
     with pytest.raises(StoreError) as caught:
-        Store(tmp_path / "store").create(RELEASE, STAGE, {})
+        Store(tmp_path / "store").create(opened())
 
     assert str(caught.value) == (
         f"{tmp_path / 'store'}: expected a folder to write to, got: Not a directory"

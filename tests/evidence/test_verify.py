@@ -31,6 +31,7 @@ from runbook_lib.wording import utc
 
 from ..attacks.conftest import Alter, attest, chained, resealed
 from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising
+from ..events import event
 
 STEPS = [
     "1 attestations", "2 signers", "3 files", "4 seals", "5 record", "6 tape", "7 findings",
@@ -66,8 +67,8 @@ def rebook(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     change(book)
     data = json.dumps(book).encode()
     (folder / BOOK).write_bytes(data)
-    body = Record(folder / "record.jsonl").entries()[-1].body
-    Record(folder / "record.jsonl").append("sealed", {**body, "digest": digest_bytes(data)})
+    record = Record(folder / "record.jsonl")
+    record.append(record.events()[-1].model_copy(update={"digest": digest_bytes(data)}))
     resealed(folder, ALICES_KEY)
 
 
@@ -135,17 +136,17 @@ def test_5_the_record_ends_where_the_seal_says(sealed: Path) -> None:
         file.write(b"{")
     assert red(sealed)["5 record"] == "1 bytes of an unfinished one"
 
-    Record(sealed / "record.jsonl").append("note", {"text": "late"})
+    Record(sealed / "record.jsonl").append(event("note", text="late"))
     assert "5 record" in red(sealed)
 
 
 @pytest.mark.parametrize(
     ("kinds", "said"),
     [
-        (("watching", "look"), "2 entries since {at} by runbook watch"),
-        (("session",), "1 entry since {at} by a further try"),
+        (("watching", "look"), "2 events since {at} by runbook watch"),
+        (("session",), "1 event since {at} by a further try"),
         (("watching", "look", "session"),
-         "3 entries since {at} by runbook watch and a further try"),
+         "3 events since {at} by runbook watch and a further try"),
     ],
 )  # fmt: skip
 def test_13_what_was_added_since_the_seal_is_named(
@@ -153,9 +154,9 @@ def test_13_what_was_added_since_the_seal_is_named(
 ) -> None:
     """Neither damage nor proof: the sealed part still holds step by step, the rest is INCONCLUSIVE."""
     record = Record(sealed / "record.jsonl")
-    at = utc(datetime.fromisoformat(record.entries()[-1].at))
+    at = utc(datetime.fromisoformat(record.events()[-1].written))
     for kind in kinds:
-        record.append(kind, {"number": 2})
+        record.append(event(kind))
     tape = LiveTape(sealed / "tape", Redactor(()))
     asked = Asked("read", datetime.now(UTC), 0.0)
     tape.record(("mainnet.activate.watch/look", 1, "GET /", 0), asked, {}, b"an answer")
@@ -174,7 +175,7 @@ def test_13_what_was_added_since_the_seal_is_named(
 
 @pytest.mark.parametrize("name", ["record.jsonl", "tape/index.jsonl", BOOK])
 def test_13_what_was_sealed_stands_unchanged_before_it(sealed: Path, name: str) -> None:
-    Record(sealed / "record.jsonl").append("watching", {"number": 1})
+    Record(sealed / "record.jsonl").append(event("watching", number=1))
     data = (sealed / name).read_bytes()
     (sealed / name).write_bytes(data.replace(b"development", b"Development", 1))
     rows, _ = verify(sealed, ALICES)
@@ -184,16 +185,16 @@ def test_13_what_was_sealed_stands_unchanged_before_it(sealed: Path, name: str) 
 
 def other_inputs(entries: list[dict[str, Any]]) -> None:
     result = next(entry for entry in entries if entry["kind"] == "result")
-    result["body"]["result"]["inputs"] = "sha256:" + "0" * 64
+    result["result"]["inputs"] = "sha256:" + "0" * 64
 
 
 def without_baseline(entries: list[dict[str, Any]]) -> None:
-    entries[:] = [entry for entry in entries if entry["body"].get("item") != BASELINE]
+    entries[:] = [entry for entry in entries if entry.get("item") != BASELINE]
 
 
 def drift_left_open(entries: list[dict[str, Any]]) -> None:
     """A step began while an item before it was open."""
-    results = (entry["body"] for entry in entries if entry["kind"] == "result")
+    results = (entry for entry in entries if entry["kind"] == "result")
     result = next(body["result"] for body in results if body["item"] == DRIFT)
     result["outcome"] = result["rows"][0]["outcome"] = "INCONCLUSIVE"
 

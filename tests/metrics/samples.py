@@ -1,7 +1,5 @@
 """Series of Prometheus and metrics of a catalogue, in small."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any

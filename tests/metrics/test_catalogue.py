@@ -1,7 +1,6 @@
 """The catalogue: strict reading, the shipped file, and which candidate is used."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,10 +80,9 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
 )  # fmt: skip
 def test_a_wrong_metric_is_the_users_mistake(changes: Any, problem: str) -> None:
     given = changes if isinstance(changes, list) else [changes]
-    with pytest.raises(ParameterError) as caught:
-        parse_catalogue(catalogue(*(METRIC | each for each in given)), "m.yaml")
     path = "" if isinstance(changes, list) else "metrics.0."
-    assert str(caught.value) == f"m.yaml: {path}{problem}"
+    with saying(ParameterError, f"m.yaml: {path}{problem}"):
+        parse_catalogue(catalogue(*(METRIC | each for each in given)), "m.yaml")
 
 
 @pytest.mark.parametrize(
@@ -118,9 +116,14 @@ class Store(Prometheus):
         self.asked.append(expr)
         return Vector(tuple(Sample({}, 1.0, at) for _ in self.ages.get(expr, [])), self.warnings)
 
-    def freshness(self, selector: str, at: datetime) -> Vector:
-        stamps = [at.timestamp() - age for age in self.ages.get(selector, [])]
-        return Vector(tuple(Sample({}, stamp, at) for stamp in stamps))
+    def newest(self, selectors: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
+        found = {
+            each: [at.timestamp() - age for age in self.ages.get(each, [])] for each in selectors
+        }
+        return {
+            each: Vector(tuple(Sample({}, stamp, at) for stamp in stamps))
+            for each, stamps in found.items()
+        }
 
 
 NEW, OLD = 'avg(new{c="x"})', 'avg(old{c="x"}) / avg(count{c="x"})'
@@ -152,9 +155,8 @@ def test_the_first_candidate_with_fresh_data_is_used() -> None:
 )  # fmt: skip
 def test_no_candidate_is_an_error_that_says_why_of_each(store: Store, new: str, old: str) -> None:
     """A bare query looks five minutes back in silence: that is no data."""
-    with saying(
-        SourceError, f"prometheus: latency: no candidate has data: {NEW}: {new}; {OLD}: {old}"
-    ):
+    said = f"prometheus: latency: no candidate has data: {NEW}: {new}; {OLD}: {old}"
+    with saying(SourceError, said):
         pick(store)
 
 

@@ -1,7 +1,5 @@
 """Frames: on the grid or refused; nothing filled, nothing dropped."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,15 +32,10 @@ def frame(*found: Series, points: int = 4) -> Frame:
 
 def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
     got = frame(series({0: 1.0, 1: math.nan, 3: math.inf}, a="1"), series({2: -math.inf}, a="2"))
-    expected = pd.DataFrame(
-        {
-            '{a="1"}': [1.0, math.nan, math.nan, math.inf],
-            '{a="2"}': [math.nan, math.nan, -math.inf, math.nan],
-        },
-        index=pd.DatetimeIndex([START + n * STEP for n in range(4)], tz="UTC", name="time").as_unit(
-            "ms"
-        ),
-    )
+    instants = [START + n * STEP for n in range(4)]
+    index = pd.DatetimeIndex(instants, tz="UTC", name="time").as_unit("ms")
+    first, second = [1.0, math.nan, math.nan, math.inf], [math.nan, math.nan, -math.inf, math.nan]
+    expected = pd.DataFrame({'{a="1"}': first, '{a="2"}': second}, index=index)
     pd.testing.assert_frame_equal(got.values, expected)
     assert got.labels == ({"a": "1"}, {"a": "2"})
     assert (frame().values.shape, frame().labels, frame().partial) == ((4, 0), (), False)
@@ -64,18 +57,16 @@ def test_every_sample_is_at_its_instant(values: dict[int, float]) -> None:
 @pytest.mark.parametrize("shift_ms", [1, -60_000, 4 * 60_000])
 def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
     times = np.array([FIRST + shift_ms], np.int64)
-    with saying(
-        SourceError, 'prometheus: up: {a="b"}: expected samples on the grid, got one beside it'
-    ):
+    said = 'prometheus: up: {a="b"}: expected samples on the grid, got one beside it'
+    with saying(SourceError, said):
         frame(Series({"a": "b"}, times, np.array([1.0])))
 
 
 def test_columns_by_a_label() -> None:
     got = frame(series({0: 1.0}, validator="v1"), series({0: 1.0}, validator="v2"))
     assert got.columns_by("validator") == {"v1": '{validator="v1"}', "v2": '{validator="v2"}'}
-    with saying(
-        SourceError, 'prometheus: expected one series per instance, got none in {validator="v1"}'
-    ):
+    said = 'prometheus: expected one series per instance, got none in {validator="v1"}'
+    with saying(SourceError, said):
         got.columns_by("instance")
     twice = frame(series({0: 1.0}, validator="v1", a="1"), series({0: 1.0}, validator="v1", a="2"))
     with saying(SourceError, "prometheus: expected one series per validator, got v1 twice"):
@@ -85,27 +76,23 @@ def test_columns_by_a_label() -> None:
 # --- Where a window has no data, and where it says something ---
 
 
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-
-
 def watched(points: int, *cut: int) -> Watched:
     kept = np.array([point not in cut for point in range(points)])
-    instants = tuple(T0 + number * STEP for number in range(points))
-    return Watched(instants, ({"instance": "dev-1"},), (np.ones(points),), kept)
+    return Watched(at_minutes(*range(points)), ({"instance": "dev-1"},), (np.ones(points),), kept)
 
 
 def flags(points: int, *on: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.isin(np.arange(points), on)
 
 
-def minutes(*pairs: tuple[int, int]) -> list[tuple[datetime, datetime]]:
-    return [(T0 + first * STEP, T0 + last * STEP) for first, last in pairs]
+def at_minutes(*numbers: int) -> tuple[datetime, ...]:
+    return tuple(START + number * STEP for number in numbers)
 
 
 def test_a_run_reaches_a_step_beyond_its_last_point() -> None:
     found = watched(9).runs(flags(9, 0, 1, 4, 8))
 
-    assert found == minutes((0, 2), (4, 5), (8, 9))
+    assert found == [at_minutes(0, 2), at_minutes(4, 5), at_minutes(8, 9)]
 
 
 @pytest.mark.parametrize(
@@ -152,13 +139,6 @@ def test_runs_hold_every_point_once(on: list[bool]) -> None:
 # --- Whole epochs counted from heights ---
 
 
-BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def at_minutes(*numbers: int) -> list[datetime]:
-    return [BEGUN + timedelta(minutes=number) for number in numbers]
-
-
 @pytest.mark.parametrize(
     ("heights", "length", "epochs"),
     [
@@ -185,7 +165,7 @@ def test_a_chain_that_falls_back_is_an_error_and_the_last_boundary_is_told() -> 
 
 
 def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
-    assert due(2, 15.0, 10, 60.0, BEGUN) == BEGUN + timedelta(minutes=15 + 3)
+    assert due(2, 15.0, 10, 60.0, START) == START + timedelta(minutes=15 + 3)
 
 
 @given(

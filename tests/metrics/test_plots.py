@@ -1,7 +1,5 @@
 """Figures show what was measured: gaps, zeros and lone samples included, the same bytes each time."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess
@@ -40,6 +38,7 @@ from .samples import METRIC
 START = np.datetime64("2026-11-23T13:00:00", "ms")
 NOON = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 NAN, INF = float("nan"), float("inf")
+Figures = Callable[..., Any]
 NEVER = np.array([], dtype="datetime64[ms]")
 
 
@@ -58,17 +57,13 @@ def many(count: int, samples: int = 50) -> PlotSeries:
 def comparison(outcome: Outcome = Outcome.PASS, *changes: Change, **more: Any) -> Compared:
     """A judged metric; its tolerance is 0.1 of the baseline, lower is better."""
     usual = (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07))
-    made = SimpleNamespace(
-        metric=Metric.model_validate({**METRIC, **more}),
-        changes=changes or usual,
-        outcome=outcome,
-        reason="not worse",
-    )
-    return cast(Compared, made)
+    metric = Metric.model_validate({**METRIC, **more})
+    facts = {"changes": changes or usual, "outcome": outcome, "reason": "not worse"}
+    return cast(Compared, SimpleNamespace(metric=metric, **facts))
 
 
 @pytest.fixture
-def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def figure_of(monkeypatch: pytest.MonkeyPatch) -> Figures:
     """The figure that a plot function draws, before it becomes pixels."""
 
     def catch(function: Callable[..., object], *args: object, **more: object) -> Figure:
@@ -110,7 +105,7 @@ def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
 
 
 def test_a_gap_is_not_bridged_but_under_a_strip_and_a_lone_sample_is_a_dot(
-    figure_of: Callable[..., Any],
+    figure_of: Figures,
 ) -> None:
     """The strip covers the missing samples, from half a step before to half a step after."""
     line, *_ = figure_of(panels.baseline_figure, [series(1, NAN, 3, INF, 5)]).axes[0].lines
@@ -137,7 +132,7 @@ def test_a_gap_is_not_bridged_but_under_a_strip_and_a_lone_sample_is_a_dot(
     ],
 )
 def test_a_far_limit_is_said_instead_of_flattening_the_data(
-    figure_of: Callable[..., Any], limits: tuple[float, ...], said: str, drawn: set[float]
+    figure_of: Figures, limits: tuple[float, ...], said: str, drawn: set[float]
 ) -> None:
     axes = figure_of(panels.baseline_figure, [series(400, 450, 480, limits=limits)]).axes[0]
 
@@ -145,9 +140,7 @@ def test_a_far_limit_is_said_instead_of_flattening_the_data(
     assert {line.get_ydata()[0] for line in axes.lines} & set(limits) == drawn
 
 
-def test_axes_name_unit_and_zone_and_leave_room_around_the_data(
-    figure_of: Callable[..., Any],
-) -> None:
+def test_axes_name_unit_and_zone_and_leave_room_around_the_data(figure_of: Figures) -> None:
     zeros = figure_of(panels.baseline_figure, [series(0, 0, 0)]).axes[0]
     low, high = figure_of(panels.baseline_figure, [series(1.0)]).axes[0].get_xlim()
 
@@ -157,16 +150,14 @@ def test_axes_name_unit_and_zone_and_leave_room_around_the_data(
 
 
 @pytest.mark.parametrize("minutes", [2, 61, 179, 241, 299, 400, 2900, 10_080, 43_200, 130_000])
-def test_a_window_of_any_length_has_a_readable_axis(
-    figure_of: Callable[..., Any], minutes: int
-) -> None:
+def test_a_window_of_any_length_has_a_readable_axis(figure_of: Figures, minutes: int) -> None:
     figure = figure_of(panels.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
 
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
 def test_many_lines_show_their_median_and_the_furthest_and_a_few_differ_without_colour(
-    figure_of: Callable[..., Any],
+    figure_of: Figures,
 ) -> None:
     axes = figure_of(panels.baseline_figure, [many(25)]).axes[0]
 
@@ -177,7 +168,7 @@ def test_many_lines_show_their_median_and_the_furthest_and_a_few_differ_without_
     assert len({str(line._unscaled_dash_pattern) for line in few}) == 6
 
 
-def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any]) -> None:
+def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Figures) -> None:
     marks = [
         Mark(NOON, "gate on, dev-1"),
         Mark(NOON, "alert Slow", until=NOON + timedelta(seconds=20)),
@@ -195,7 +186,7 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_an_overview_says_each_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
+def test_an_overview_says_each_outcome(figure_of: Figures, outcome: Outcome) -> None:
     axes = figure_of(plots.overview_figure, [comparison(outcome)]).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
 
@@ -208,7 +199,7 @@ def test_an_overview_says_each_outcome(figure_of: Callable[..., Any], outcome: O
     [("lower", {"right"}), ("higher", {"right"}), ("either", {"left", "right"})],
 )
 def test_what_is_beyond_the_tolerance_is_hatched(
-    figure_of: Callable[..., Any], direction: str, hatched: set[str]
+    figure_of: Figures, direction: str, hatched: set[str]
 ) -> None:
     axes = figure_of(plots.overview_figure, [comparison(direction=direction)]).axes[0]
     sides = {"right" if p.get_x() + p.get_width() / 2 > 0 else "left" for p in axes.patches}
@@ -216,9 +207,7 @@ def test_what_is_beyond_the_tolerance_is_hatched(
     assert sides == hatched
 
 
-def test_an_interval_without_bounds_is_drawn_with_arrows(
-    figure_of: Callable[..., Any],
-) -> None:
+def test_an_interval_without_bounds_is_drawn_with_arrows(figure_of: Figures) -> None:
     changes = (Change("median", NAN, -INF, INF), Change("p95", NAN, NAN, NAN))
     axes = figure_of(plots.overview_figure, [comparison(Outcome.PASS, *changes)]).axes[0]
 
@@ -226,21 +215,15 @@ def test_an_interval_without_bounds_is_drawn_with_arrows(
     assert [text.get_text() for text in axes.texts] == ["no interval"]
 
 
-def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
-    figure_of: Callable[..., Any],
-) -> None:
+def test_the_overview_has_a_row_for_each_change_worse_to_the_right(figure_of: Figures) -> None:
     change = (Change("mean", -3.0, -6.0, 0.0),)
     falls = comparison(Outcome.PASS, *change, tolerance={"absolute": 3.0}, direction="higher")
     axes = figure_of(plots.overview_figure, [comparison(), falls]).axes[0]
 
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "Latency, median  ✓ PASS",
-        "Latency, p95  ✓ PASS",
-        "Latency, mean  ✓ PASS",
-    ]
-    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] == (
-        pytest.approx([0.1, 0.2, 1.0])
-    )
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [f"Latency, {name}  ✓ PASS" for name in ("median", "p95", "mean")]
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx([0.1, 0.2, 1.0])
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # boxes, as wide
@@ -249,7 +232,7 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     ["Latency", "Transactions per second of the whole cluster, against the rest", "漢字" * 40,
      "W" * 300, "\u202e" * 40],
 )  # fmt: skip
-def test_no_label_of_the_overview_is_clipped(figure_of: Callable[..., Any], title: str) -> None:
+def test_no_label_of_the_overview_is_clipped(figure_of: Figures, title: str) -> None:
     figure = figure_of(plots.overview_figure, [comparison(title=title), comparison()])
     figure.draw_without_rendering()
     [axes] = figure.axes
@@ -328,13 +311,10 @@ def test_data_for_programs_are_json_with_a_digest() -> None:
     one = comparison(Outcome.INCONCLUSIVE, Change("median", 0.1, -0.05, INF))
     data = json.loads(json.dumps(comparison_data([one]), allow_nan=False))
 
-    assert data["metrics"][0]["changes"][0] == {
-        "name": "median",
-        "estimate": 0.1,
-        "low": -0.05,
-        "high": "unbounded",
-    }
-    assert data["metrics"][0]["outcome"] == "INCONCLUSIVE"
+    [metric] = data["metrics"]
+    limits = {"estimate": 0.1, "low": -0.05, "high": "unbounded"}
+    assert metric["changes"] == [{"name": "median", **limits}]
+    assert metric["outcome"] == "INCONCLUSIVE"
     assert data["digest"].startswith("sha256:")
 
 

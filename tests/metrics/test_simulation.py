@@ -4,11 +4,7 @@ Few trials, fixed seeds: the thresholds are what such a number allows, not the c
 benchmark measures.
 """
 
-from __future__ import annotations
-
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -16,7 +12,8 @@ import pytest
 
 from runbook_lib.metrics.judge import Rule
 from runbook_lib.outcomes import Outcome
-from runbook_lib.strict import PROJECT
+
+from ..conftest import benchmark
 
 SHORT, LONG = 240, 10_080
 PERIODS = {SHORT: 24, LONG: 1440}
@@ -30,16 +27,11 @@ ROUGH: dict[str, Callable[[ModuleType, int], object]] = {
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
+def bench() -> ModuleType:
     """The benchmark as a module, drawing fewer series at a time."""
-    spec = importlib.util.spec_from_file_location("bench_judge", PROJECT / "bench" / "judge.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = benchmark("judge")
     module.CHUNK = 20  # type: ignore[attr-defined]
-    yield module
-    del sys.modules[spec.name]
+    return module
 
 
 def test_strong_autocorrelation_in_a_short_window_is_not_judged(bench: ModuleType) -> None:

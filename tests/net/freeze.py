@@ -3,8 +3,6 @@
 A change of ``outcomes.json`` is a decision, and the commit that makes it says why.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

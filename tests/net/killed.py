@@ -12,8 +12,6 @@ killed (SIGKILL, or ``signal``) as such an entry is on disk. With ``arm`` it is 
 ``within_s`` it is killed so many seconds after its begin, unless it has ended.
 """
 
-from __future__ import annotations
-
 import ast
 import ctypes
 import importlib
@@ -29,8 +27,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import stamina
 
 RECORD = "record.jsonl"
 PR_SET_CHILD_SUBREAPER = 36
@@ -53,7 +49,7 @@ def kill_at(point: dict[str, Any], armed: Path) -> None:
             return
         entry = json.loads(path.read_bytes().splitlines()[-1])
         with mutex:
-            if point and point.items() <= {**entry["body"], "kind": entry["kind"]}.items():
+            if point and point.items() <= entry.items():
                 point.clear()
                 if not arm:
                     os.kill(os.getpid(), how)
@@ -152,7 +148,9 @@ def compile_templates(display: Any) -> None:
 
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    stamina.set_testing(True, attempts=9, cap=True)  # who does not answer is asked again at once
+    from runbook_lib.sources import http
+
+    http.FIRST_WAIT_S = 0.0  # who does not answer is asked again at once
     for line in sys.stdin:
         asked = json.loads(line)
         for name in asked.get("warm", ()):

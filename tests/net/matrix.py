@@ -1,7 +1,5 @@
 """Every fault at every item that must notice it, and where the release stands when it comes."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 from collections.abc import Callable, Iterator

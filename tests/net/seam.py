@@ -6,8 +6,6 @@ read back is what a reader of the executed notebook has: the cards' JSON, and th
 command line by its entry point.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import io

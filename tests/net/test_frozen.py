@@ -1,7 +1,5 @@
 """What is frozen is whole, and agrees with the table of faults."""
 
-from __future__ import annotations
-
 from runbook_rehearsal.faults.table import FAULTS
 
 from .matrix import GROUPS, cases, frozen, healthy

@@ -13,8 +13,6 @@ the unkilled run did: exit code, nodes, every changing command once, no two at o
 ``RECORD``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -221,7 +219,7 @@ class Driven:
 
     def entries(self, runbook: str, attempt: int = 0) -> list[dict[str, Any]]:
         lines = (self.folder(runbook, attempt) / "record.jsonl").read_text().splitlines()
-        return [{**(entry := json.loads(line))["body"], "kind": entry["kind"]} for line in lines]
+        return [json.loads(line) for line in lines]
 
     def commands(self, *, several: bool) -> Counter[str]:
         """What changed something, and how often; at one instant one, or ``several`` but not of one node."""

@@ -1,7 +1,5 @@
 """Broken notebooks made from the shipped one, and runs of them through the real engine."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -4,8 +4,6 @@ The notebooks are broken ones that pretend to be shipped, so that the second lin
 tested and not the first.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -78,7 +76,7 @@ def test_a_run_that_stopped_is_broken_and_says_where(
     assert "BROKEN" in bench.card()
     assert problem.replace("`", "") in bench.card()
     assert (folder / "10_development.ipynb").read_bytes() == bench.out.read_bytes()
-    assert [e.kind for e in bench.practice.entries()][-1] == "sealed"
+    assert [e.kind for e in bench.practice.events()][-1] == "sealed"
     assert wrong(folder) >= {"8 completeness"}
 
 
@@ -142,7 +140,7 @@ def test_plain_papermill_runs_it_unsealed(bench: Any) -> None:
         )
     folder = bench.practice.folder()
 
-    assert bench.practice.entries("session")[0].body["run"] == "interactive"
+    assert bench.practice.events("session")[0].run == "interactive"
     assert "1 attestations" in wrong(folder)
 
     (folder / "10_development.ipynb").write_bytes(bench.out.read_bytes())
@@ -174,7 +172,7 @@ def test_an_interrupted_run_is_judged_and_sealed(bench: Any) -> None:
 
     assert (process.returncode, "Traceback" in error) == (3, False)
     assert "run: it was cancelled before its end" in error
-    assert bench.practice.entries()[-1].kind == "sealed"
+    assert bench.practice.events()[-1].kind == "sealed"
     assert "run: it was cancelled before its end" in bench.card()
     assert list(temporary.rglob("*")) == []
     assert wrong(bench.practice.folder()) >= {"8 completeness"}

@@ -1,7 +1,5 @@
 """Notebooks and parameters that are refused before a cell runs: exit 3, and nothing is opened."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

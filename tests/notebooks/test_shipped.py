@@ -1,14 +1,16 @@
 """What ships with the notebooks says nothing of the machine it was made on."""
 
-from __future__ import annotations
-
+import importlib
 import json
 import re
+import runpy
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from runbook_lib import notebook, playbook
 from runbook_lib.outcomes import Row
 from runbook_lib.playbook import NOTEBOOKS, REPORT
 from runbook_lib.recording import RECORDINGS, recording
@@ -64,7 +66,7 @@ def test_a_path_of_a_machine_is_recognised() -> None:
 def test_a_shipped_notebook_shows_what_its_recording_holds(runbook: str) -> None:
     """Its outputs are of today's code (nbval), its recording of the code it was made with: one result."""
     lines = (recording(runbook) / "record.jsonl").read_text().splitlines()
-    bodies = [e["body"] for e in map(json.loads, lines) if e["kind"] == "result"]
+    bodies = [e for e in map(json.loads, lines) if e["kind"] == "result"]
     recorded = {(b["item"], b["number"]): b["result"] for b in bodies}
     book = json.loads((PROJECT / "notebooks" / NOTEBOOKS[runbook]).read_text())
     data = [
@@ -84,3 +86,40 @@ def test_a_shipped_notebook_shows_what_its_recording_holds(runbook: str) -> None
             Row.model_validate_json(json.dumps(row)) for row in recorded[key]["rows"]
         ], key
         assert result["reason"] == recorded[key]["reason"], key
+
+
+# --- every item of a stage stands in its notebook, once, in the playbook's order ------------------
+
+
+CELL = re.compile(r"(?:stage|run)\.(?:check|change)\((\w+)\.(\w+)\)")
+
+
+def items(name: str) -> list[str]:
+    """The items of a notebook's cells, in order."""
+    found = []
+    for cell in notebook.code_cells(notebook.read(notebook.NOTEBOOKS / name)):
+        match = CELL.fullmatch(notebook.source(cell).strip())
+        if match:
+            module = importlib.import_module(f"runbook_lib.checks.{match[1]}")
+            found.append(getattr(module, match[2]).item)
+    return found
+
+
+@pytest.mark.parametrize("runbook", playbook.NOTEBOOKS)
+def test_a_notebook_has_a_cell_for_each_item_it_declares(runbook: str) -> None:
+    assert items(playbook.NOTEBOOKS[runbook]) == list(playbook.DECLARED[runbook])
+
+
+def test_every_item_but_the_common_ones_stands_in_exactly_one_notebook() -> None:
+    counted = Counter(item for name in playbook.NOTEBOOKS.values() for item in items(name))
+    wanted = [i for i in playbook.ITEMS if not i.startswith("preflight.")]
+
+    assert {item: counted[item] for item in wanted} == dict.fromkeys(wanted, 1)
+
+
+def test_the_page_of_items_is_current() -> None:
+    """All 41, out of the playbook and the faults; `python scripts/items.py` writes it anew."""
+    made = runpy.run_path(str(PROJECT / "scripts" / "items.py"))["table"]()
+
+    assert (PROJECT / "docs" / "items.md").read_text("utf-8") == made
+    assert sum(line.startswith("| `") for line in made.splitlines()) == 41

@@ -1,9 +1,7 @@
 """One rehearsal network without telemetry for the tests of this folder."""
 
-from __future__ import annotations
-
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import httpx
 import pytest
 import yaml
 
-from runbook_rehearsal.chain.world import World, make_cluster
+from runbook_rehearsal.chain.world import Event, World, make_cluster
 from runbook_rehearsal.network import RehearsalNetwork
 
 
@@ -51,6 +49,15 @@ def begun(root: Path, genesis: float, *clusters: str, nodes: int = 4) -> World:
     world = World(root, 1, {name: make_cluster(name, hosts, 1, genesis) for name in clusters})
     world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
     return world
+
+
+def happening(cluster: str, begin: float) -> Callable[..., None]:
+    """Puts events of a cluster into a world, so many seconds after ``begin``."""
+
+    def happen(world: World, at: float, kind: str, node: str = "", **data: Any) -> None:
+        world.append(Event(begin + at, cluster, node, kind, data))
+
+    return happen
 
 
 def visit(network: RehearsalNetwork, http: httpx.Client) -> Visitor:

@@ -1,7 +1,5 @@
 """The site's commands, run as a stage runs them: as processes."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -104,34 +102,17 @@ def test_rules_are_tested_where_promtool_is_missing_too(
     assert visitor.command("test_rules", file=tests).returncode == 127
 
 
-def called(root: Path, words: str) -> subprocess.CompletedProcess[str]:
-    """The one command behind the site's, by hand."""
-    argv = ["sh", str(PROJECT / "runbook_rehearsal" / "run.sh"), str(root), *words.split()]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("restart", "usage: restart NODE\n"),
-        ("restart dev-1 dev-2", "usage: restart NODE\n"),
-        ("dry-run", "usage: dry-run CONFIG STRICT\n"),
-        ("suite tests/other", "suite: expected one of tests/pipeline, tests/observability,"),
-        ("halt", "usage: run.sh ROOT VERB ...; VERB one of version, "),
-    ],
-)
-def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:
-    """Too few words, too many, or a verb that there is not: exit 2, and nothing happens."""
-    done = called(visitor.network.root, words)
-
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(said)
-
-
 def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> None:
     """Time does not go back; and without a network nothing winds its clock."""
     refused = visitor.wait("soon")  # type: ignore[arg-type]
-    alone = called(tmp_path, "fast-forward 90")
+    argv = [
+        "sh",
+        str(PROJECT / "runbook_rehearsal" / "run.sh"),
+        str(tmp_path),
+        "fast-forward",
+        "90",
+    ]
+    alone = subprocess.run(argv, capture_output=True, text=True, check=False)
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "could not convert string to float: 'soon'\n"

@@ -1,23 +1,27 @@
 """The network as a whole: start, stop, files, control API, foreground process."""
 
-from __future__ import annotations
-
+import errno
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from runbook_rehearsal import loopback as module
 from runbook_rehearsal.control import called
 from runbook_rehearsal.layout import PROJECT
+from runbook_rehearsal.loopback import Loopback, Scope, bind, free_addresses
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..checks.conftest import loopback
 from .conftest import Visitor, visit
 
 
@@ -71,6 +75,10 @@ def test_same_seed_makes_the_same_release(tmp_path: Path, visitor: Visitor) -> N
     [
         ("restart\0dev-99", 1, "unknown or missing: 'dev-99'\n"),
         ("restart", 2, "usage: restart NODE\n"),
+        ("restart\0dev-1\0dev-2", 2, "usage: restart NODE\n"),
+        ("dry-run", 2, "usage: dry-run CONFIG STRICT\n"),
+        ("suite\0tests/other", 2, "suite: expected one of tests/pipeline, tests/observability,"),
+        ("halt", 2, "usage: run.sh ROOT VERB ...; VERB one of version, "),
         ("", 2, "usage: run.sh ROOT VERB ...; VERB one of version, "),
         ("fast-forward\0-1", 1, "clock: the offset only grows: expected >= 0 s, got -1"),
         (
@@ -154,3 +162,57 @@ def test_a_fault_that_comes_with_a_change_begins_with_its_last_restart(visitor: 
 
     assert begun == [[], [], [], ["hash-split"]]
     assert network.fault_in_time("slashing@canary")
+
+
+# --- listeners on loopback: opened, closed alone, all gone at the end -----------------------------
+
+
+async def hello(scope: Scope, receive: Any, send: Any) -> None:
+    body = str(scope["server"][1]).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+__all__ = ["loopback"]
+
+
+def test_closing_drops_kept_connections_too(loopback: Loopback) -> None:
+    """As when a process dies; the other listeners go on, and the address can be taken again."""
+    closed, other = loopback.listen(hello), loopback.listen(hello)
+    with httpx.Client(trust_env=False) as client:
+        url = f"http://127.0.0.1:{closed[1]}"
+        assert client.get(url).status_code == 200
+        loopback.close(closed)
+        with pytest.raises(httpx.TransportError):
+            client.get(url)
+        assert client.get(f"http://127.0.0.1:{other[1]}").status_code == 200
+        loopback.close(closed)
+        assert loopback.listen(hello, *closed) == closed
+        assert client.get(url).status_code == 200
+
+
+def test_free_addresses_share_a_port() -> None:
+    """One port on every host, in the order asked for."""
+    groups = free_addresses([["127.1.1.1", "127.1.1.2"], ["127.1.2.1"]])
+
+    assert [[host for host, _ in group] for group in groups] == [
+        ["127.1.1.1", "127.1.1.2"],
+        ["127.1.2.1"],
+    ]
+    assert len({port for group in groups for _, port in group}) == 1
+
+
+def test_systems_without_127_8_get_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each node its own port on 127.0.0.1."""
+
+    def only_localhost(host: str, port: int) -> socket.socket:
+        if host != "127.0.0.1":
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return bind(host, port)
+
+    monkeypatch.setattr(module, "bind", only_localhost)
+    groups = free_addresses([["127.1.1.1", "127.1.1.2"], ["127.1.2.1"]])
+
+    assert [[host for host, _ in group] for group in groups] == [["127.0.0.1"] * 2, ["127.0.0.1"]]
+    assert len({port for group in groups for _, port in group}) == 3

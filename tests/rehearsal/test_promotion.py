@@ -1,7 +1,5 @@
 """A rehearsed release: which faults come when, and what they lead to."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,8 +1,5 @@
 """Scopes whose world is a function, and small real servers on loopback."""
 
-from __future__ import annotations
-
-import base64
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,18 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-import stamina
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
-from runbook_lib.recording import ReplayTape
+from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.signatures import Policy
-from runbook_lib.sources.stage_commands import StageCommands
-from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.tape import LiveTape, ReplayTape
 
 from .verifying import DATA, IDENTITY, ISSUER, Authority
 
@@ -41,7 +35,7 @@ class World:
     folder: Path
     redactor: Redactor
     asked: list[httpx.Request] = field(default_factory=list)
-    _outside: list[Outside] = field(default_factory=list)
+    _outside: list[Http] = field(default_factory=list)
 
     def scope(
         self,
@@ -68,14 +62,14 @@ class World:
         for outside in self._outside:
             outside.close()
 
-    def _make(self, handler: Handler | None) -> Outside:
+    def _make(self, handler: Handler | None) -> Http:
         def answer(request: httpx.Request) -> httpx.Response:
             self.asked.append(request)
             assert handler is not None
             return handler(request)
 
         transport = httpx.MockTransport(answer) if handler is not None else None
-        outside = Outside(self.redactor, Http(self.redactor, transport))
+        outside = Http(self.redactor, transport)
         self._outside.append(outside)
         return outside
 
@@ -88,10 +82,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def no_waiting() -> Iterator[None]:
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries happen, without the pauses between them."""
-    with stamina.set_testing(True, attempts=9, cap=True):
-        yield
+    monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
 
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -142,10 +135,6 @@ def policy(authority: Authority) -> Policy:
     return Policy(IDENTITY, ISSUER, root=authority.root)
 
 
-def public(key: Ed25519PrivateKey) -> str:
-    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
-
-
 PROGRAM = 'printf %s "$0"; printf %s "$1" >&2; exit "$2"'
 
 
@@ -154,8 +143,8 @@ def says(out: str = "", err: str = "", code: int = 0, *more: str) -> reach.Comma
     return reach.Command(argv=argv, timeout_s=60)
 
 
-def commands(world: World, **named: Any) -> StageCommands:
-    return StageCommands(world.scope(), site.Commands(**named))
+def commands(world: World, **named: Any) -> SiteCommands:
+    return SiteCommands(world.scope(), site.Commands(**named))
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What GitHub answers, as its API shapes it, and a site that asks it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

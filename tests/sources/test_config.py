@@ -1,7 +1,5 @@
 """Configurations: compared by dotted key and type, rewritten with nothing else changed."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from pathlib import Path
@@ -59,15 +57,8 @@ TABLES = st.recursive(
 
 def test_values_have_dotted_keys() -> None:
     table = tomllib.loads('a.b = 1\n"c.d" = 2\ne = [{f = 3}, {}]\ng = []\nh = [1, 2]\n[i]\n')
-    assert flatten(table) == {
-        "a.b": 1,
-        '"c.d"': 2,
-        "e[0].f": 3,
-        "e[1]": {},
-        "g": [],
-        "h": [1, 2],
-        "i": {},
-    }
+    whole = {"a.b": 1, '"c.d"': 2, "e[0].f": 3, "e[1]": {}, "g": [], "h": [1, 2], "i": {}}
+    assert flatten(table) == whole
     assert flatten({}) == {}
 
 
@@ -77,9 +68,8 @@ def test_every_difference_is_found_from_both_sides(a: dict[str, Any], b: dict[st
     there, back = diff(left, right), diff(right, left)
     assert diff(left, flatten(parse_toml(tomlkit.dumps(a).encode(), "x"))) == []
     turned = {"missing": "extra", "extra": "missing"}
-    assert [(each.key, turned.get(each.kind, each.kind)) for each in there] == [
-        (each.key, each.kind) for each in back
-    ]
+    forth = [(each.key, turned.get(each.kind, each.kind)) for each in there]
+    assert forth == [(each.key, each.kind) for each in back]
     assert {each.key for each in there} == {
         key
         for key in left.keys() | right.keys()
@@ -172,17 +162,10 @@ def bundle(*stages: str, head: str = 'version = 1\nbundle = "b"\n', tail: str = 
 
 
 def test_a_bundles_stages_its_tables_for_nodes_and_what_it_turns_off() -> None:
-    text = bundle(
-        stage("development", "witness_network"),
-        stage("testnet"),
-        tail="[network.admission]\nx = 1\n",
-    )
-    found = parse_bundle(text, "bundle.toml")
-    assert (found.name, list(found.stages), found.other) == (
-        "b",
-        ["development", "testnet"],
-        {"network.admission.x": 1},
-    )
+    stages = stage("development", "witness_network"), stage("testnet")
+    found = parse_bundle(bundle(*stages, tail="[network.admission]\nx = 1\n"), "bundle.toml")
+    assert (found.name, list(found.stages)) == ("b", ["development", "testnet"])
+    assert found.other == {"network.admission.x": 1}
     assert tuple(found.profile("development").feature_gates) == GATES
     assert not found.profile("development").feature_gates["witness_network"]
     with saying(ParameterError, "bundle b: stages: expected mainnet, got development, testnet"):
@@ -220,9 +203,8 @@ def test_the_chains_own_bundles_are_read() -> None:
         ["development", "testnet"],
     )
     assert gates_turned_off(mainnet) == gates_turned_off(testnet) == []
-    assert [gate for gate in GATES if not mainnet.profile("canary").feature_gates[gate]] == [
-        "witness_network"
-    ]
+    off = {gate for gate, on in mainnet.profile("canary").feature_gates.items() if not on}
+    assert off == {"witness_network"}
 
 
 @pytest.mark.parametrize(

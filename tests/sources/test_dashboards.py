@@ -1,7 +1,5 @@
 """Dashboards: what a panel asks, what stands for its variables, and what colours its values."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

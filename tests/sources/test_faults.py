@@ -1,34 +1,27 @@
 """Every source against every way of not answering: an error that names it, never a value."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from runbook_lib import clusters, reach, site
+from runbook_lib import clusters, reach
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.node import Fleet
-from runbook_lib.sources.prometheus import Prometheus
+from runbook_lib.sources.prometheus import Prometheus, whole
 from runbook_lib.sources.scope import Scope
 
 from .conftest import World
+from .github_answers import COMMIT, SETTINGS
+from .test_prometheus import AT
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-COMMIT = "c" * 40
 ENDPOINT = reach.Endpoint(url="http://server")
 CLUSTER = clusters.Cluster(chain_id="c", nodes=[clusters.Node(name="n1", url="http://n1")])
-FORGE = site.Forge(
-    kind="github",
-    url="http://forge",
-    repository="o/r",
-    ci=site.Ci(app="github-actions", required=["test"]),
-)
+pytestmark = pytest.mark.usefixtures("no_waiting", "forge_token")
 
 
 def from_fleet(found: dict[str, Any]) -> Any:
@@ -54,21 +47,24 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
     },
     "instant": ("prometheus: up", lambda s: prometheus(s).instant("up", AT)),
     "range": ("prometheus: up", lambda s: prometheus(s).range("up", AT, AT, timedelta(seconds=60))),
-    "freshness": ("prometheus: timestamp(up)", lambda s: prometheus(s).freshness("up", AT)),
+    "newest": (
+        "prometheus: timestamp(up)",
+        lambda s: whole(prometheus(s).newest(["up"], AT)["up"]),
+    ),
     "rules": ("prometheus: rules", lambda s: prometheus(s).rules()),
     "alertmanagers": ("prometheus: alertmanagers", lambda s: prometheus(s).alertmanagers()),
     "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).config()),
     "am alerts": ("alertmanager: alerts", lambda s: Alertmanager(s, ENDPOINT).alerts()),
     "am silences": ("alertmanager: silences", lambda s: Alertmanager(s, ENDPOINT).silences()),
-    "check runs": (
-        f"forge: check runs of {COMMIT[:12]}",
-        lambda s: GitHub(s, FORGE).check_runs(COMMIT),
-    ),
-    "statuses": (f"forge: statuses of {COMMIT[:12]}", lambda s: GitHub(s, FORGE).statuses(COMMIT)),
-    "issue": ("forge: issue 7", lambda s: GitHub(s, FORGE).issue(7)),
-    "comments": ("forge: comments of issue 7", lambda s: GitHub(s, FORGE).comments(7)),
 }
-FORGES = {"check runs", "statuses", "issue", "comments"}
+FORGES: dict[str, tuple[str, Callable[[GitHub], Any]]] = {
+    "check runs": (f"check runs of {COMMIT[:12]}", lambda forge: forge.check_runs(COMMIT)),
+    "statuses": (f"statuses of {COMMIT[:12]}", lambda forge: forge.statuses(COMMIT)),
+    "issue": ("issue 7", lambda forge: forge.issue(7)),
+    "comments": ("comments of issue 7", lambda forge: forge.comments(7)),
+}
+for what, (name, ask) in FORGES.items():
+    ASK[what] = (f"forge: {name}", lambda s, ask=ask: ask(GitHub(s, SETTINGS)))  # type: ignore[misc]
 every_source = pytest.mark.parametrize("source", ASK)
 
 
@@ -86,7 +82,6 @@ def problem(world: World, source: str, handler: Callable[[httpx.Request], httpx.
 
 
 @every_source
-@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize(
     "error",
     [
@@ -120,7 +115,6 @@ HINTS = {
 
 
 @every_source
-@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("status", HINTS)
 def test_another_status(world: World, source: str, status: int) -> None:
     headers = {"retry-after": "3600"} if status == 429 else {}
@@ -135,19 +129,22 @@ def test_another_status(world: World, source: str, status: int) -> None:
 
 
 @every_source
-@pytest.mark.parametrize("body", [b"", b'{"status":"succ', b"<html>", b'[{"a":'])
-def test_an_answer_that_is_no_json(world: World, source: str, body: bytes) -> None:
-    said = problem(world, source, lambda _: httpx.Response(200, content=body))
-    assert said.startswith("expected JSON, got: ")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        *((body, "expected JSON, got: ") for body in ("", '{"status":"succ', "<html>", '[{"a":')),
+        *((body, ", got ") for body in
+          ("null", "[]", "{}", "7", '"text"', "[7]", '{"status":"success"}')),
+    ],
+)  # fmt: skip
+def test_an_answer_of_no_json_or_another_shape(
+    world: World, source: str, body: str, said: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=body)
 
-
-@every_source
-@pytest.mark.parametrize("body", ["null", "[]", "{}", "7", '"text"', "[7]", '{"status":"success"}'])
-def test_json_of_another_shape(world: World, source: str, body: str) -> None:
     if body == "[]" and source in ("am alerts", "am silences", "comments"):
-        _, ask = ASK[source]
-        assert ask(world.scope(lambda _: httpx.Response(200, text=body))) == []
+        assert ASK[source][1](world.scope(handler)) == []
         return
-    said = problem(world, source, lambda _: httpx.Response(200, text=body))
-    assert "expected " in said
-    assert ", got " in said
+    found = problem(world, source, handler)
+    assert "expected " in found and said in found

@@ -1,14 +1,14 @@
 """The forge: every page or an error, and what a refusal means."""
 
-from __future__ import annotations
-
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
+from runbook_lib.checks.mainnet import Backlog, Milestone, MilestoneIssue
 from runbook_lib.errors import SourceError, SourceRefused
 from runbook_lib.evidence.incident_issues import Issues
 from runbook_lib.evidence.publish import Asset, Releases
@@ -17,7 +17,7 @@ from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
-from .conftest import World
+from .conftest import World, nobody
 from .github_answers import COMMIT, RELEASE, SETTINGS, Pages, asset, comment, issue, run
 
 pytestmark = pytest.mark.usefixtures("forge_token")
@@ -30,17 +30,14 @@ def test_all_pages_of_check_runs_are_read(world: World) -> None:
     )
     runs = GitHub(world.scope(pages), SETTINGS).check_runs(COMMIT)
     assert [(each.name, each.app, each.status, each.conclusion) for each in runs] == [
-        ("test 1", "github-actions", "completed", "success"),
-        ("test 2", "github-actions", "completed", "success"),
+        *((f"test {number}", "github-actions", "completed", "success") for number in (1, 2)),
         ("test 3", "", "queued", None),
     ]
-    assert [str(request.url) for request in world.asked] == [
-        f"https://forge/api/repos/o/r/commits/{COMMIT}/check-runs?filter=latest&per_page=100",
-        f"https://forge/api/repos/o/r/commits/{COMMIT}/check-runs?per_page=100&page=2",
-    ]
-    assert {request.headers["authorization"] for request in world.asked} == {
-        "Bearer token-of-forge"
-    }
+    asked = f"https://forge/api/repos/o/r/commits/{COMMIT}/check-runs"
+    token = "Bearer token-of-forge"
+    assert [(str(each.url), each.headers["authorization"]) for each in world.asked] == [
+        (f"{asked}?filter=latest&per_page=100", token), (f"{asked}?per_page=100&page=2", token)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -72,9 +69,8 @@ def test_statuses_are_those_of_the_commit(world: World) -> None:
     body = {"sha": COMMIT, "state": "success", "total_count": 1, "statuses": [status]}
     forge = GitHub(world.scope(lambda _: httpx.Response(200, json=body)), SETTINGS)
     assert forge.statuses(COMMIT) == [CommitStatus(context="ci/x", state="success")]
-    with saying(
-        SourceError, f"forge: statuses of dddddddddddd: expected that commit's, got {COMMIT}'s"
-    ):
+    said = f"forge: statuses of dddddddddddd: expected that commit's, got {COMMIT}'s"
+    with saying(SourceError, said):
         forge.statuses("d" * 40)
 
 
@@ -82,10 +78,8 @@ def test_comments_name_author_and_edits(world: World) -> None:
     forge = GitHub(world.scope(Pages([comment(1)], [comment(2, user=None)])), SETTINGS)
     first, second = forge.comments(7)
     assert (first.author, second.author) == ("ada", "")
-    assert (first.created_at, first.updated_at) == (
-        datetime(2026, 1, 1, tzinfo=UTC),
-        datetime(2026, 1, 2, tzinfo=UTC),
-    )
+    days = [at.day for at in (first.created_at, first.updated_at)]
+    assert (days, first.created_at) == ([1, 2], datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_an_issue_is_the_one_asked_for(world: World) -> None:
@@ -196,11 +190,9 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
     assert GitHub(world.scope(), known).me() == "bot"
 
     refused = httpx.Response(403, json={"message": "Resource not accessible by integration"})
-    with pytest.raises(SourceError) as caught:
+    said = "the token lacks a permission; or set forge.account in the site file$"
+    with pytest.raises(SourceError, match=said):
         GitHub(world.scope(lambda _: refused), SETTINGS).me()
-    assert str(caught.value).endswith(
-        "the token lacks a permission; or set forge.account in the site file"
-    )
 
 
 # --- what is written ---
@@ -243,31 +235,24 @@ def test_it_is_written_once_and_as_a_change(
 def test_a_write_that_was_refused_is_told_from_one_that_may_have_landed(
     world: World, status: int, headers: dict[str, str], kind: type[SourceError]
 ) -> None:
-    answer = httpx.Response(
-        status, headers=headers, json={"message": "no"} if status > 204 else None
+    said = {"message": "no"} if status > 204 else None
+    forge = GitHub(
+        world.scope(lambda _: httpx.Response(status, headers=headers, json=said)), SETTINGS
     )
-    with pytest.raises(SourceError) as caught:
-        GitHub(world.scope(lambda _: answer), SETTINGS).create_comment(3, "hello")
+    wanted = f"forge: a comment in issue 3: expected it written, got {status}: "
+    with saying(kind, wanted, whole=False) as caught:
+        forge.create_comment(3, "hello")
     assert type(caught.value) is kind
-    assert str(caught.value).startswith(
-        f"forge: a comment in issue 3: expected it written, got {status}: "
-    )
     assert len(world.asked) == 1
 
 
 def test_a_refusal_says_which_field_was_wrong(world: World) -> None:
     """GitHub's own message is "Validation Failed" whatever was wrong."""
-    body = {
-        "message": "Validation Failed",
-        "errors": [{"code": "unprocessable", "message": "Body is too long"}, {"code": "x"}],
-    }
-    with pytest.raises(SourceRefused) as caught:
-        GitHub(world.scope(lambda _: httpx.Response(422, json=body)), SETTINGS).update_comment(
-            1, ""
-        )
-    assert (
-        caught.value.problem == "expected it written, got 422: Validation Failed: Body is too long"
-    )
+    errors = [{"code": "unprocessable", "message": "Body is too long"}, {"code": "x"}]
+    body = {"message": "Validation Failed", "errors": errors}
+    forge = GitHub(world.scope(lambda _: httpx.Response(422, json=body)), SETTINGS)
+    with pytest.raises(SourceRefused, match=r"got 422: Validation Failed: Body is too long$"):
+        forge.update_comment(1, "")
 
 
 def test_a_new_release_never_becomes_the_latest(world: World) -> None:
@@ -275,13 +260,9 @@ def test_a_new_release_never_becomes_the_latest(world: World) -> None:
     forge = Releases(world.scope(lambda _: made), SETTINGS)
     assert forge.create_release("evidence-v1", COMMIT, "Evidence", "text") == RELEASE
     assert json.loads(world.asked[0].content) == {
-        "tag_name": "evidence-v1",
-        "target_commitish": COMMIT,
-        "name": "Evidence",
-        "body": "text",
-        "prerelease": True,
-        "make_latest": "false",
-    }
+        "tag_name": "evidence-v1", "target_commitish": COMMIT, "name": "Evidence", "body": "text",
+        "prerelease": True, "make_latest": "false",
+    }  # fmt: skip
 
 
 def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
@@ -316,9 +297,144 @@ def test_the_token_goes_to_no_other_host_with_a_file(
     settings = SETTINGS.model_copy(update={"url": api})
     release = RELEASE.model_copy(update={"upload_url": upload + "{?name,label}"})
     forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
-    if allowed:
+    with nullcontext() if allowed else pytest.raises(SourceError):
         forge.upload(release, "a.txt", "what", b"hello", "text/plain")
-    else:
-        with pytest.raises(SourceError):
-            forge.upload(release, "a.txt", "what", b"hello", "text/plain")
     assert len(world.asked) == allowed
+
+
+# --- milestones: every page or an error, and what proves that a branch is not there ---------------
+
+
+HEAD = "d" * 40
+
+
+def milestone(number: int, title: str = "v1.4.0", **keys: Any) -> dict[str, Any]:
+    counts = {"open_issues": 1, "closed_issues": 0}
+    return {"number": number, "title": title, "state": "open", **counts, **keys}
+
+
+def open_issue(number: int, **keys: Any) -> dict[str, Any]:
+    labels = [{"name": "low-risk"}, "old"]
+    given = {"body": "branch: hotfix/slow", "labels": labels, "milestone": {"number": 2}, **keys}
+    return issue(number, **given)
+
+
+OURS = Milestone.model_validate(milestone(2))
+
+
+def backlog(world: World, answer: Any) -> Backlog:
+    return Backlog(world.scope(answer), SETTINGS)
+
+
+def test_a_milestone_is_found_by_its_exact_title(world: World) -> None:
+    pages = Pages([milestone(1, "v1.4")], [milestone(2, state="closed")])
+    found = backlog(world, pages).milestone("v1.4.0")
+
+    assert found is not None and (found.number, found.state) == (2, "closed")
+    assert world.asked[0].url.query == b"state=all&per_page=100"
+    assert backlog(world, pages).milestone("V1.4.0") is None
+    with saying(SourceError, "forge: milestones: expected one called v1.4.0, got 2"):
+        backlog(world, Pages([milestone(1), milestone(2)])).milestone("v1.4.0")
+
+
+def test_open_issues_are_as_many_as_the_milestone_counts(world: World) -> None:
+    """Pull requests are counted, and are no issues."""
+    ours = OURS.model_copy(update={"open_issues": 3})
+    pages = Pages(
+        [open_issue(7), open_issue(8, pull_request={"url": "x"})],
+        [open_issue(9, body=None, labels=[])],
+    )
+    found = backlog(world, pages).open_issues(ours)
+
+    assert [(one.number, one.labels, one.branches) for one in found] == [
+        (7, ["low-risk", "old"], ["hotfix/slow"]),
+        (9, [], []),
+    ]
+    assert world.asked[0].url.query == b"milestone=2&state=open&per_page=100"
+
+
+@pytest.mark.parametrize(
+    ("issues", "problem"),
+    [
+        ([], "expected 1 entries on all pages, got 0"),
+        ([open_issue(7), open_issue(8)], "expected 1 entries on all pages, got 2"),
+        ([open_issue(7), open_issue(7)], "expected every entry once, got one twice; it changed meanwhile"),
+        ([open_issue(7, milestone={"number": 3})], "expected open ones of 2, got #7 of 3, open"),
+        ([open_issue(7, milestone=None)], "expected open ones of 2, got #7 of None, open"),
+        ([open_issue(7, state="closed")], "expected open ones of 2, got #7 of 2, closed"),
+        ([open_issue(7, labels=[{"colour": "red"}])], "0.labels.0: expected an object with name, or null"),
+    ],
+)  # fmt: skip
+def test_another_list_than_was_asked_for_is_an_error(
+    world: World, issues: list[Any], problem: str
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        backlog(world, Pages(issues)).open_issues(OURS)
+
+    assert caught.value.problem.startswith(problem)
+
+
+def test_a_branch_and_its_head(world: World) -> None:
+    answer = httpx.Response(200, json={"name": "hotfix/a+b", "commit": {"sha": HEAD}})
+    found = backlog(world, lambda _: answer).branch("hotfix/a+b")
+
+    assert found is not None and (found.name, found.sha) == ("hotfix/a+b", HEAD)
+    assert world.asked[0].url.raw_path == b"/api/repos/o/r/branches/hotfix/a%2Bb"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (404, {"message": "Not Found"}, "expected a branch or none, got 404: Not Found"),
+        (404, {}, "expected a branch or none, got 404: {}"),
+        (403, {"message": "No"}, "expected status 200, got 403: No; the token lacks a permission"),
+        (200, {"name": "hotfix/b", "commit": {"sha": HEAD}}, "expected hotfix/a, got hotfix/b; it was renamed"),
+        (200, {"name": "hotfix/a"}, "commit: expected a value, got none"),
+    ],
+)  # fmt: skip
+def test_only_the_forges_own_word_proves_a_branch_absent(
+    world: World, status: int, body: Any, problem: str
+) -> None:
+    """404 is also said of what a token may not see."""
+    answer = httpx.Response(status, json=body)
+    with pytest.raises(SourceError) as caught:
+        backlog(world, lambda _: answer).branch("hotfix/a")
+    assert caught.value.problem == problem
+
+    gone = httpx.Response(404, json={"message": "Branch not found"})
+    assert backlog(world, lambda _: gone).branch("hotfix/a") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a" * 201, "../../user", "a/../b", "a//b", "/a", "a/", "a.", "-f", "a?x", "a%2e", "é"],
+)  # fmt: skip
+def test_a_strange_branch_name_is_asked_of_nobody(world: World, name: str) -> None:
+    """It comes from an issue's body, which anybody may write."""
+    with pytest.raises(SourceError, match="expected a branch's name, got something else"):
+        backlog(world, nobody).branch(name)
+
+
+def test_a_comparison_is_of_the_base_asked_for(world: World) -> None:
+    body = {"status": "ahead", "ahead_by": 2, "behind_by": 0,
+            "base_commit": {"sha": COMMIT}, "merge_base_commit": {"sha": COMMIT}}  # fmt: skip
+    ask = backlog(world, lambda _: httpx.Response(200, json=body))
+    found = ask.compare(COMMIT, HEAD)
+
+    told = (found.status, found.merge_base, found.ahead_by, found.behind_by)
+    assert told == ("ahead", COMMIT, 2, 0)
+    assert world.asked[0].url.path == f"/api/repos/o/r/compare/{COMMIT}...{HEAD}"
+    with pytest.raises(SourceError, match="expected the base dddddddddddd, got cccccccccccc"):
+        ask.compare(HEAD, COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("body", "branches"),
+    [
+        ("Branch:  hotfix/a \r\nmore", ["hotfix/a"]),
+        ("branch: a\nbranch: b\nbranch: a", ["a", "b"]), ("see branch: a", []), ("branch:  \t", []), ("branch: \x85\x1f", []),
+        ("branch: a and b", []), ("> branch: a", []), ("branch:\nhotfix/a", []),
+    ],
+)  # fmt: skip
+def test_a_body_links_a_branch_by_a_line(body: str, branches: list[str]) -> None:
+    assert MilestoneIssue.model_validate(open_issue(7, body=body)).branches == branches

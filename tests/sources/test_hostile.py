@@ -1,8 +1,7 @@
-"""No mutation of good material passes, and nothing ends in a traceback."""
-
-from __future__ import annotations
+"""No mutation of good material passes, and no content of a file ends in a traceback."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runbook_lib.errors import ParameterError
+from runbook_lib.checks.observability import read_rules
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.sources.alertmanager import read_config
+from runbook_lib.sources.artifacts import parse_checksums
+from runbook_lib.sources.keys import read_signed
 from runbook_lib.sources.signatures import Policy
+from runbook_lib.sources.snapshots import Manifest, parse_signature
+from runbook_lib.sources.wire import decode_once
+from runbook_lib.sources.words import NodeReport, Statement
 from runbook_rehearsal.signing import new_key, pem
 
 from .verifying import (
@@ -74,6 +80,46 @@ def test_no_mutation_passes_or_escapes(
         return
     if path[-1] not in free and mutated != good:
         assert outcome != "PASS"
+
+
+KEYS = st.sampled_from([
+    "statement", "signature", "plan", "kind", "version", "segments", "segment_name", "size_bytes",
+    "checksum", "groups", "rules", "route", "receivers",
+])  # fmt: skip
+CONTENT = st.one_of(
+    st.binary(max_size=300),
+    st.text(max_size=100).map(str.encode),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value).encode()),
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda data: read_config(data.decode("latin-1")), "alertmanager: config: "),
+        (lambda data: parse_checksums(data, "name"), "name: "),
+        (lambda data: read_rules(data, "name"), "name:"),
+        (lambda data: read_signed(data, Statement), ""),
+        (lambda data: read_signed(data, NodeReport), ""),
+        (lambda data: decode_once("name", data, Manifest), "name: "),
+        (lambda data: parse_signature(data, "name"), "name: expected 64 bytes in hex or base64"),
+    ],
+    ids=["routes", "checksums", "rules", "word", "report", "manifest", "signature"],
+)  # fmt: skip
+@given(data=CONTENT)
+def test_any_content_is_read_or_refused_in_words(read: Any, said: str, data: bytes) -> None:
+    """In a line that names the file, where the reader is told its name."""
+    try:
+        read(data)
+    except (ParameterError, SourceError, ValueError) as error:
+        assert re.match(rf"{said}[^\n]*", str(error).splitlines()[0])
+        assert said or "\n" not in str(error)
+    else:
+        assert said  # nothing that anybody would have signed
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -1,10 +1,7 @@
 """Telling people: by a command, a webhook, a comment; and what is said when it fails."""
 
-from __future__ import annotations
-
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -26,10 +23,9 @@ from .github_answers import SETTINGS, comment
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "tape", Redactor(frozenset({"PAGER_TOKEN", "PAGER_URL"})))
-    yield made
-    made.close()
+def world(world: World) -> World:
+    world.redactor = Redactor(frozenset({"PAGER_TOKEN", "PAGER_URL"}))
+    return world
 
 
 def told_by(world: World, command: Command, **values: str) -> None:

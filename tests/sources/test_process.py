@@ -1,7 +1,5 @@
 """Commands: ended in time when they only read, never when they change the world."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.sources.process import run
+from runbook_lib.sources.process import Ended, run
 from runbook_lib.strict import PROJECT
 
 
@@ -39,15 +37,9 @@ def is_gone(pid: int) -> bool:
 def test_a_commands_code_its_output_to_16_mib_and_its_input_are_as_they_are() -> None:
     code = "import os,sys; print(os.getcwd()); print('bad', file=sys.stderr); sys.exit(3)"
     ended = run(python(code), timeout_s=60)
-    assert (ended.code, ended.stdout, ended.stderr, ended.problem) == (
-        3,
-        f"{PROJECT}\n".encode(),
-        b"bad\n",
-        "",
-    )
+    assert ended == Ended(3, f"{PROJECT}\n".encode(), b"bad\n")
     # Its input ends, so that it never waits for a terminal.
-    turned = run(python("import sys; print(sys.stdin.read()[::-1])"), timeout_s=60, stdin=b"abc")
-    assert turned.stdout == b"cba\n"
+    assert run(python("import sys; print(sys.stdin.read())"), timeout_s=60).stdout == b"\n"
     long = run(python("import sys; sys.stdout.write('x' * (17 << 20))"), timeout_s=60)
     assert len(long.stdout) == 16 << 20
     gone = run(["/no/such/command"], timeout_s=60)
@@ -101,8 +93,8 @@ def test_a_changing_command_is_left_to_finish_with_the_lock(tmp_path: Path) -> N
 
 
 def test_a_changing_command_that_does_not_exist_ends_with_the_shells_code(tmp_path: Path) -> None:
-    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-    ended = run(["/no/such/command"], timeout_s=60, lock=lock, outputs=tmp_path / "step")
-    os.close(lock)
+    with (tmp_path / "lock").open("w") as lock:
+        outputs = {"lock": lock.fileno(), "outputs": tmp_path / "step"}
+        ended = run(["/no/such/command"], timeout_s=60, **outputs)
     assert (ended.code, ended.problem) == (127, "")
     assert b"/no/such/command" in ended.stderr

@@ -1,7 +1,5 @@
 """Prometheus: translated clocks, split windows, and what an answer does not say."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
@@ -15,7 +13,7 @@ import pytest
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.prometheus import Prometheus, Vector
+from runbook_lib.sources.prometheus import Prometheus, Vector, whole
 
 from ..messages import saying
 from .conftest import World
@@ -53,12 +51,8 @@ def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
     """Long expressions do not fit a URL; NaN and Inf are values."""
     answer = vector(sample("NaN", a="1"), sample("+Inf", a="2"), sample("-Inf"), sample("1e3"))
     found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
-    assert [math.isnan(each.value) or each.value for each in found.samples] == [
-        True,
-        math.inf,
-        -math.inf,
-        1000.0,
-    ]
+    values = [math.isnan(each.value) or each.value for each in found.samples]
+    assert values == [True, math.inf, -math.inf, 1000.0]
     assert (found.samples[0].labels, found.samples[0].at) == ({"a": "1"}, AT)
     [request] = world.asked
     assert (request.method, str(request.url)) == ("POST", "http://prom/path/api/v1/query")
@@ -92,7 +86,8 @@ def test_an_unusable_vector_is_an_error(world: World, answer: Handler, problem: 
 def test_instants_and_freshness_are_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
     taken, wall = AT - timedelta(seconds=30), (AT - AHEAD).timestamp()
     answer = vector(sample(str((taken - AHEAD).timestamp()), at=wall))
-    [found] = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).freshness("up", AT).samples
+    newest = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).newest(["up"], AT)["up"]
+    [found] = whole(newest).samples
     assert (found.at, datetime.fromtimestamp(found.value, UTC)) == (AT, taken)
     assert form(world.asked[0]) == {"query": "timestamp(up)", "time": f"{wall:.3f}"}
 
@@ -101,7 +96,7 @@ def test_freshness_of_an_expression_and_a_window_upside_down_are_refused(world: 
     """The timestamp of rate(x) is the instant of asking: always fresh, so no proof."""
     asked = Prometheus(world.scope(), ENDPOINT)
     with pytest.raises(ValueError, match=r"^expected a plain selector, got rate\(up\[5m\]\)$"):
-        asked.freshness("rate(up[5m])", AT)
+        asked.newest(["rate(up[5m])"], AT)
     with pytest.raises(ValueError):
         asked.range("up", AT, AT - MINUTE, MINUTE)
 
@@ -202,7 +197,6 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
     found = Prometheus(world.scope(answer), ENDPOINT).instants(["up", "broken(", "up"], AT)
     assert list(found) == ["up", "broken("]
     assert isinstance(found["up"], Vector) and found["up"].samples[0].value == 1.0
-    assert str(found["broken("]) == (
-        'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
-    )
+    said = 'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
+    assert str(found["broken("]) == said
     assert len(world.asked) == 2

@@ -1,63 +1,51 @@
 """Node reports: signed beside the node, read from comments and files, or refused with why."""
 
-from __future__ import annotations
-
-import base64
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
-from hypothesis import strategies as st
 
-from runbook_lib.canonical import canonical, digest_file
+from runbook_lib.canonical import digest_file
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
-from runbook_lib.sources.keys import read_signed
-from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
-from runbook_lib.sources.words import NodeReport, read_reports
+from runbook_lib.sources.words import read_reports
 from runbook_rehearsal.network import RehearsalNetwork
+
+from ..conftest import NOWHERE, named, signed_file
+from .conftest import World
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
 DIGEST = "sha256:" + "a" * 64
 
 
 def report(key: Ed25519PrivateKey = KEY, **changes: Any) -> bytes:
-    said = {
+    said: dict[str, Any] = {
         "kind": "node-report", "node": "dev-1", "release": "v1.4.0", "stage": "development",
         "plan": DIGEST, "phase": "build", "channel": "development", "gates": {"pruning": True},
         "config": DIGEST, "binary": DIGEST, "target": DIGEST, "dry_run": True,
         "at": datetime.now(UTC).isoformat(), **changes,
     }  # fmt: skip
-    signature = base64.b64encode(key.sign(canonical(said))).decode()
-    return json.dumps({"statement": said, "signature": signature}).encode()
+    return signed_file(key, **said).encode()
 
 
 @pytest.fixture
-def read(practice: Any) -> Iterator[Any]:
+def read(practice: Any, world: World) -> Any:
     """What is found of reports that lie as files in the site's folder."""
-    raw = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
-    node = {"name": "dev-1", "url": "http://127.0.0.1:9", "signoff_key": f"ed25519:{raw}"}
+    node = {"name": "dev-1", "url": NOWHERE, "signoff_key": named(KEY)}
     clusters = {"development": {"chain_id": "rpp", "nodes": [node]}}
     practice.write_site(words=str(practice.root / "words" / "{release}"), clusters=clusters)
-    outside = Outside(Redactor())
 
     def found(*files: bytes) -> Any:
         folder = practice.root / "words" / "v1.4.0" / "reports"
         folder.mkdir(parents=True)
         for number, data in enumerate(files):
             (folder / f"{number}.json").write_bytes(data)
-        scope = Scope(LiveTape(practice.root / "tape", Redactor()), outside, "test", 1)
-        return read_reports(scope, read_site(str(practice.site)), issue=0, release="v1.4.0")
+        site = read_site(str(practice.site))
+        return read_reports(world.scope(), site, issue=0, release="v1.4.0")
 
-    yield found
-    outside.close()
+    return found
 
 
 def test_a_signed_report_counts(read: Any) -> None:
@@ -98,17 +86,8 @@ def test_an_unreadable_report_is_named(read: Any) -> None:
     )
 
 
-@given(
-    st.binary()
-    | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
-)
-def test_no_content_breaks_the_reader(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"\A[^\n]*\Z"):
-        read_signed(data, NodeReport)
-
-
 def test_the_command_signs_what_runs_beside_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     with RehearsalNetwork(tmp_path / "network", telemetry=False) as network:
         for name, value in network.env.items():
@@ -137,10 +116,8 @@ def test_the_command_signs_what_runs_beside_it(
         network.say(spec.operator, text)
         refused, bad = run(network.root / "refused.toml", *dry)
         nowhere, said = run(folder / "config.toml", "--dry-run", "rpp-node")
-        outside = Outside(Redactor())
-        scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "test", 1, clock=site.clock)
+        scope = world.scope(None, clock=site.clock)
         found = read_reports(scope, site, issue=42, release="v1.4.0").of("test-6", "testnet")
-        outside.close()
 
     assert (code, refused) == (0, 0)
     assert [one.fault for one in found] == [""]

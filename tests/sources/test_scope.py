@@ -1,7 +1,5 @@
 """What a try may ask: files, commands, requests and the clock, by names that stay the same."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -117,17 +115,14 @@ def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algori
 # --- the site's clock -----------------------------------------------------------------------------
 
 
-def test_the_clock_is_read_once_per_try(world: World) -> None:
-    scope = world.scope()
-    assert scope.now() == scope.now()
-    assert scope.reread() >= scope.now()
-    assert [entry.key for entry in read_entries(world.folder)] == ["CLOCK", "CLOCK"]
-
-
-def test_a_rehearsals_clock_runs_ahead_by_its_file(world: World, tmp_path: Path) -> None:
+def test_the_clock_is_read_once_per_try_and_a_rehearsals_runs_ahead_by_its_file(
+    world: World, tmp_path: Path
+) -> None:
     file = tmp_path / "clock.json"
     file.write_text(json.dumps({"offset_s": 86_400.5}))
     scope = world.scope(clock=Clock(source="offset-file", path=str(file)))
+    assert scope.now() == scope.now() <= scope.reread()
+    assert [entry.key for entry in read_entries(world.folder)] == ["CLOCK", "CLOCK"]
     ahead = scope.now() - world.scope(item="other").now()
     assert timedelta(hours=23) < ahead < timedelta(hours=25)
     assert scope.offset == timedelta(seconds=86_400.5)

@@ -1,49 +1,29 @@
 """The command: 0 verified, 1 refused, 2 no proof, 3 malformed or wrong usage."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runbook_lib import cli
-
+from ..conftest import Terminal
 from .verifying import COMMIT, DATA, HEX, IDENTITY, ISSUER, OTHER, Authority, Detached
 
 
-class Shell:
-    """Files of a release in one folder, and the command on them."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys, self.out, self.err = folder, capsys, "", ""
-
-    def write(self, **files: bytes) -> None:
-        for name, data in files.items():
-            (self.folder / name).write_bytes(data)
-
-    def run(self, *argv: str) -> int:
-        code = cli.main(["verify-artifact", *argv])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-
 @pytest.fixture
-def shell(
-    authority: Authority,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Shell:
+def terminal(authority: Authority, tmp_path: Path, monkeypatch: Any, capsys: Any) -> Terminal:
+    """In a folder with the files of a release."""
     monkeypatch.chdir(tmp_path)
-    made = Shell(tmp_path, capsys)
     detached = Detached(authority)
-    made.write(
-        node=DATA, bundle=json.dumps(authority.sign(DATA)).encode(),
-        other=json.dumps(authority.sign(b"another file")).encode(), root=authority.root,
-        sig=detached.signature, pem=detached.pem, junk=b"{", deep=b"[" * 100_000, empty=b"",
-    )  # fmt: skip
-    return made
+    files = {
+        "node": DATA, "bundle": json.dumps(authority.sign(DATA)).encode(),
+        "other": json.dumps(authority.sign(b"another file")).encode(), "root": authority.root,
+        "sig": detached.signature, "pem": detached.pem, "junk": b"{", "deep": b"[" * 100_000,
+        "empty": b"",
+    }  # fmt: skip
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return Terminal(capsys)
 
 
 WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--offline")
@@ -79,16 +59,16 @@ WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--
     ],
 )
 def test_the_command_ends_with_what_it_found(
-    shell: Shell, argv: tuple[str, ...], code: int
+    terminal: Terminal, argv: tuple[str, ...], code: int
 ) -> None:
-    assert shell.run(*argv) == code
-    assert ("expected" in shell.err) == (code == 3)
-    assert "Traceback" not in shell.err + shell.out
+    assert terminal.run("verify-artifact", *argv) == code
+    assert ("expected" in terminal.err) == (code == 3)
+    assert "Traceback" not in terminal.err + terminal.out
 
 
-def test_the_command_prints_one_document(shell: Shell) -> None:
-    shell.run("--artifact", "node", "--bundle", "bundle", *WHO, "--commit", COMMIT, "--json")
-    document = json.loads(shell.out)
+def test_the_command_prints_one_document(terminal: Terminal) -> None:
+    argv = ("--artifact", "node", "--bundle", "bundle", *WHO, "--commit", COMMIT)
+    document = terminal.json("verify-artifact", *argv)
 
     assert document["outcome"] == "PASS"
     assert [row["what"] for row in document["rows"]] == ["signature", "commit"]

@@ -1,7 +1,5 @@
 """Bundles of every kind by the practice network's authority, and what an examination says of them."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

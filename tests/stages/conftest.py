@@ -1,7 +1,5 @@
 """A rehearsal network for whole runs, and our commands as a person starts them: as processes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina
 import yaml
 
 from runbook_lib import opening, playbook
@@ -49,13 +46,11 @@ BIN = Path(sys.executable).parent
 def impatient() -> Iterator[None]:
     """Who answers on loopback answers soon: changes look again more often than at a real node,
     and a question is asked again without a pause."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        stamina.set_testing(True, attempts=9, cap=True),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         for module in (apply, storage):
             patch.setattr(module, "POLL_S", 0.1)
         patch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
+        patch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
         yield
 
 
@@ -68,7 +63,7 @@ class Operator:
     env: dict[str, str] = field(default_factory=dict)
     network: RehearsalNetwork | None = None
     measured: bool = True
-    _releases: count[int] = field(default_factory=lambda: count(1))
+    _releases: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
     def before(self) -> list[Path]:
@@ -200,27 +195,10 @@ def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     """An operator whose development cluster is up and adopted."""
     home = root / "home"
     home.mkdir(parents=True)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root / "network") as network,
-    ):
-        for name, value in network.env.items():
-            patch.setenv(name, value)
+    with practising(root / "network") as (network, _):
         adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
         yield Operator(home, secrets, dict(network.env), network, measured)
-
-
-@contextlib.contextmanager
-def issuing(root: Path) -> Iterator[RehearsalNetwork]:
-    """A small network, and a development stage of two items: drift, and the release issue."""
-    sizes = {"development": 2, "testnet": 1, "mainnet": 2}
-    items = ("preflight.config-drift", "preflight.release-issue")
-    with practising(root / "network", telemetry=False, sizes=sizes) as (network, patch):
-        patch.setitem(playbook.DECLARED, "development", items)
-        patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
-        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
-        yield network
 
 
 def held(make: Callable[..., contextlib.AbstractContextManager[Any]], **options: Any) -> Any:
@@ -232,6 +210,40 @@ def held(make: Callable[..., contextlib.AbstractContextManager[Any]], **options:
             yield found
 
     return made
+
+
+def practised(**options: Any) -> Callable[[Callable[..., object]], Any]:
+    """A module's fixture: a network that is entered, and prepared by what this decorates."""
+
+    def fixture(prepare: Callable[..., object]) -> Any:
+        @contextlib.contextmanager
+        def prepared(root: Path) -> Iterator[RehearsalNetwork]:
+            with practising(root, **options) as (network, patch):
+                prepare(network, patch)
+                yield network
+
+        return held(prepared)
+
+    return fixture
+
+
+@practised(telemetry=False, sizes={"development": 2, "testnet": 1, "mainnet": 2})
+def issuing(network: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
+    """A small network, and a development stage of two items: drift, and the release issue."""
+    items = ("preflight.config-drift", "preflight.release-issue")
+    patch.setitem(playbook.DECLARED, "development", items)
+    patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
+    adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
+
+
+@pytest.fixture
+def forge(network: RehearsalNetwork) -> Iterator[Any]:
+    """The forge with an empty issue and no releases, whole again afterwards."""
+    network.forge.comments.clear()
+    network.forge.releases.releases.clear()
+    network.world.clock.advance(61)
+    yield network.forge
+    clear(network)
 
 
 @contextlib.contextmanager
@@ -268,7 +280,7 @@ def entries(attempt: Path) -> list[dict[str, Any]]:
 
 
 def plan_digest(attempt: Path) -> str:
-    return next(str(e["body"]["digest"]) for e in entries(attempt) if e["kind"] == "plan")
+    return next(str(e["digest"]) for e in entries(attempt) if e["kind"] == "plan")
 
 
 def mutations(attempt: Path) -> list[Entry]:

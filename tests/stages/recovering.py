@@ -4,8 +4,6 @@
 the N-th entry of this run has been appended it says so and waits for its input.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -24,14 +22,14 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.targets import TURNS, make_plan
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.events import Event
+from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage, open_stage
-from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, ended, enter, entries, given, opened, plan_digest
+from .conftest import clear, ended, entries, given, held, opened, plan_digest, practising
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")
@@ -124,14 +122,15 @@ def back(verdict: Verdict) -> CheckResult:
 
 def steps(folder: Path, phase: str = "done") -> list[tuple[str, str]]:
     """(node, step) of the journal's steps that came to ``phase``."""
-    bodies = [e["body"] for e in entries(folder) if e["kind"] == "step"]
+    bodies = [e for e in entries(folder) if e["kind"] == "step"]
     return [(b["node"], b["step"]) for b in bodies if b["phase"] == phase]
 
 
 @contextmanager
-def recovering(root: Path, patch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
-    with RehearsalNetwork(root, telemetry=False, sizes=SIZES) as network:
-        enter(network, patch)
+def recovering(
+    root: Path, *, telemetry: bool = False, **options: Any
+) -> Iterator[RehearsalNetwork]:
+    with practising(root, telemetry=telemetry, sizes=SIZES, **options) as (network, patch):
         declare(patch)
         yield network
 
@@ -153,15 +152,12 @@ def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
     return Recovering(network, release)
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("recovery") / "network"
-    with pytest.MonkeyPatch.context() as patch, recovering(root, patch) as made:
-        yield made
+network = held(recovering)
+Prepare = Callable[[str], Recovering]
 
 
 @pytest.fixture
-def prepare(network: RehearsalNetwork) -> Iterator[Callable[[str], Recovering]]:
+def prepare(network: RehearsalNetwork) -> Iterator[Prepare]:
     yield lambda stage: fresh(network, CLUSTER.get(stage, "mainnet"), next(_RELEASES))
     clear(network)
 
@@ -176,9 +172,9 @@ def pause() -> None:
     """Count what is appended from here on, and wait at the entry that the environment names."""
     append, left = Record.append, int(os.environ.get("PAUSE_AT", "0"))
 
-    def counted(self: Record, kind: str, body: dict[str, Any]) -> Entry:
+    def counted(self: Record, event: Event) -> Event:
         nonlocal left
-        entry = append(self, kind, body)
+        entry = append(self, event)
         left -= 1
         if left == 0:
             print("paused", flush=True)
@@ -206,11 +202,7 @@ def main() -> int:
         finally:
             stage.close()
     reasons = {item.item: item.reason for item in verdict.items}
-    print(
-        json.dumps(
-            {"exit_code": int(verdict.exit_code), "reasons": reasons, "project": str(PROJECT)}
-        )
-    )
+    print(json.dumps({"reasons": reasons}))
     return 0
 
 

@@ -1,7 +1,5 @@
 """Mainnet's announcement and freeze: in time, read back, owned; and what refuses it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -83,7 +81,7 @@ def test_a_freeze_nobody_must_lift_is_not_begun(network: RehearsalNetwork) -> No
 def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwork) -> None:
     """Judged before a wave: proposals may have come and gone while there was none."""
     _, folder = run(network)
-    params = entries(folder)[0]["body"]["params"]
+    params = entries(folder)[0]["params"]
     board = network.root / "frozen.json"
     before = datetime.fromisoformat(json.loads(board.read_text()))
     again = given(network, "mainnet", **{**params, "attempt": int(folder.name)})

@@ -1,7 +1,5 @@
 """The CI example of the documentation: its shape, and its very commands on a rehearsal network."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

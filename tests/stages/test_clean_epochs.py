@@ -1,14 +1,11 @@
 """Clean epochs since testnet's gate, counted for canary, and what breaks the count."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.canonical import digest
 from runbook_lib.checks import canary, testnet
 from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
@@ -18,6 +15,7 @@ from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..events import event
 from .conftest import alone, fault, finish, given, practising
 
 EPOCHS = canary.epochs_clean.item
@@ -32,9 +30,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setitem(playbook.DECLARED, "canary", (EPOCHS,))
         finish(net, "testnet")
         net.fast_forward(1800)
-        body = {"item": testnet.gate.item, "node": "test-1", "at": net.now.isoformat()}
-        made = Store(net.root / "store").create("v1.4.0", "testnet", {"stage": "testnet"})
-        made.record.append("state", body)
+        opened = event("opened", release="v1.4.0", stage="testnet")
+        made = Store(net.root / "store").create(opened)
+        made.record.append(event("state", item=testnet.gate.item, node="test-1", at=net.now))
         policy = read_site(str(net.site)).policy_digest
         before = order.Earlier(stage="testnet", attempt=1, name=made.name, policy=policy)
         patch.setattr(order, "permitted", lambda *given: before)
@@ -72,19 +70,18 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     """One of this release, by its file in the store; an unreadable file is not quiet."""
     store = Store(network.root / "store")
     now = network.now
-    opened_at = {"by": "rehearsal", "at": (now - timedelta(hours=2)).isoformat()}
-    body = {"stage": "testnet", "author": "rehearsal", "attempt": "x", **opened_at}
-    ours = open_incident(store, {**body, "release": "v1.4.0"}, lambda one: False)
+    first = event("incident-opened", stage="testnet", at=now - timedelta(hours=2))
+    ours = open_incident(store, first, lambda one: False)
     file = path_of(store, ours.id)
     try:
         opened, refused = epochs(network)
-        closing = ours.statement("it is over", "rehearsal", now.isoformat())
-        add(store, ours.id, "closed", {**closing, "digest": digest(closing)})
+        add(store, ours.id, ours.closing("it is over", "rehearsal", now))
         closed, _ = epochs(network)
         file.write_text("[]\n")
         unread, unreadable = epochs(network)
         file.unlink()
-        theirs = open_incident(store, {**body, "release": "v1.3.0"}, lambda one: False)
+        another = first.model_copy(update={"release": "v1.3.0"})
+        theirs = open_incident(store, another, lambda one: False)
         file = path_of(store, theirs.id)
         others, _ = epochs(network)
     finally:

@@ -1,9 +1,6 @@
 """A canary taken back in the dark: no telemetry, no forge, half of the nodes away."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,8 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import Operator, clear, ended, practising
-from .recovering import SIZES, Recovering, back, declare, fresh, steps
+from .conftest import Operator, clear, ended, held
+from .recovering import Recovering, back, fresh, recovering, steps
 from .telling import TEXTS
 from .test_kit import Applied
 
@@ -36,12 +33,7 @@ DARK = (
 TOLD = {"issue": 42, **TEXTS}
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("dark") / "network"
-    with practising(root, sizes=SIZES, history_s=3600.0) as (made, patch):
-        declare(patch)
-        yield made
+network = held(recovering, telemetry=True, history_s=3600.0)
 
 
 def recovered(made: Recovering, **given: Any) -> tuple[Verdict, Path]:

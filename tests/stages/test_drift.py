@@ -1,7 +1,5 @@
 """Config drift at every stage, on the rehearsal network: what is named, and what is let through."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from runbook_rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import alone, fault, practising
+from .conftest import alone, fault, practised
 
 DRIFT = "preflight.config-drift"
 MALACHITE, REWARDS, WITNESS = (
@@ -34,15 +32,11 @@ needs_chain = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("drift") / "network"
-    sizes = {"testnet": 5, "mainnet": 5}
-    with practising(root, telemetry=False, sizes=sizes) as (net, patch):
-        patch.setitem(playbook.DECLARED, "preflight", (DRIFT,))
-        for cluster in set(STAGE_CLUSTERS.values()):
-            adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
-        yield net
+@practised(telemetry=False, sizes={"testnet": 5, "mainnet": 5})
+def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(playbook.DECLARED, "preflight", (DRIFT,))
+    for cluster in set(STAGE_CLUSTERS.values()):
+        adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
 
 
 def drift(network: RehearsalNetwork, stage: str, **changes: str) -> CheckResult:

@@ -1,7 +1,5 @@
 """What happened over an incident, drawn in the notebook and said in the report."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,14 +7,15 @@ from typing import Any, cast
 import numpy as np
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import recovery
 from runbook_lib.checks import recovery as telling
 from runbook_lib.context import Context
-from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.events import Event
+from runbook_lib.plan import NodeState
 from runbook_lib.stage import Stage
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..events import event
 from .conftest import entries
 from .telling import Recovery, made, network
 
@@ -37,12 +36,12 @@ def test_the_notebook_draws_what_happened(network: RehearsalNetwork) -> None:
     """From before the apply until now, kept in the attempt; replayed it is the same."""
     drawing = Drawing(network, telling.public_report)
     drawing.run()
-    [drawn] = [e["body"] for e in entries(drawing.folder) if e["kind"] == "figure"]
-    begun = datetime.fromisoformat(entries(drawing.folder)[0]["body"]["now"])
+    [drawn] = [e for e in entries(drawing.folder) if e["kind"] == "figure"]
+    begun = datetime.fromisoformat(entries(drawing.folder)[0]["now"])
 
     assert "image/png" in drawing.card  # that of the replay
     assert digest_bytes((drawing.folder / drawn["file"]).read_bytes()) == drawn["digest"]
-    assert datetime.fromisoformat(drawn["from"]) <= begun - timedelta(minutes=30)
+    assert datetime.fromisoformat(drawn["start"]) <= begun - timedelta(minutes=30)
     for title in ("Blocks produced per scheduled slot", "VRF participation", "recovery opened by"):
         assert title in drawn["text"]
 
@@ -83,6 +82,5 @@ def state(gates: dict[str, bool]) -> NodeState:
     return NodeState(gates=gates, channel="canary", binary="sha256:b", config="sha256:c")
 
 
-def seen(node: str, at: datetime, gates: dict[str, bool]) -> Entry:
-    body = {"node": node, "at": at.isoformat(), "state": {"gates": gates}}
-    return Entry(0, "", "", "state", body, "")
+def seen(node: str, at: datetime, gates: dict[str, bool]) -> Event:
+    return event("state", node=node, at=at, state=state(gates))

@@ -1,15 +1,21 @@
 """What a recovery tells: filed and read back, kept in the outbox when it cannot be."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
-from runbook_lib import cli
+from runbook_lib import cli, playbook
 from runbook_lib.checks import recovery as telling
+from runbook_lib.evidence.events import (
+    CouncilDecided,
+    IncidentClosed,
+    IncidentSignedOff,
+    StepTaken,
+    of,
+)
 from runbook_lib.evidence.incidents import blocking, incidents_of
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.record import Record
@@ -18,12 +24,12 @@ from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
 from runbook_lib.site import read_site
-from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..checks.conftest import row
 from .conftest import mutations
-from .telling import HALT, TEXTS, Recovery, forward, made, network, row
+from .telling import HALT, TEXTS, Recovery, forward, made, network
 
 __all__ = ["made", "network"]
 
@@ -41,7 +47,7 @@ def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
     assert issue["title"].endswith(f"{found.id}: {TEXTS['summary']}")
     for text in ("v1.4.0-", "Rewards stopped on both canaries", "/development/0001"):
         assert text in issue["body"]
-    assert [entry.kind for entry in found.entries][:2] == ["opened", "filed"]
+    assert [event.kind for event in found.events][:2] == ["incident-opened", "filed"]
     assert [
         one.name for one in blocking(recovery.store, recovery.release, single_operator=True)
     ] == [found.id]
@@ -175,11 +181,13 @@ def test_what_cannot_be_sent_is_published_later(
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert recovery.issue["number"] == number
-    assert [e.kind for e in recovery.incident.entries] == ["opened", "filed"]
+    assert [e.kind for e in recovery.incident.events] == ["incident-opened", "filed"]
 
 
-def test_a_sealed_recovery_is_published(network: RehearsalNetwork) -> None:
+def test_a_sealed_recovery_is_published(network: RehearsalNetwork, monkeypatch: Any) -> None:
     """As a section of its own, its files attached; what its outbox kept goes out first."""
+    item = telling.public_report.item
+    monkeypatch.setitem(playbook.DECLARED, "canary_recovery", (item,))
     recovery = Recovery(network, telling.public_report)
     network.fault("forge-down@canary")
     recovery.run()
@@ -205,11 +213,7 @@ def test_a_later_recovery_joins_the_incident(network: RehearsalNetwork) -> None:
     recovery = Recovery(network, telling.public_report)
     recovery.run()
     recovery.folder = Path()
-    stage = open_stage("canary_recovery", recovery.params())
-    try:
-        stage.change(telling.public_report)
-    finally:
-        stage.close()
+    recovery.run()
     assert len(incidents_of(recovery.store, recovery.release)) == 1
 
 
@@ -243,13 +247,12 @@ def test_a_halt_that_was_announced_is_not_announced_again_unseen(
     channel = network.root / "announced.json"
     was = channel.read_bytes() if channel.exists() else b"[]"
     channel.write_text("garbage")
-    verdict, result = recovery.run()
-    unread, channel_ = result.outcome, channel
-    channel_.write_bytes(was)
+    _, unread = recovery.run()
+    channel.write_bytes(was)
 
-    assert unread is Outcome.INCONCLUSIVE
-    steps = [e.body for e in Record(recovery.folder / "record.jsonl").entries() if e.kind == "step"]
-    assert [body["step"] for body in steps if body["phase"] == "intent"] == ["announce-halt-1"]
+    assert unread.outcome is Outcome.INCONCLUSIVE
+    steps = of(Record(recovery.folder / "record.jsonl").events(), StepTaken)
+    assert [step.step for step in steps if step.phase == "intent"] == ["announce-halt-1"]
     # Read again, it is not there: it is sent anew.
     verdict, result = recovery.run()
     assert verdict.exit_code is ExitCode.PASSED, result.reason
@@ -265,15 +268,15 @@ def test_the_council_is_told_once_and_its_decision_recorded(network: RehearsalNe
     verdict, result = recovery.run(break_glass="the chain stood still, no time to ask")
     assert verdict.exit_code is ExitCode.PASSED, result.reason
     told = json.loads((network.root / "notifications.json").read_text())
-    decided = recovery.incident.last("decision")
+    decided = recovery.incident.last(CouncilDecided)
 
     assert [one["role"] for one in told] == ["governance-council"]
     assert "2 of 3 members: rehearsal-council-a, rehearsal-council-b, at" in str(
         [one.observed for one in result.rows if one.what == "decided"]
     )
     assert decided is not None
-    assert (decided["ratifies"], decided["late"]) == (True, False)
-    assert decided["digest"] in recovery.issue["body"]
+    assert (decided.ratifies, decided.late) == (True, False)
+    assert decided.digest in recovery.issue["body"]
     assert "Break-glass by rehearsal: the chain stood still" in recovery.issue["body"]
 
 
@@ -320,9 +323,9 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
 
     for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "cause was mended"]):
         assert take(*words) == 0
-    closed = recovery.incident.last("closed")
+    closed = recovery.incident.last(IncidentClosed)
     assert closed is not None
-    word = f"approve {closed['digest']}"
+    word = f"approve {closed.digest}"
     network.say("mallory", word, issue=number)
     network.say("rehearsal-second", word, issue=number)
     network.say("rehearsal-second", f"withdraw {word}", issue=number)
@@ -337,10 +340,8 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
     capsys.readouterr()
 
     assert take("--sign-off") == 0
-    signed = recovery.incident.last("signed-off")
+    signed = recovery.incident.last(IncidentSignedOff)
     assert signed is not None
-    assert (signed["account"], f"issues/{number}#" in signed["grounds"]) == (
-        "rehearsal-council-a",
-        True,
-    )
+    assert signed.account == "rehearsal-council-a"
+    assert f"issues/{number}#" in signed.grounds
     assert blocking(recovery.store, recovery.release, single_operator=False) == []

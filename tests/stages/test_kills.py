@@ -1,7 +1,5 @@
 """Killed in the middle of a changing command: the record says where, and the attempt goes on from there."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -48,7 +46,7 @@ def held_up(operator: Operator) -> Iterator[None]:
 
 
 def steps(attempt: Path) -> list[dict[str, Any]]:
-    found = [entry["body"] for entry in entries(attempt) if entry["kind"] == "step"]
+    found = [entry for entry in entries(attempt) if entry["kind"] == "step"]
     return [step for step in found if step["item"] == DEPLOY]
 
 

@@ -1,7 +1,5 @@
 """The kit's script undoes a canary activation with nothing of ours; the recovery then reads back."""
 
-from __future__ import annotations
-
 import shutil
 import stat
 import subprocess
@@ -83,9 +81,9 @@ def test_an_apply_writes_its_kit_before_the_first_change(applied: Applied) -> No
     targets = sorted((applied.kit / "targets").iterdir())
 
     assert len(written) == 1 and written[0]["seq"] < first["seq"]
-    assert written[0]["body"]["folder"] == f"{{kits}}/{applied.kit.name}"
+    assert written[0]["folder"] == f"{{kits}}/{applied.kit.name}"
     files = {str(p.relative_to(applied.kit)) for p in applied.kit.rglob("*") if p.is_file()}
-    assert set(written[0]["body"]["files"]) == files
+    assert set(written[0]["files"]) == files
     assert [path.name for path in targets] == [f"{name}.toml" for name in CANARIES]
     assert {stat.S_IMODE(path.stat().st_mode) for path in targets} == {0o640}
     assert stat.S_IMODE(applied.kit.stat().st_mode) == 0o2750
@@ -116,13 +114,12 @@ def test_the_script_alone_undoes_a_canary_and_the_recovery_reads_back(applied: A
 
     assert back(verdict).outcome is Outcome.PASS, back(verdict).reason
     (kept,) = (folder / "kit").iterdir()
-    (attached,) = [e["body"] for e in entries(folder) if e["kind"] == "attached"]
+    (attached,) = [e for e in entries(folder) if e["kind"] == "attached"]
     assert kept.read_bytes() == journal
-    assert attached == {
-        "kit": applied.kit.name, "file": f"kit/{kept.name}", "digest": digest_bytes(journal)
-    }  # fmt: skip
+    assert (attached["kit"], attached["file"]) == (applied.kit.name, f"kit/{kept.name}")
+    assert attached["digest"] == digest_bytes(journal)
     assert not mutations(folder)
-    states = [e["body"]["node"] for e in entries(folder) if e["kind"] == "state"]
+    states = [e["node"] for e in entries(folder) if e["kind"] == "state"]
     assert sorted(states) == list(CANARIES)
 
 

@@ -4,11 +4,8 @@ The notebooks' own cells run against one network. Whatever readiness says, every
 what it would do, so that this holds for all of them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +22,7 @@ from runbook_lib.strict import parse_yaml
 from runbook_lib.tries import blocker
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import practising
+from .conftest import practised
 
 READS = frozenset({
     "version", "read_config", "dry_run", "probe", "test_rules", "assets", "soak", "revision",
@@ -39,15 +36,12 @@ ACTS = frozenset({
 LOCAL = ("CLOCK", "READ ", "LOG ", "LIST ", "DIGEST ", "MEMBER ", "DERIVE ")
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+@practised(history_s=2 * 3600.0)
+def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
     """Adopted, with the candidate on its canaries: every stage can make its plan."""
-    root = tmp_path_factory.mktemp("plan-mode") / "network"
-    with practising(root, history_s=2 * 3600.0) as (net, _):
-        net.install_candidate()
-        for cluster in net.world.clusters:
-            adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
-        yield net
+    net.install_candidate()
+    for cluster in net.world.clusters:
+        adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
 
 
 def run(network: RehearsalNetwork, runbook: str) -> Stage:

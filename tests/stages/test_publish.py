@@ -1,11 +1,8 @@
 """Publishing a sealed apply: attached, told in the issue, kept in the outbox when it cannot be."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +32,12 @@ from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import trust_of
-from .conftest import NOTEBOOK, clear, ended, held, issuing, ready_to_post
+from .conftest import NOTEBOOK, ended, issuing, ready_to_post
 
 RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
 
 
-network = held(issuing)
-
-
-@pytest.fixture
-def forge(network: RehearsalNetwork) -> Iterator[Any]:
-    """The forge with an empty issue and no releases, whole again afterwards."""
-    network.forge.comments.clear()
-    network.forge.releases.releases.clear()
-    network.world.clock.advance(61)
-    yield network.forge
-    clear(network)
-
-
+network = issuing
 ATTESTATION = Path("attestations/0001.rehearsal.json")
 
 

@@ -1,25 +1,24 @@
 """The way back of each stage: what it does, what it passes over, and who may."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from runbook_lib.changes import back as changes_back
 from runbook_lib.changes.apply import Applier
-from runbook_lib.changes.plan import NodePlan
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError
+from runbook_lib.evidence.events import Event, StepTaken
 from runbook_lib.evidence.publish import publish
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome, Row, unknown_row
+from runbook_lib.plan import NodePlan
 from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import entries, fault
 from .recovering import (
+    Prepare,
     Recovering,
     applied,
     back,
@@ -52,7 +51,7 @@ SECRET = b"rehearsal-throwaway"
 
 
 def test_a_file_that_is_lost_comes_back_out_of_the_kit(
-    prepare: Callable[[str], Recovering],
+    prepare: Prepare,
     network: RehearsalNetwork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -82,7 +81,7 @@ def test_a_file_that_is_lost_comes_back_out_of_the_kit(
 
 
 def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+    prepare: Prepare, network: RehearsalNetwork
 ) -> None:
     """A canary had both gates on before mainnet: what it goes back to is the kit's stall target."""
     made = prepare("mainnet")
@@ -100,7 +99,7 @@ def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
 
 
 def test_a_file_of_the_kit_that_was_edited_is_not_delivered(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+    prepare: Prepare, network: RehearsalNetwork
 ) -> None:
     """Only the one with the digest that the plan names; the other canary is back."""
     made = prepare("canary")
@@ -118,7 +117,7 @@ def test_a_file_of_the_kit_that_was_edited_is_not_delivered(
 
 
 def test_a_node_whose_build_cannot_be_told_is_restarted_once(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+    prepare: Prepare, network: RehearsalNetwork
 ) -> None:
     """What merely cannot be read back is read again, in the same try and in the next."""
     made = prepare("canary")
@@ -138,7 +137,7 @@ def test_a_node_whose_build_cannot_be_told_is_restarted_once(
 
 
 def test_the_second_round_is_made_in_the_waves_of_the_first(
-    prepare: Callable[[str], Recovering], monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nodes that could not be reached at first may well run by then: not all go down at once."""
     made = prepare("testnet")
@@ -162,7 +161,7 @@ def test_the_second_round_is_made_in_the_waves_of_the_first(
 
 
 def test_without_the_previous_artifact_the_gates_are_off_all_the_same(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+    prepare: Prepare, network: RehearsalNetwork
 ) -> None:
     """What is missing is FAIL; the configuration does not wait for it."""
     made = prepare("mainnet")
@@ -177,9 +176,7 @@ def test_without_the_previous_artifact_the_gates_are_off_all_the_same(
     assert made.gates("mainnet")["main-3"] is False
 
 
-def test_operators_are_told_by_what_works(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
-) -> None:
+def test_operators_are_told_by_what_works(prepare: Prepare, network: RehearsalNetwork) -> None:
     """With the forge down the site's command tells them; the comment that is missing is named."""
     made = prepare("testnet")
     was = before(network, "testnet")
@@ -209,7 +206,7 @@ def test_operators_are_told_by_what_works(
 
 
 def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
-    prepare: Callable[[str], Recovering],
+    prepare: Prepare,
     network: RehearsalNetwork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -218,11 +215,12 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
     applied(made, "testnet")
     append = Record.append
 
-    def stopping(self: Record, kind: str, body: dict[str, Any]) -> Entry:
-        entry = append(self, kind, body)
-        if kind == "step" and (body["step"], body["phase"]) == ("instruct-back", "intent"):
+    def stopping(self: Record, event: Event) -> Event:
+        made = append(self, event)
+        begun = "instruct-back", "intent"
+        if isinstance(made, StepTaken) and (made.step, made.phase) == begun:
             raise KeyboardInterrupt
-        return entry
+        return made
 
     given = {"issue": 42}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -246,7 +244,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
 # --- who may ----------------------------------------------------------------------------------------
 
 
-def test_what_nobody_approved_needs_a_reason(prepare: Callable[[str], Recovering]) -> None:
+def test_what_nobody_approved_needs_a_reason(prepare: Prepare) -> None:
     """Without an apply to undo, only break-glass leads back: to the last good state."""
     made = prepare("canary")
 
@@ -257,19 +255,17 @@ def test_what_nobody_approved_needs_a_reason(prepare: Callable[[str], Recovering
     )
 
     assert back(verdict).outcome is PASS
-    assert entries(folder)[0]["body"]["undoes"] is None
+    assert entries(folder)[0]["undoes"] is None
 
 
-def test_more_than_the_plan_is_refused_without_a_reason(
-    prepare: Callable[[str], Recovering],
-) -> None:
+def test_more_than_the_plan_is_refused_without_a_reason(prepare: Prepare) -> None:
     """A node that the apply did not touch was not approved to be touched."""
     made = prepare("canary")
     applied(made, "canary")
 
     verdict, folder = made.recover("canary", nodes=["main-1", "main-3"])
 
-    refused = [e["body"]["reason"] for e in entries(folder) if e["kind"] == "plan-refused"]
+    refused = [e["reason"] for e in entries(folder) if e["kind"] == "plan-refused"]
     assert len(refused) == 1
     assert "it goes beyond it on main-3; give a reason (--reason) for break-glass" in refused[0]
     assert (back(verdict).outcome, steps(folder)) == (INCONCLUSIVE, [])

@@ -1,7 +1,5 @@
 """A canary stage in one session, and mainnet's first question: are its canaries no worse?"""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 from typing import Any

@@ -1,9 +1,6 @@
 """The release issue in the development stage: posted, read back, and every way in which it is not."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,23 +16,14 @@ from runbook_rehearsal.faults.table import FAULTS, Fault
 from runbook_rehearsal.layout import COMMANDER, ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, held, issuing, mutations, ready_to_post
+from .conftest import issuing, mutations, ready_to_post
 
 ITEM, DEPLOY = "preflight.release-issue", "development.activate.deploy"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
 
 
-network = held(issuing)
-
-
-@pytest.fixture
-def forge(network: RehearsalNetwork) -> Iterator[Any]:
-    """The forge with an empty issue, whole again afterwards."""
-    network.forge.comments.clear()
-    network.world.clock.advance(61)
-    yield network.forge
-    clear(network)
+network = issuing
 
 
 def post(network: RehearsalNetwork, **changes: Any) -> tuple[Standing, Stage]:
@@ -59,9 +47,9 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     """One comment with verdict, plan digest, head of the record and previous stage; one write."""
     standing, stage = post(network)
     (comment,) = forge.comments.values()
-    entries = Record(stage.folder / "record.jsonl").entries()
-    begun = next(e for e in entries if e.kind == "started" and e.body["item"] == ITEM)
-    plan = next(entry.body["digest"] for entry in entries if entry.kind == "plan")
+    entries = Record(stage.folder / "record.jsonl").events()
+    begun = next(e for e in entries if e.kind == "started" and e.item == ITEM)
+    plan = next(entry.digest for entry in entries if entry.kind == "plan")
 
     assert standing.outcome is Outcome.PASS
     assert standing.reason == f"posted to issue {ISSUE} and read back"
@@ -73,7 +61,7 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     assert f"| plan | `{plan}` |" in text
     changes = mutations(stage.folder)
     assert [(entry.item, entry.key.split(" ")[0]) for entry in changes] == [(ITEM, "POST")]
-    steps = [e.body["phase"] for e in entries if e.kind == "step"]
+    steps = [e.phase for e in entries if e.kind == "step"]
     assert steps == ["intent", "done"]
     # A second attempt updates the comment.
     standing, second = post(network)

@@ -1,7 +1,5 @@
 """Storage recovery on a rehearsal network: what it restores, refuses, resumes, and never touches."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,7 +110,7 @@ def test_development_goes_back_and_replays_what_was_finalized(site: Site) -> Non
     assert site.up("development") == site.ours("development")
     label = f"{site.release}-development-{snapshot['height']}"
     assert [site.kept(name) for name in site.ours("development")] == [[label]] * 4
-    steps = [e["body"] for e in entries(folder) if e["kind"] == "step"]
+    steps = [e for e in entries(folder) if e["kind"] == "step"]
     done = [step for step in steps if step["phase"] == "done"]
     assert [one["step"] for one in done if one["node"] == "dev-1"] == STEPS
     last_replay = max(i for i, one in enumerate(done) if one["step"] == "replay-proofs")

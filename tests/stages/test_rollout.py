@@ -1,8 +1,5 @@
 """A plan, its approval and its apply on the testnet cluster: what moves it and what refuses it."""
 
-from __future__ import annotations
-
-import base64
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,19 +13,23 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import playbook
-from runbook_lib.canonical import canonical
 from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import preflight, testnet
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError
+from runbook_lib.evidence import publish as publishing
+from runbook_lib.evidence.publish import publish
 from runbook_lib.next_steps import next_steps
-from runbook_lib.outcomes import Row, check_row
+from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.stage import Stage
 from runbook_lib.strict import parse_yaml
-from runbook_lib.verdicts import ExitCode, Verdict
+from runbook_lib.verdicts import ExitCode, Standing, Verdict
+from runbook_rehearsal.chain.world import OPERATORS
+from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import named, signed_file
 from .conftest import (
     clear,
     ended,
@@ -41,12 +42,14 @@ from .conftest import (
     opened,
     plan_digest,
 )
+from .recovering import steps
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
 DRIFT = preflight.config_drift.item
 ALICE, BOB = "alice", "bob"
 NO_PLAN = "sha256:" + "0" * 64
+NORTH, HARBOR, _ = OPERATORS
 
 
 @dataclass
@@ -105,13 +108,16 @@ class Team:
         assert next_steps(verdict, folder) == [f"Have the plan approved, then: `{command}`"]
         return digest, window
 
+    def approved(self, **changes: Any) -> dict[str, Any]:
+        """What an apply of a plan that Bob approved is opened with."""
+        digest, window = self.planned(**changes)
+        return {"approved_plan": digest, "approvals": [self.approve(digest)], **window}
+
     def approve(self, digest: str, **more: Any) -> str:
         """A file of Bob's word."""
-        statement = {"kind": "approve", "account": BOB, "plan": digest, **more}
-        statement["at"] = "2026-01-01T00:00:00Z"
-        signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
+        said = {"kind": "approve", "account": BOB, "plan": digest, **more}
         path = self.network.root / f"{'-'.join(('approval', *more))}-{digest[-8:]}.json"
-        path.write_text(json.dumps({"statement": statement, "signature": signature}))
+        path.write_text(signed_file(self.key, **said, at="2026-01-01T00:00:00Z"))
         return str(path)
 
     def dropped(self, node: str, **given: Any) -> dict[str, str]:
@@ -140,11 +146,10 @@ def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     key = Ed25519PrivateKey.generate()
     site = yaml.safe_load(network.site.read_text())
     before = network.site.read_text()
-    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     site["single_operator"] = False
     site["people"] = [
         {"name": "Alice", "account": ALICE, "roles": ["release-engineer"]},
-        {"name": "Bob", "account": BOB, "key": f"ed25519:{public}", "roles": ["release-commander"]},
+        {"name": "Bob", "account": BOB, "key": named(key), "roles": ["release-commander"]},
     ]
     site["commands"]["probe"]["timeout_s"] = 5.0
     network.site.write_text(yaml.safe_dump(site))
@@ -185,12 +190,11 @@ def test_what_was_not_approved_by_another_is_refused(team: Team, wanted: str, re
 
 
 def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
-    digest, window = team.planned()
-    approval = team.approve(digest)
+    told = team.approved()
     team.network.fault("config-edited@testnet/test-3")
     _adopt(team.network, yaml.safe_load(team.network.site.read_text()))
 
-    verdict, folder = team.walk(mode="apply", approved_plan=digest, approvals=[approval], **window)
+    verdict, folder = team.walk(mode="apply", **told)
 
     blocked = next(item for item in verdict.items if item.item == DEPLOY)
     assert "test-3: its state before (planned, now): expected config=sha256:" in blocked.reason
@@ -198,8 +202,7 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
 
 
 def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> None:
-    digest, window = team.planned()
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    told = team.approved()
     with in_the_way_of_kits(team.network):
         verdict, _ = team.carry(**told)
     again = {**told, "attempt": verdict.attempt}
@@ -215,15 +218,10 @@ def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> 
 def test_before_its_window_a_change_waits(team: Team) -> None:
     """Exit 4, and when to return; after it the plan has expired."""
     start = datetime.fromtimestamp(team.network.world.clock.now(), UTC) + timedelta(hours=2)
-    window = {
-        "window_start": start.isoformat(),
-        "window_end": (start + timedelta(hours=4)).isoformat(),
-    }
-    digest, window = team.planned(**window)
+    ends = {"window_start": start, "window_end": start + timedelta(hours=4)}
+    told = team.approved(**{name: at.isoformat() for name, at in ends.items()})
 
-    verdict, folder = team.walk(
-        mode="apply", approved_plan=digest, approvals=[team.approve(digest)], **window
-    )
+    verdict, folder = team.walk(mode="apply", **told)
 
     assert (verdict.exit_code, verdict.return_at) == (ExitCode.WAITING, start)
     assert mutations(folder) == []
@@ -233,8 +231,7 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its steps are done, and that is no proof that the chain bears them: nothing follows until it is."""
-    digest, window = team.planned()
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    told = team.approved()
     asked: list[list[str]] = []
 
     def ill(context: Context, nodes: Sequence[str]) -> list[Row]:
@@ -253,6 +250,101 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
     assert len(mutations(folder)) == made
 
 
+# --- nodes that belong to operators: instructed, read back, and never touched by us --------------
+
+
+def item(verdict: Verdict, name: str) -> Standing:
+    return next(one for one in verdict.items if one.item == name)
+
+
+def test_a_forged_report_is_waited_past_and_the_next_operator_hears_nothing(team: Team) -> None:
+    """It is named; once the operator reports with its own key, the rollout goes on."""
+    given = team.approved(issue=ISSUE)
+    team.network.fault("report-forged@testnet/test-5")
+
+    verdict, folder = team.walk(mode="apply", **given)
+    team.network.operators.settle()
+    verdict, _ = team.walk(mode="apply", **given, attempt=verdict.attempt)
+
+    assert verdict.exit_code is ExitCode.WAITING
+    assert "forged: expected the signature of this node's" in item(verdict, DEPLOY).reason
+    told = [step for step in steps(folder) if step[0] in OPERATORS]
+    assert told == [
+        (who, f"{how}-build") for who in (NORTH, HARBOR) for how in ("instruct", "notify")
+    ]
+    comments = [one["body"] for one in team.network.forge.comments.values()]
+    mine = [body for body in comments if f"attempt={verdict.release}" in body.splitlines()[0]]
+    assert all(f"for `{who}`" in body for who, body in zip((NORTH, HARBOR), mine, strict=True))
+
+    team.network.clear("report-forged")
+    done, _ = team.carry(**given, attempt=verdict.attempt)
+    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    result = item(done, DEPLOY).result
+    assert result is not None
+    (row,) = [r for r in result.rows if (r.subject, r.what) == ("test-5", "node report")]
+    assert "; passed over: http" in str(row.observed) and ": forged: expected" in str(row.observed)
+
+
+def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) -> None:
+    """Kept in the outbox, and given once: inside the window, unless the apply was undone."""
+    away = team.network.root / "instruct-away"
+    site = yaml.safe_load(team.network.site.read_text())
+    asked = 'echo "$@" >>"$0.asked"; [ ! -e "$0" ] && exec "$@"'
+    site["commands"]["instruct"]["argv"][:0] = ["sh", "-c", asked, str(away)]
+    team.network.site.write_text(yaml.safe_dump(site))
+    given = team.approved()
+    digest = given["approved_plan"]
+    away.touch()
+
+    verdict, folder = team.walk(mode="apply", **given)
+    still = publish(folder)
+    away.unlink()
+    words = team.network.root / "words" / team.release
+    words.mkdir(parents=True)
+    (words / "approval.json").write_text(Path(team.approve(digest)).read_text())
+    (words / "withdrawn.json").write_text(Path(team.approve(digest, withdraw=True)).read_text())
+    (taken,) = publish(folder)
+    (words / "withdrawn.json").unlink()
+    assert str(taken.observed) == "its approval was withdrawn by bob"
+    with team.patch.context() as patch:
+        then = datetime.now(UTC) + timedelta(hours=9)
+        patch.setattr(publishing, "read_clock", lambda clock: (then, 0))
+        late = publish(folder)
+    sent = publish(folder)
+    asked_for = Path(f"{away}.asked").read_text().count(f" {NORTH} ")
+    again = {"attempt": verdict.attempt, "retry_reason": "it works again"}
+    done, _ = team.carry(**given, **again)
+
+    failed, kept = item(verdict, DEPLOY).open_rows
+    assert (failed.subject, failed.what) == (NORTH, "notify-build")
+    assert str(kept.observed) == f"kept in the outbox: runbook publish {team.release}/testnet/0002"
+    unsent = [Outcome.INCONCLUSIVE] * 2
+    assert [row.outcome for row in (*still, *late, *sent)] == [*unsent, Outcome.PASS]
+    assert str(late[0].observed).startswith("its window ended ")
+    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    assert not (folder / "outbox").exists()
+    calls = Path(f"{away}.asked").read_text().count(f" {NORTH} ")
+    assert (asked_for, calls) == (3, 4)  # failed twice, given by publish; then the next phase
+
+
+def test_an_instruction_says_all_there_is_to_do(team: Team) -> None:
+    """Until when, which keys, the whole target without secrets, and how to report."""
+    given = team.approved()
+    team.network.fault("operator-silent@testnet/test-5")
+    _, folder = team.walk(mode="apply", **given)
+
+    text = (folder / "instructions" / f"{NORTH}.build.md").read_text()
+    document = json.loads(text.partition("```json\n")[2].partition("\n```")[0])
+    digest = given["approved_plan"]
+    assert (document["deadline"], document["plan"]) == (given["window_end"], digest)
+    assert "| `test-5` | `binary` |" in text
+    assert (folder / "targets" / "test-5.build.toml").read_text().rstrip() in text
+    assert f"--plan {digest} --phase build" in text
+
+
+# --- hours later ----------------------------------------------------------------------------------
+
+
 def test_a_node_dropped_hours_later_lets_the_rollout_finish_without_it(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,14 +354,13 @@ def test_a_node_dropped_hours_later_lets_the_rollout_finish_without_it(
     The last of this file: the hours in which that node told nothing are no baseline for another test.
     """
     monkeypatch.setitem(playbook.DECLARED, "testnet", (DRIFT, *DECLARED))
-    digest, window = team.planned()
+    told = team.approved()
     team.network.fault("node-stays-down@testnet/test-3")
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
     verdict, folder = team.carry(**told)
     file = folder / "params.yaml"
     command = f"`runbook run testnet --continue -f {file} --drop test-3 --reason 'WHY'`"
     assert command in " ".join(next_steps(verdict, folder))
-    assert parse_yaml(file.read_bytes(), file.name) == entries(folder)[0]["body"]["params"]
+    assert parse_yaml(file.read_bytes(), file.name) == entries(folder)[0]["params"]
     team.network.fast_forward(3 * 3600)
     again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
 

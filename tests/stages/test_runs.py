@@ -145,7 +145,7 @@ def test_a_refused_run_keeps_its_evidence(operator: Operator) -> None:
         "INCONCLUSIVE",
         2,
     )
-    judged = [e["body"] for e in entries(attempt) if e["kind"] == "result"]
+    judged = [e for e in entries(attempt) if e["kind"] == "result"]
     ci = ("development.ready.ci-green", "INCONCLUSIVE")
     assert {(b["item"], b["result"]["outcome"]) for b in judged} >= {ci}
     assert (attempt / "outbox" / "release-issue.json").exists()

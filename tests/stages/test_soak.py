@@ -1,8 +1,5 @@
 """The development soak on a network where two days have passed since the deploy."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +16,8 @@ from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import alone, edited, given, mutations, opened, practising
+from ..events import event
+from .conftest import alone, edited, given, mutations, opened, practised
 
 SOAK = soak.item
 
@@ -35,17 +33,13 @@ def deploy(network: RehearsalNetwork) -> None:
         stage.enforce()
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("soak") / "network"
-    sizes = {"development": 3, "testnet": 1, "mainnet": 1}
-    with practising(root, sizes=sizes, history_s=3600.0) as (net, patch):
-        patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
-        patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
-        # The attempt is sealed by the engine, which no test of this module runs.
-        patch.setattr("runbook_lib.evidence.verify.verify", lambda folder, trust: ([], None))
-        deploy(net)
-        yield net
+@practised(sizes={"development": 3, "testnet": 1, "mainnet": 1}, history_s=3600.0)
+def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
+    patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
+    # The attempt is sealed by the engine, which no test of this module runs.
+    patch.setattr("runbook_lib.evidence.verify.verify", lambda folder, trust: ([], None))
+    deploy(net)
 
 
 def passed(network: RehearsalNetwork, hours: float) -> RehearsalNetwork:
@@ -92,12 +86,11 @@ def test_a_site_without_a_soak_job_is_told_which_key_to_set(
 def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
     store = Store(soaked.root / "store")
     attempts = store.attempts("v1.4.0", "development")
-    opened = {**store.opened(attempts[-1]), "release": "v9.9.9"}
-    del opened["attempt"], opened["heads"]
-    other = store.create("v9.9.9", "development", opened)
+    opened = store.opened(attempts[-1]).model_copy(update={"release": "v9.9.9"})
+    other = store.create(opened)
     at = datetime.fromtimestamp(soaked.world.clock.now(), UTC).isoformat()
     step = {"item": development.DEPLOY, "node": "dev-1", "step": "deliver", "phase": "intent"}
-    other.record.append("step", {**step, "stem": "x", "at": at})
+    other.record.append(event("step", **{**step, "stem": "x", "at": at}))
     try:
         verdict, result = judged(soaked)
     finally:

@@ -1,13 +1,10 @@
 """A recovery stops an apply, takes over from one that was killed, and goes on after a kill; its evidence."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,9 @@ import pytest
 from runbook_lib import playbook, wording
 from runbook_lib.changes.takeover import end_left_behind
 from runbook_lib.checks import preflight, recovery
+from runbook_lib.evidence.events import Event, StepTaken
 from runbook_lib.evidence.order import find_earlier
-from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
@@ -33,6 +31,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 from ..conftest import trust_of, unmeasured
 from .conftest import entries, fault, until
 from .recovering import (
+    Prepare,
     Recovering,
     applied,
     back,
@@ -69,7 +68,7 @@ def start(made: Recovering, runbook: str, **env: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recovering]) -> None:
+def test_a_live_apply_stops_before_its_next_step(prepare: Prepare) -> None:
     """The recovery waits for it, and nothing of that attempt is ever changed again."""
     made = prepare("canary")
     # Its plan, its start, and its first node's delivery: then it is held up.
@@ -95,7 +94,7 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
     assert not any(made.gates("mainnet").values())
     forward = folder.parents[1] / "canary" / "0002"
     changed = len(steps(forward, "intent"))
-    given = {**entries(forward)[0]["body"]["params"], "attempt": 2, "retry_reason": "once more"}
+    given = {**entries(forward)[0]["params"], "attempt": 2, "retry_reason": "once more"}
     with made.opened("canary", **given) as stage:
         verdict = walk(stage, "canary")
     assert by in verdict.items[0].reason
@@ -103,7 +102,7 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
 
 
 def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
-    prepare: Callable[[str], Recovering],
+    prepare: Prepare,
 ) -> None:
     """Who goes on waits for a run that lives, and is kept out for good by none that is gone."""
     made = prepare("canary")
@@ -121,7 +120,7 @@ def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
 
         verdict, folder = made.recover("canary", attempt=1, takeover_minutes=0.01)
 
-    (taken,) = [e["body"] for e in entries(folder) if e["kind"] == "takeover"]
+    (taken,) = [e for e in entries(folder) if e["kind"] == "takeover"]
     assert taken["ended"] == [pid]
     assert back(verdict).outcome is PASS, back(verdict).reason
 
@@ -129,9 +128,7 @@ def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
 # --- what the store and the apply hold ----------------------------------------------------------------
 
 
-def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
-    prepare: Callable[[str], Recovering],
-) -> None:
+def test_a_damaged_record_of_another_attempt_is_named_and_not_required(prepare: Prepare) -> None:
     """Nothing of the normal path stands in the way back."""
     made = prepare("canary")
     folder = applied(made, "canary")
@@ -141,11 +138,11 @@ def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
     verdict, recovery_folder = made.recover("canary")
 
     assert back(verdict).outcome is PASS, back(verdict).reason
-    damage = entries(recovery_folder)[0]["body"]["damage"]
+    damage = entries(recovery_folder)[0]["damage"]
     assert damage and f"{made.release}/canary/0001" in damage[0]
 
 
-def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -> None:
+def test_what_was_undone_permits_nothing(prepare: Prepare) -> None:
     """The next stage does not open on it, whatever it passed."""
     made = prepare("canary")
     folder = applied(made, "canary")
@@ -159,7 +156,7 @@ def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -
     assert problem.startswith("expected attempt 2 still in force, got it undone: ")
 
 
-def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) -> None:
+def test_an_apply_lays_its_way_back_ready(prepare: Prepare) -> None:
     """Before its first change: parameters for the command, and a notebook of ours filled in."""
     made = prepare("canary")
     with fault(made.network, "deploy-fails@canary"):
@@ -181,9 +178,7 @@ def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) 
 # --- evidence -----------------------------------------------------------------------------------------
 
 
-def test_a_recovery_replays_under_its_notice(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
-) -> None:
+def test_a_recovery_replays_under_its_notice(prepare: Prepare, network: RehearsalNetwork) -> None:
     """The same result without the world; no card of a recording can be taken for a recovery."""
     made, runbook = prepare("canary"), "canary_recovery"
     applied(made, "canary")
@@ -210,7 +205,7 @@ def test_a_recovery_replays_under_its_notice(
 
 
 def test_a_change_left_half_way_goes_on_hours_later(
-    prepare: Callable[[str], Recovering], monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Judged again, the node that was at work is no drift; a gate flipped by hand meanwhile is."""
     drift, left = preflight.config_drift.item, ("test-2", "deliver-gates", "done")
@@ -218,11 +213,11 @@ def test_a_change_left_half_way_goes_on_hours_later(
     made, append = prepare("testnet"), Record.append
     given = made.planned("testnet")
 
-    def stopping(self: Record, kind: str, body: dict[str, Any]) -> Entry:
-        entry = append(self, kind, body)
-        if kind == "step" and (body["node"], body["step"], body["phase"]) == left:
+    def stopping(self: Record, event: Event) -> Event:
+        made = append(self, event)
+        if isinstance(made, StepTaken) and (made.node, made.step, made.phase) == left:
             raise KeyboardInterrupt
-        return entry
+        return made
 
     def session(**more: Any) -> tuple[Verdict, Path]:
         with made.opened("testnet", **{**given, **more}) as opened:

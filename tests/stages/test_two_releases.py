@@ -1,10 +1,6 @@
 """A second release on clusters that have every gate: new builds, and not one gate to turn."""
 
-from __future__ import annotations
-
-import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +8,36 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.plan import Plan
 from runbook_lib.checks import canary, mainnet, testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.evidence.record import Record
+from runbook_lib.plan import Plan
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
-from .conftest import ended, finish, given, mutations, opened, practising
+from .conftest import ended, finish, given, mutations, opened, practised
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
 PLANS: dict[str, Any] = {"testnet": testnet.plan, "canary": canary.plan, "mainnet": mainnet.plan}
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+# All nodes are ours: there are no operators to wait for.
+@practised(telemetry=False, sizes={"development": 1, "testnet": 4, "mainnet": 4})
+def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
     """Where the first release has been everywhere, and the second has just been built."""
-    root = tmp_path_factory.mktemp("two-releases") / "network"
-    sizes = {"development": 1, "testnet": 4, "mainnet": 4}  # all ours: no operators to wait for
-    with practising(root, telemetry=False, sizes=sizes) as (net, _):
-        for cluster in ("testnet", "mainnet"):
-            finish(net, cluster)
-            adopt(str(net.site), cluster, artifacts=[net.release.artifact])
-        net.next_release(SECOND)
-        net.install_candidate()
-        yield net
+    for cluster in ("testnet", "mainnet"):
+        finish(net, cluster)
+        adopt(str(net.site), cluster, artifacts=[net.release.artifact])
+    net.next_release(SECOND)
+    net.install_candidate()
 
 
 def plan_of(folder: Path) -> Plan:
-    (found,) = [e for e in Record(folder / "record.jsonl").entries() if e.kind == "plan"]
-    return Plan.model_validate_json(json.dumps(found.body["plan"]))
+    (found,) = [e for e in Record(folder / "record.jsonl").events() if e.kind == "plan"]
+    return found.plan
 
 
 def gates(plan: Plan) -> list[tuple[str, str]]:
@@ -98,15 +91,13 @@ def test_a_gate_that_is_on_already_is_verified_and_not_touched(
     verdict, folder = walk(network, mode="apply", approved_plan=digest, **window)
 
     assert verdict.exit_code is ExitCode.PASSED, [item.reason for item in verdict.blocking]
-    entries = Record(folder / "record.jsonl").entries()
-    states = {
-        (e.body["item"], e.body["node"]): e.body["state"] for e in entries if e.kind == "state"
-    }
-    steps = Counter(e.body["item"] for e in entries if e.kind == "step")
+    entries = Record(folder / "record.jsonl").events()
+    states = {(e.item, e.node): e.state for e in entries if e.kind == "state"}
+    steps = Counter(e.item for e in entries if e.kind == "step")
     everyone = [node.name for node in network.world.clusters["testnet"].nodes]
     assert set(states) == {(item, n) for item in (DEPLOY, GATE) for n in everyone}
     assert all(states[DEPLOY, n] == states[GATE, n] for n in everyone)
-    assert all(states[GATE, n]["gates"]["malachite_consensus"] for n in everyone)
+    assert all(states[GATE, n].gates["malachite_consensus"] for n in everyone)
     assert set(steps) == {DEPLOY}
     assert {entry.item for entry in mutations(folder)} == {DEPLOY}
 

@@ -1,7 +1,5 @@
 """The 24 hours after mainnet's activation: looks, what they find, and who decides of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -33,6 +31,7 @@ from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import trust_of
+from ..events import event
 from .conftest import clear, enter, given, held, mutations, opened
 
 # Mainnet with more than a day of history.
@@ -45,27 +44,19 @@ class Watch:
     """Mainnet attempts whose gate took effect when a test says."""
 
     network: RehearsalNetwork
-    release: str = "v1.4.0"
-    _window: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def now(self) -> datetime:
-        return self.network.now
+    release: str
+    window: dict[str, Any] = field(default_factory=dict)
+    """What an attempt fixes, as it was opened."""
 
     @property
     def params(self) -> dict[str, Any]:
-        now = self.now.replace(microsecond=0)
+        now = self.network.now.replace(microsecond=0)
         return given(
             self.network, "mainnet", release=self.release, issue=ISSUE, mode="apply",
             approved_plan="sha256:" + "0" * 64,
             window_start=(now - timedelta(days=2)).isoformat(),
             window_end=(now - timedelta(days=1)).isoformat(),
         )  # fmt: skip
-
-    @property
-    def window(self) -> dict[str, Any]:
-        """What an attempt fixes, as it was opened."""
-        return self._window
 
     def told(self) -> list[dict[str, str]]:
         """What the site's pager was given."""
@@ -79,11 +70,11 @@ class Watch:
     def opened(self, activated: timedelta | None = None, **changes: Any) -> Iterator[Stage]:
         """A stage whose gate took effect so long ago; without, one of an attempt that goes on."""
         params = {**self.params, **changes}
-        self._window = {key: params[key] for key in ("window_start", "window_end")}
+        self.window = {key: params[key] for key in ("window_start", "window_end")}
         with opened("mainnet", params) as stage:
             if activated is not None:
-                body = {"item": GATE, "node": "main-1", "at": (self.now - activated).isoformat()}
-                stage._session.record.append("state", body)
+                took = event("state", item=GATE, node="main-1", at=self.network.now - activated)
+                stage._session.record.append(took)
             yield stage
 
 
@@ -111,14 +102,14 @@ def rows(found: Standing) -> dict[tuple[str, str], Row]:
     }
 
 
-def recorded(stage: Stage, kind: str) -> list[dict[str, Any]]:
-    return [entry.body for entry in stage._session.record.entries() if entry.kind == kind]
+def recorded(stage: Stage, kind: str) -> list[Any]:
+    return [entry for entry in stage._session.record.events() if entry.kind == kind]
 
 
 def pin(watch: Watch, stage: Stage) -> None:
     """A baseline of the hours up to a day ago, pinned as before an activation."""
     context = stage._tries.context("baseline", 1)
-    until = watch.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
+    until = watch.network.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
     start, catalogue = until - timedelta(hours=24), read_catalogue(context)
     metrics = catalogue.of_topic(*TOPICS, LOAD)
     taken, _ = capture(context.prometheus, metrics, context.matchers, start, until)
@@ -133,7 +124,7 @@ def pin(watch: Watch, stage: Stage) -> None:
     context.store.pin("mainnet", about["digest"], path)
     queries = {one.metric.name: one.query for one in taken}
     kept = {"item": GATE, "data": {**about, "metrics": queries}}
-    stage._session.record.append("captured", kept)
+    stage._session.record.append(event("captured", **kept))
 
 
 @pytest.fixture
@@ -161,11 +152,11 @@ def test_a_healthy_watch_is_waiting_for_its_next_look(mainnet: Watch) -> None:
     with mainnet.opened(timedelta(hours=1, minutes=1)) as stage:
         found = judged(stage)
         looks = recorded(stage, "look")
-        assert [look["seen"] for look in looks] == ["late", "late", "late", "live"]
+        assert [look.seen for look in looks] == ["late", "late", "late", "live"]
         again = judged(stage)
         assert recorded(stage, "look") == looks
 
-    begun = datetime.fromisoformat(looks[0]["at"]) - timedelta(minutes=15)
+    begun = looks[0].at - timedelta(minutes=15)
     assert found.return_at == again.return_at == begun + timedelta(minutes=75)
     made = rows(found)["looks", "made"].observed
     times = [f"{begun + timedelta(minutes=15 * n):%H:%M}" for n in (1, 2, 3)]
@@ -198,12 +189,12 @@ def test_a_day_without_an_anomaly_passes_and_replays(
         assert len(recorded(stage, "look")) == 96
         [whole] = recorded(stage, "watched")
         # limits; the watchdog, 4 nodes, silences, halts, pages; against the baseline
-        assert len(whole["rows"]) == 8 + 8 + 7
+        assert len(whole.rows) == 8 + 8 + 7
         assert mutations(stage.folder) == []
-        folder, entries = stage.folder, len(stage._session.record.entries())
+        folder, entries = stage.folder, len(stage._session.record.events())
         passed = look(site, mainnet.release)
         assert (passed.exit_code, passed.line) == (0, "the watch is over, and passed")
-        assert len(stage._session.record.entries()) == entries
+        assert len(stage._session.record.events()) == entries
 
     assert replayed(folder, monkeypatch).result == live.result
 
@@ -234,7 +225,7 @@ def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
     """By the site's command and a comment; acknowledged, decided, and both recorded."""
     later.network.fault("participation-dip@mainnet")
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
-        begun = datetime.fromisoformat(recorded(stage, "state")[0]["at"])
+        begun = recorded(stage, "state")[0].at
         found = judged(stage)
         judged(stage)
         anomalies = recorded(stage, "anomaly")
@@ -242,14 +233,14 @@ def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
     told = later.told()
 
     assert [each["role"] for each in told] == ["release-commander"] * len(anomalies)
-    dip = next(each for each in anomalies if each["subject"] == "vrf_participation")
-    text = next(each["text"] for each in told if dip["id"] in each["text"])
+    dip = next(each for each in anomalies if each.subject == "vrf_participation")
+    text = next(each["text"] for each in told if dip.key in each["text"])
     assert "got 0.4" in text
-    assert dip["query"] in text
-    assert f"figure: figures/anomaly-{dip['id']}.png" in text
-    assert (folder / f"figures/anomaly-{dip['id']}.png").read_bytes()[1:4] == b"PNG"
-    assert any(f"`acknowledge-anomaly {dip['id']}`" in body for body in later.comments())
-    assert {each["decision"] for each in decided} == {"restart"}
+    assert dip.query in text
+    assert f"figure: figures/anomaly-{dip.key}.png" in text
+    assert (folder / f"figures/anomaly-{dip.key}.png").read_bytes()[1:4] == b"PNG"
+    assert any(f"`acknowledge-anomaly {dip.key}`" in body for body in later.comments())
+    assert {each.decision for each in decided} == {"restart"}
     window = rows(found)["window", "watched"]
     assert window.return_at is not None
     assert str(window.observed).endswith("(restarted)")
@@ -267,7 +258,7 @@ def test_nobody_acknowledging_is_escalated_to_everybody(
         count = len(recorded(stage, "anomaly"))
         assert {each["role"] for each in later.told()} == {"release-commander"}
         window = rows(found)["window", "watched"]
-        opened = datetime.fromisoformat(recorded(stage, "anomaly")[0]["opened"])
+        opened = recorded(stage, "anomaly")[0].opened
         assert window.return_at == opened + timedelta(minutes=5)
         number = stage.verdict().attempt
     later.network.fast_forward(301)
@@ -313,7 +304,7 @@ def test_going_on_needs_a_waiver_of_what_was_found(later: Watch) -> None:
     waiver = {
         "item": ITEM, "subjects": ["proof_latency"], "outcome": "FAIL",
         "reason": "one batch of large proofs, over by now",
-        "expires": (later.now + timedelta(days=2)).isoformat(),
+        "expires": (later.network.now + timedelta(days=2)).isoformat(),
     }  # fmt: skip
     with later.opened(
         attempt=number, retry_reason="decided to go on", waivers=[waiver], **later.window
@@ -329,7 +320,7 @@ def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
     later.network.fault("commander-silent@mainnet")
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
         judged(stage)
-        number, name = stage.verdict().attempt, recorded(stage, "anomaly")[0]["id"]
+        number, name = stage.verdict().attempt, recorded(stage, "anomaly")[0].key
         commander = "rehearsal-commander"
         later.network.say("north-validators", f"decide {name} recover it is bad")
         later.network.say("rehearsal", f"acknowledge-anomaly {name}")
@@ -340,13 +331,15 @@ def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
     with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
         judged(stage)
         assert recorded(stage, "acknowledged") == recorded(stage, "decided") == []
-        at = later.now + timedelta(seconds=2)  # a word of the same second is withdrawn as well
+        at = later.network.now + timedelta(
+            seconds=2
+        )  # a word of the same second is withdrawn as well
         later.network.say(commander, f"decide {name} recover enough of it", at=at)
     with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
         found = judged(stage)
         [decided] = recorded(stage, "decided")
 
-    assert (decided["by"], decided["decision"], decided["reason"]) == (
+    assert (decided.by, decided.decision, decided.reason) == (
         commander,
         "recover",
         "enough of it",
@@ -362,13 +355,13 @@ def test_the_command_looks_once_and_is_waiting(
 ) -> None:
     """One look, no try of the item and no session; 4, and when to look again."""
     with mainnet.opened(timedelta(minutes=16)) as stage:
-        kinds = [entry.kind for entry in stage._session.record.entries()]
+        kinds = [entry.kind for entry in stage._session.record.events()]
         argv = ["watch", "--site", str(mainnet.network.site), mainnet.release]
         code = main(argv)
         text = capsys.readouterr().out
         assert main([*argv, "--json"]) == code == 4
         document = json.loads(capsys.readouterr().out)
-        added = [entry.kind for entry in stage._session.record.entries()][len(kinds) :]
+        added = [entry.kind for entry in stage._session.record.events()][len(kinds) :]
 
     assert added == ["watching", "look", "watching"]
     assert re.search(r"participation (9\d\.\d|100\.0)%", text.splitlines()[0])
@@ -388,9 +381,7 @@ def test_a_look_after_the_seal_is_named_by_verify(mainnet: Watch) -> None:
 
     assert not set(before) & {"3 files", "5 record", "6 tape", "13 seal"}
     assert set(after) - set(before) == {"13 seal"}
-    assert re.fullmatch(
-        r"not yet sealed: 2 entries since .* by runbook watch; .*", after["13 seal"]
-    )
+    assert re.fullmatch(r"not yet sealed: 2 events since .* by runbook watch; .*", after["13 seal"])
 
 
 def open_steps(folder: Path) -> dict[str, str]:
@@ -406,7 +397,7 @@ def test_several_commands_at_once_add_one_look(mainnet: Watch) -> None:
             found = list(pool.map(lambda _: look(site, mainnet.release), range(3)))
         judged(stage)
         assert len(recorded(stage, "look")) == 1
-        numbers = [entry["number"] for entry in recorded(stage, "watching")]
+        numbers = [entry.number for entry in recorded(stage, "watching")]
         slots = [entry.slot for entry in read_entries(stage.folder / "tape")]
 
     assert [one.exit_code for one in found] == [4, 4, 4]

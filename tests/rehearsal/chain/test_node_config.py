@@ -1,7 +1,5 @@
 """The node's TOML, read as the chain reads it."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from pathlib import Path

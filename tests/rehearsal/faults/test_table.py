@@ -1,7 +1,5 @@
 """Faults: named, declared, switched on and undone."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The forge stand-in, held to GitHub's documented answers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

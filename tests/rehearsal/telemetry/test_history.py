@@ -1,6 +1,4 @@
-"""A history that is carried on over a wait is the one that laying it at once would have made."""
-
-from __future__ import annotations
+"""A node's series, and a history carried on over a wait: the one that laying it at once would make."""
 
 import time
 from pathlib import Path
@@ -11,11 +9,12 @@ import pytest
 from runbook_rehearsal.chain.world import HISTORY_S, Event, World
 from runbook_rehearsal.telemetry import history as module
 from runbook_rehearsal.telemetry.history import TOLD_INSTANTS, History
+from runbook_rehearsal.telemetry.promql import evaluate
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.rules import OWN_RULES, SHIPPED_RULES, read
 from runbook_rehearsal.telemetry.tsdb import Series, Store
 
-from ..conftest import begun
+from ..conftest import begun, happening
 
 HOUR = 3600
 
@@ -128,3 +127,76 @@ def test_told_instants_move_with_the_samples(world: World) -> None:
 
     assert before and ages() == pytest.approx(before, abs=1e-3)
     assert module.TOLD_INSTANTS[0] in {each.labels["__name__"] for each in history.store}
+
+
+# --- the nodes' series: names, values, and what restarts, gates and faults do to them -------------
+
+
+GENESIS = 4_000_000_000.0  # ahead of the wall: the clock only runs ahead
+ORIGIN = GENESIS + 86_400
+befall = happening("development", ORIGIN)
+LENGTH_H = 4
+ROUNDS = "rpp_runtime_consensus_round_duration_milliseconds"
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> World:
+    return begun(tmp_path, GENESIS, "development")
+
+
+def laid(grown: World, hours: float = LENGTH_H) -> Store:
+    store = Store()
+    Recorder(grown, ORIGIN).lay(store, np.arange(ORIGIN, ORIGIN + hours * 3600, 60.0))
+    return store
+
+
+def series_of(store: Store, name: str, node: str = "dev-1") -> Series:
+    (found,) = store.select(name, {"instance": [lambda text: text == node]})
+    return found
+
+
+def last(store: Store, query: str) -> float:
+    newest = max(int(each.times[-1]) for each in store)
+    (row,) = [row for row in evaluate(store, query, np.array([newest])) if row.present[0]]
+    return float(row.values[0])
+
+
+def test_counters_only_fall_when_a_node_restarts(grown: World) -> None:
+    """Down for ten minutes: no samples meanwhile, then counted from nothing."""
+    befall(grown, 3600, "down", "dev-2")
+    befall(grown, 4200, "up", "dev-2")
+    store = laid(grown)
+
+    for name in (f"{ROUNDS}_bucket", f"{ROUNDS}_sum", f"{ROUNDS}_count"):
+        for each in store.select(name, {"instance": [lambda text: text == "dev-1"]}):
+            assert (np.diff(each.values) >= 0).all()
+    restarted = series_of(store, f"{ROUNDS}_count", "dev-2").samples()
+    minutes = (restarted.times - restarted.times[0]) // 60_000
+    assert minutes[np.flatnonzero(np.diff(restarted.values) < 0)].tolist() == [59]
+    assert restarted.values[60] == 0
+    assert (np.diff(minutes) > 1).nonzero()[0].tolist() == [59]
+    up = series_of(store, "up", "dev-2").values[::6]  # scraped every ten seconds
+    assert up.tolist() == [1.0] * 60 + [0.0] * 10 + [1.0] * (LENGTH_H * 60 - 70)
+
+
+def test_a_stretch_laid_alone_carries_on_with_the_same_counters(grown: World) -> None:
+    """Of minutes long past only those around a start are held, however long the chain stood still."""
+    befall(grown, 1800, "down", "dev-2")
+    befall(grown, 2000, "fault-on", name="consensus-stall")
+    befall(grown, 6000, "up", "dev-2")
+    befall(grown, 9000, "fault-off", name="consensus-stall")
+    whole, alone, at = (
+        laid(grown),
+        Store(),
+        np.arange(ORIGIN + 7200, ORIGIN + LENGTH_H * 3600, 60.0),
+    )
+    Recorder(grown, ORIGIN).lay(alone, at)
+
+    for one in alone:
+        (other,) = whole.select(
+            one.labels["__name__"],
+            {name: [value.__eq__] for name, value in one.labels.items()},
+        )
+        same = other.between(int(one.times[0]), int(one.times[-1])).samples()
+        if one.labels["__name__"] != "up":
+            assert np.allclose(one.samples().values, same.values, rtol=1e-12), one.labels

@@ -1,7 +1,5 @@
 """The PromQL subset, against a real Prometheus on the same data and on its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -6,17 +6,17 @@ back, policy. Heights, latencies and margins are judged again when it is applied
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Literal
 
-from ..canonical import canonical, digest
-from ..clusters import Node
-from ..errors import SourceError
-from ..outcomes import Model
-from ..strict import Name, OwnName
-from .state import NodeState, differences
+from .canonical import digest
+from .clusters import Node
+from .outcomes import Model
+from .strict import Name, OwnName
 
+GATES_AT = "rollout.feature_gates"
+CHANNEL_AT = "rollout.release_channel"
 BUILD = "build"
 """The phase that installs a release; its steps bear no other name."""
 
@@ -24,6 +24,31 @@ BUILD = "build"
 def phase_of(step: str) -> str:
     """The name of the phase that a step is of, by the step's name in the journal."""
     return step.partition("-")[2].partition(".")[0] or BUILD
+
+
+def rollout_keys(channel: str, gates: Mapping[str, bool]) -> dict[str, str | bool]:
+    """Channel and gates by dotted key."""
+    named = {f"{GATES_AT}.{gate}": on for gate, on in sorted(gates.items())}
+    return {CHANNEL_AT: channel, **named}
+
+
+class NodeState(Model):
+    """What one node is: gates by name; digests are ``sha256:HEX``.
+
+    ``artifact`` is the file that ``binary`` was delivered in, empty where that is not known. No node
+    tells it, so that it is not among what is compared.
+    """
+
+    gates: dict[str, bool]
+    channel: str
+    binary: str
+    config: str
+    artifact: str = ""
+
+    def flat(self) -> dict[str, str | bool]:
+        """As key -> value, gates by their dotted key."""
+        rollout = rollout_keys(self.channel, self.gates)
+        return {**rollout, "binary": self.binary, "config": self.config}
 
 
 class NodePlan(Model):
@@ -137,12 +162,16 @@ class Plan(Model):
         return made
 
 
-def load_plan(value: object, where: str) -> Plan:
-    """A plan out of a record. Raises SourceError for one of another version."""
-    try:
-        return Plan.model_validate_json(canonical(value))
-    except ValueError as error:
-        raise SourceError(where, f"expected a plan of this version, got: {error}") from error
+def differences(
+    expected: Mapping[str, str | bool], observed: Mapping[str, str | bool]
+) -> list[tuple[str, str | bool, str | bool]]:
+    """(key, expected, observed) of every key that differs; an absent side reads ``absent``."""
+    keys = [*expected, *sorted(set(observed) - set(expected))]
+    return [
+        (key, expected.get(key, "absent"), observed.get(key, "absent"))
+        for key in keys
+        if expected.get(key) != observed.get(key)
+    ]
 
 
 def moved(planned: Plan, now: Plan) -> list[tuple[str, str, str, str]]:

@@ -1,0 +1,565 @@
+"""The events of a log: one class a kind, versioned, each line checked as it is read.
+
+A kind, a version or a key that is not known here makes a log unreadable; it is never passed over.
+Instants that are judged are fields of their own: ``written`` is the machine's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, TypeAdapter
+
+from ..canonical import canonical, digest, digest_bytes
+from ..outcomes import CheckResult, Model, Outcome, Row, Value
+from ..plan import NodeState, Plan
+from ..verdicts import Mode, RunKind, Source
+
+HEADER = {"v", "seq", "prev", "written"}
+StepPhase = Literal["intent", "done", "failed", "inspected"]
+
+
+class Event(Model):
+    """``seq`` counts from 0, ``prev`` is the hash of the line before."""
+
+    kind: str = ""
+    v: Literal[1] = 1
+    seq: int = 0
+    prev: str = ""
+    written: str = ""
+    _hash: str = PrivateAttr("")
+
+    def __init_subclass__(cls, kind: str = "", **more: Any) -> None:
+        if kind:
+            cls.__annotations__["kind"] = Literal[kind]
+            cls.kind = kind
+        super().__init_subclass__(**more)
+
+    @property
+    def hash(self) -> str:
+        """``sha256:HEX`` of the line it was read from."""
+        return self._hash
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Its fields as JSON, without those that tell where in a log it stands."""
+        return self.model_dump(mode="json", exclude=HEADER)
+
+    def line(self) -> bytes:
+        """Its line in a log."""
+        return canonical(self.model_dump(mode="json"))
+
+
+E = TypeVar("E", bound=Event)
+
+
+def of(events: Iterable[Event], *kinds: type[E]) -> list[E]:
+    """The events of some kinds, in their order."""
+    return [event for event in events if isinstance(event, kinds)]
+
+
+def last(events: Iterable[Event], *kinds: type[E]) -> E | None:
+    """The newest event of some kinds."""
+    return next(iter(of(events, *kinds)[-1:]), None)
+
+
+# --- an attempt, an adoption ----------------------------------------------------------------------
+
+
+class Opening(Event):
+    """What a log begins with; ``heads`` are those of all earlier attempts of the release."""
+
+    attempt: int = Field(default=0, ge=0, lt=10**9)
+    cluster: str
+    heads: Mapping[str, str] = {}
+    operator: str
+    site: str
+    source: Source
+
+
+class Undoes(Model):
+    """The apply that a recovery undoes: its number, the digest of its plan, its name."""
+
+    attempt: int
+    plan: str
+    name: str
+
+
+class Opened(Opening, kind="opened"):
+    """An attempt; ``damage`` is what was wrong with the store when a recovery was opened."""
+
+    release: str
+    commit: str
+    stage: str
+    chain_id: str
+    mode: Mode
+    params: Mapping[str, JsonValue]
+    policy: str
+    declared: tuple[str, ...]
+    run: RunKind
+    single_operator: bool
+    now: AwareDatetime
+    version: str
+    damage: tuple[str, ...] = ()
+    undoes: Undoes | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.release}/{self.stage}/{self.attempt:04d}"
+
+    @property
+    def issue(self) -> int:
+        """The release issue; 0 for none."""
+        issue = self.params.get("issue")
+        return issue if isinstance(issue, int) else 0
+
+
+class Adopting(Opening, kind="adopting"):
+    """A cluster is taken over as it is."""
+
+
+class Adopted(Event, kind="adopted"):
+    """Its state, by the digest of all nodes' states, was approved."""
+
+    digest: str
+    approved_by: tuple[str, ...]
+
+
+class SessionOpened(Event, kind="session"):
+    """A kernel begins or continues an attempt; ``params`` are those that a run may change."""
+
+    number: int
+    params: Mapping[str, JsonValue]
+    operator: str
+    policy: str
+    run: RunKind
+    source: Source
+    now: AwareDatetime
+    version: str
+    package: str
+
+
+class PolicyAccepted(Event, kind="policy"):
+    """Somebody else accepted the site's policy after the one ``before``."""
+
+    before: str
+    policy: str
+    moved: str
+    by: str
+    at: AwareDatetime
+    grounds: str
+
+
+class ByAnother(Event):
+    """What somebody approved by its digest, the operator alone where the site has no other."""
+
+    digest: str
+    approved_by: tuple[str, ...]
+    self_approved: bool
+
+
+class WaiverAccepted(ByAnother, kind="waiver"):
+    """Rows of an item that may stay as they are, until ``expires``."""
+
+    item: str
+    subjects: tuple[str, ...]
+    outcome: Outcome
+    reason: str
+    expires: AwareDatetime
+    grounds: tuple[str, ...]
+
+
+class NodeDropped(ByAnother, kind="dropped"):
+    """A node that is left out of the plan from now on."""
+
+    node: str
+    reason: str
+    plan: str
+
+
+class Note(Event, kind="note"):
+    """What a reader of the verdict is to know."""
+
+    text: str
+
+
+class Status(Event, kind="status"):
+    """What is going on, for whoever follows a run."""
+
+    text: str
+
+
+class Attached(Event, kind="attached"):
+    """A file that was kept unparsed: the journal of a recovery kit."""
+
+    kit: str
+    file: str
+    digest: str
+
+
+class Enforced(Event, kind="enforced"):
+    """The last cell ran in session ``number``."""
+
+    number: int
+
+
+class Sealed(Event, kind="sealed"):
+    """The executed notebook was filed; ``foreign``: its code is not ours."""
+
+    notebook: str
+    digest: str
+    code: str
+    foreign: bool
+    outcome: Outcome
+    exit_code: int
+    broken: tuple[str, ...]
+    number: int
+
+
+class Torn(Event, kind="torn"):
+    """What a power cut left of a line."""
+
+    text: str
+
+
+# --- runs of items --------------------------------------------------------------------------------
+
+
+class OfRun(Event):
+    """Of one run of an item."""
+
+    item: str
+    number: int
+
+
+class RunStarted(OfRun, kind="started"):
+    """It begins; one that has no end was interrupted."""
+
+
+class RunStopped(OfRun, kind="stopped"):
+    """A person interrupted it."""
+
+
+class RunEnded(OfRun, kind="result"):
+    """``under`` is where on the tape a stale prerequisite was judged again, and its run there."""
+
+    result: CheckResult
+    retry_reason: str = ""
+    under: tuple[str, int] | None = None
+
+
+class Planned(OfRun, kind="planned"):
+    """What a change would do."""
+
+    reason: str
+    rows: tuple[Row, ...] = ()
+
+
+class NotReached(OfRun, kind="not-reached"):
+    """Nothing was asked: ``due`` is when to come back."""
+
+    reason: str
+    due: AwareDatetime | None
+
+
+class PrerequisiteJudged(OfRun, kind="guard"):
+    """A stale prerequisite was judged again under a change."""
+
+    change: str
+    result: CheckResult
+
+
+# --- plans and changes ----------------------------------------------------------------------------
+
+
+class PlanMade(Event, kind="plan"):
+    """``digest`` stays that of the whole plan when nodes were dropped from it since."""
+
+    digest: str
+    plan: Plan
+    author: str
+    approved_by: tuple[str, ...]
+    margins: tuple[tuple[str, Value], ...]
+    rows: tuple[Row, ...]
+
+
+class PlanRefused(Event, kind="plan-refused"):
+    rows: tuple[Row, ...]
+    reason: str
+    outcome: Outcome
+
+
+class LockTaken(Event, kind="lock"):
+    cluster: str
+    owner: str
+
+
+class LockReleased(Event, kind="unlock"):
+    cluster: str
+
+
+class TakenOver(Event, kind="takeover"):
+    """A recovery ended processes that a stopped run had left behind."""
+
+    holder: str
+    ended: tuple[int, ...]
+    waited_s: int
+
+
+class KitWritten(Event, kind="kit"):
+    """The recovery kit, kept outside the store: digest of each of its files."""
+
+    folder: str
+    files: Mapping[str, str]
+
+
+class StepTaken(Event, kind="step"):
+    """``stem`` names its outputs, ``fence`` the event by which the lock was taken."""
+
+    item: str
+    node: str
+    step: str
+    phase: StepPhase
+    stem: str
+    at: AwareDatetime
+    fence: int
+    code: int | None = None
+    problem: str = ""
+    found: bool | None = None
+
+
+class NodeVerified(Event, kind="state"):
+    """A node was read back as planned."""
+
+    item: str
+    node: str
+    phase: str = ""
+    state: NodeState
+    at: AwareDatetime
+
+
+class Captured(Event, kind="captured"):
+    """What was kept before the first step of a change."""
+
+    item: str
+    data: Mapping[str, JsonValue]
+
+
+class SnapshotChosen(Event, kind="snapshot"):
+    """The snapshot that a storage recovery goes back to."""
+
+    item: str
+    path: str
+    name: str
+    height: int
+    root: str
+    label: str
+
+
+class Restoring(Event, kind="restore"):
+    """The nodes that an attempt has to finish restoring."""
+
+    item: str
+    nodes: tuple[str, ...]
+
+
+class FigureDrawn(Event, kind="figure"):
+    file: str
+    digest: str
+    text: str
+    start: AwareDatetime
+    end: AwareDatetime
+
+
+class Queued(Event, kind="outbox"):
+    """What could not be sent lies in the outbox; ``about`` is the digest of what it tells."""
+
+    name: str
+    what: str
+    digest: str
+    about: str = ""
+
+
+class Convened(Event, kind="convened"):
+    """The council was told what it has to decide."""
+
+    digest: str
+    at: AwareDatetime
+
+
+class IncidentNamed(Event, kind="incident"):
+    """The incident that a recovery opened or joined, and the hash of its first line."""
+
+    id: str
+    first: str
+
+
+# --- the watch: appends are idempotent by kind and key --------------------------------------------
+
+
+class WatchBegun(Event, kind="watching"):
+    """A look by ``runbook watch``; ``number`` tells its questions apart on the tape."""
+
+    number: int
+    operator: str
+    run: RunKind
+
+
+class Keyed(Event):
+    key: str
+    at: AwareDatetime
+
+
+class Judged(Keyed):
+    rows: tuple[Row, ...]
+
+
+class Looked(Judged, kind="look"):
+    """One look at the minutes up to ``at``; ``queries`` by metric where they are new."""
+
+    slot: int
+    made: AwareDatetime
+    seen: Literal["live", "late"]
+    levels: Mapping[str, float]
+    height: int | None
+    queries: Mapping[str, str]
+
+
+class WindowJudged(Judged, kind="watched"):
+    """The whole window from ``start`` to ``at``."""
+
+    start: AwareDatetime
+
+
+class AnomalyOpened(Keyed, kind="anomaly"):
+    """``at`` is when it was, ``opened`` when it was found; ``query`` is for a person to look with."""
+
+    subject: str
+    query: str
+    opened: AwareDatetime
+    row: Row
+
+
+class Notified(Keyed, kind="notified"):
+    """Somebody was told of an anomaly, one way."""
+
+
+class Answered(Keyed):
+    """To an anomaly, by a release commander."""
+
+    by: str
+    grounds: str
+
+
+class Acknowledged(Answered, kind="acknowledged"):
+    """Somebody deals with an anomaly."""
+
+
+class Decided(Answered, kind="decided"):
+    decision: Literal["continue", "restart", "recover"]
+    reason: str
+
+
+# --- an incident's own log ------------------------------------------------------------------------
+
+
+class Told(Event):
+    by: str
+    at: AwareDatetime
+
+
+class BreakGlass(Model):
+    by: str
+    reason: str
+
+
+class IncidentOpened(Told, kind="incident-opened"):
+    """``attempt`` is the recovery that opened it; ``undoes`` is None where there was no apply."""
+
+    id: str = ""
+    release: str
+    commit: str
+    stage: str
+    cluster: str
+    attempt: str
+    undoes: Undoes | None
+    author: str
+    issue: int
+    break_glass: BreakGlass | None = None
+
+
+class IncidentAcknowledged(Told, kind="incident-acknowledged"):
+    """Somebody takes care of it."""
+
+
+class IncidentMitigated(Told, kind="incident-mitigated"):
+    """It does no more harm."""
+
+
+class IncidentClosed(Told, kind="incident-closed"):
+    """Of the incident ``closes`` as it was at ``head``; its digest is what a sign-off approves."""
+
+    closes: str
+    opened: str
+    head: str
+    reason: str
+    decided_late: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        return digest(self.content)
+
+
+class Spoken(Told):
+    """``in_issue`` and ``signed_file``: where else than in the incident's issues it was said."""
+
+    digest: str
+    in_issue: int = 0
+    signed_file: str = ""
+
+
+class IncidentSignedOff(Spoken, kind="incident-signed-off"):
+    account: str
+    recorded_by: str
+    grounds: str = ""
+    self_approved: bool = False
+
+
+class CouncilDecided(Spoken, kind="decision"):
+    """``late``: after the time within which a break-glass must be ratified."""
+
+    grounds: tuple[str, ...]
+    ratifies: bool
+    late: bool
+
+
+class IncidentFiled(Told, kind="filed"):
+    """In the forge's issue ``number``, for an audience."""
+
+    audience: str
+    number: int
+
+
+def _kinds(of: type[Event]) -> Iterator[type[Event]]:
+    for each in of.__subclasses__():
+        if kind_of(each):
+            yield each
+        yield from _kinds(each)
+
+
+def read_line(line: bytes) -> Event:
+    """The event of a log's line. Raises ValueError (ValidationError) for anything else."""
+    event = _LINE.validate_json(line)
+    event._hash = digest_bytes(line)
+    return event
+
+
+def kind_of(event: type[Event]) -> str:
+    """How a log names a class of events; empty for one that only others are made of."""
+    return str(event.model_fields["kind"].default)
+
+
+_LINE: TypeAdapter[Event] = TypeAdapter(
+    Annotated[Union[tuple(_kinds(Event))], Field(discriminator="kind")]  # type: ignore[arg-type] # noqa: UP007
+)
