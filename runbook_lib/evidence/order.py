@@ -18,16 +18,7 @@ from ..playbook import RECOVERY, STAGES
 from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .events import (
-    Event,
-    NodeVerified,
-    Opened,
-    PlanMade,
-    PolicyAccepted,
-    SessionOpened,
-    last,
-    of,
-)
+from .events import Event, NodeVerified, Opened, PlanMade, PolicyAccepted, SessionOpened, last, of
 from .record import recorded
 from .standing import verdict
 from .store import Attempt, Store
