@@ -113,12 +113,23 @@ def approve(args: argparse.Namespace) -> int:
     word = verify(site, signed, str(args.key), now)
     if isinstance(word, Refused):
         raise ParameterError(f"{args.key}: {word.why}")
-    path = args.output or _place(site, statement)
+    who = statement.get("account") or statement["validator"]
+    if (path := args.output) is None:
+        # In the site's folder of that release, else here; named by what it says.
+        said_by = re.sub(r"[^\w.-]", "_", who)
+        name = f"{statement['kind']}-{said_by}-{digest(statement)[7:15]}.json"
+        if (folder := site.words_folder(statement.get("release", ""))) is not None:
+            if not site.words_root.is_dir():
+                raise ParameterError(
+                    f"{site.words_root}: expected the site's folder of words, got none;"
+                    " mount it, or write elsewhere with --output"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+        path = (folder or Path()) / name
     if os.path.lexists(path):
         raise ParameterError(f"{path}: expected a new file, got one that is there")
     # Whole or not at all: half a file would be read as one that nobody signed.
     replace_file(path, data, 0o644)
-    who = statement.get("account") or statement["validator"]
     document = {"path": str(path), "said": str(word), "by": who, "statement": statement}
     return say(args.json, document, f"wrote {path}\n{word}\nby {who} at {statement['at']}")
 
@@ -176,19 +187,3 @@ def _speaker(site: Site, args: argparse.Namespace, public: str) -> dict[str, Any
     raise ParameterError(
         f"{args.key}: expected a key of the site's {known}, got nobody's: {public}"
     )
-
-
-def _place(site: Site, statement: dict[str, Any]) -> Path:
-    """In the site's folder of that release, else here; named by what it says."""
-    who = re.sub(r"[^\w.-]", "_", statement.get("account") or statement["validator"])
-    name = f"{statement['kind']}-{who}-{digest(statement)[7:15]}.json"
-    folder = site.words_folder(statement.get("release", ""))
-    if folder is None:
-        return Path(name)
-    if not site.words_root.is_dir():
-        raise ParameterError(
-            f"{site.words_root}: expected the site's folder of words, got none;"
-            " mount it, or write elsewhere with --output"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name

@@ -11,7 +11,6 @@ from .. import playbook
 from ..errors import ParameterError, SourceError
 from ..evidence.events import NodeDropped, SessionOpened, WaiverAccepted, last, of
 from ..outcomes import Outcome
-from ..params import Drop, Waiver
 from ..plan import Plan
 from ..session import OPEN, Session
 from ..sources.scope import Scope
@@ -28,9 +27,26 @@ def accept_waivers(session: Session) -> None:
         return
     if not session.params.waivers:
         return
-    scope = session.scope(f"{OPEN}/waivers", session.number)
+    scope, stage = session.scope(f"{OPEN}/waivers", session.number), session.stage
     for number, waiver in enumerate(session.params.waivers):
-        session.record.append(_accepted(session, scope, waiver, f"waivers.{number}"))
+        where, expires = f"waivers.{number}", parse_instant(waiver.expires)
+        if waiver.item not in playbook.DECLARED[stage]:
+            raise ParameterError(f"{where}.item: expected an item of {stage}, got {waiver.item!r}")
+        if expires <= scope.now():
+            got = f"expected an instant to come, got {waiver.expires}"
+            raise ParameterError(f"{where}.expires: {got}")
+        digest = waiver.digest(session.params.release, stage)
+        by, grounds = _by_another(session, scope, digest, waiver.approval, where)
+        accepted = WaiverAccepted(
+            item=waiver.item,
+            subjects=tuple(waiver.subjects),
+            outcome=Outcome(waiver.outcome),
+            reason=waiver.reason,
+            expires=expires,
+            grounds=grounds,
+            **by,
+        )
+        session.record.append(accepted)
     session.tape.sync()
 
 
@@ -42,20 +58,18 @@ def accept_drops(session: Session, plan: Plan, dropped: list[str]) -> list[str]:
     """
     scope = session.scope(f"{OPEN}/drops", session.number)
     for number, drop in enumerate(getattr(session.params, "drops", [])):
-        if drop.node not in dropped:
-            session.record.append(_dropped(session, scope, drop, plan, f"drops.{number}"))
-            dropped = [*dropped, drop.node]
+        if drop.node in dropped:
+            continue
+        where, known = f"drops.{number}", ", ".join(plan.nodes)
+        if drop.node not in plan.nodes:
+            raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
+        digest = drop.digest(plan.digest, session.params.release, session.stage)
+        by, _ = _by_another(session, scope, digest, drop.approval, where)
+        event = NodeDropped(node=drop.node, reason=drop.reason, plan=plan.digest, **by)
+        session.record.append(event)
+        dropped = [*dropped, drop.node]
     session.tape.sync()
     return dropped
-
-
-def _dropped(session: Session, scope: Scope, drop: Drop, plan: Plan, where: str) -> NodeDropped:
-    if drop.node not in plan.nodes:
-        known = ", ".join(plan.nodes)
-        raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
-    digest = drop.digest(plan.digest, session.params.release, session.stage)
-    by, _ = _by_another(session, scope, digest, drop.approval, where)
-    return NodeDropped(node=drop.node, reason=drop.reason, plan=plan.digest, **by)
 
 
 def _by_another(
@@ -81,22 +95,3 @@ def _by_another(
     accounts = tuple(one.account for one in others) or (session.operator,)
     by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
     return by, tuple(one.grounds for one in others)
-
-
-def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> WaiverAccepted:
-    params, stage = session.params, session.stage
-    if waiver.item not in playbook.DECLARED[stage]:
-        raise ParameterError(f"{where}.item: expected an item of {stage}, got {waiver.item!r}")
-    if parse_instant(waiver.expires) <= scope.now():
-        raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
-    digest = waiver.digest(params.release, stage)
-    by, grounds = _by_another(session, scope, digest, waiver.approval, where)
-    return WaiverAccepted(
-        item=waiver.item,
-        subjects=tuple(waiver.subjects),
-        outcome=Outcome(waiver.outcome),
-        reason=waiver.reason,
-        expires=parse_instant(waiver.expires),
-        grounds=grounds,
-        **by,
-    )

@@ -7,12 +7,14 @@ is assumed. Every changing command inherits the cluster's lock.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..canonical import canonical
 from ..context import Context
 from ..errors import SourceError, SourceRefused, tried
 from ..evidence import outbox
@@ -205,6 +207,11 @@ def has_secret(context: Context, what: str, text: str) -> bool:
         return "yes" if context.scope.outside.redactor.found_in(text.encode()) else ""
 
     return bool(context.scope.derive(f"a secret in the {what}", look))
+
+
+def derived(context: Context, what: str, compute: Callable[[], Any]) -> Any:
+    """What follows from the store alone, as JSON; a replay has the answer."""
+    return json.loads(context.scope.derive(what, lambda: canonical(compute()).decode()))
 
 
 def all_pass(rows: list[Row]) -> bool:

@@ -8,7 +8,6 @@ recovery, in an issue or by signed files.
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,9 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from string import Template
-from typing import Literal
+from typing import Any, Literal
 
-from ..canonical import canonical
 from ..canonical import digest as digest_of
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
@@ -46,7 +44,7 @@ from ..sources.running import tell
 from ..sources.words import hear, in_force
 from ..strict import project_path
 from ..wording import count, utc, visible
-from .apply import Applier, Step, all_pass, asked, has_secret, keep, later, was_sent
+from .apply import Applier, Step, all_pass, asked, derived, has_secret, keep, later, was_sent
 from .state import states
 
 Audience = Literal["internal", "governance", "public"]
@@ -97,15 +95,14 @@ def _opened(context: Context) -> Incident | None:
         joins = again and not reason and one.last(IncidentClosed) is None
         return one.opened.attempt == context.attempt_name or joins
 
-    def compute() -> str:
+    def compute() -> dict[str, Any]:
         try:
             found = open_incident(context.store, opened, ours)
         except (RunbookError, OSError) as error:
-            return canonical({"problem": str(error)}).decode()
-        kept = [event.line().decode() for event in found.events]
-        return canonical({"id": found.id, "events": kept}).decode()
+            return {"problem": str(error)}
+        return {"id": found.id, "events": [event.line().decode() for event in found.events]}
 
-    told = json.loads(context.scope.derive("the incident of this recovery", compute))
+    told = derived(context, "the incident of this recovery", compute)
     if "problem" in told:
         context.unknown("incident", "opened in the store", "one", told["problem"])
         return None
@@ -468,10 +465,8 @@ def collect(context: Context) -> Facts:
     else:
         context.judge("figures", "collected", known, known)
     known = f"{len(context.cluster.nodes)} nodes"
-    got, ok = (
-        (f"not of {', '.join(silent)}{later}", Outcome.INCONCLUSIVE) if silent else (known, None)
-    )
-    context.judge("gates", "read", known, got, ok)
+    got = f"not of {', '.join(silent)}{later}" if silent else known
+    context.judge("gates", "read", known, got, not silent or Outcome.INCONCLUSIVE)
     return facts
 
 

@@ -8,6 +8,9 @@ Whether a chain needs that: it goes on when every node commits blocks, seen twic
 apart. It is halted when none that answers does although enough power is up to commit; with less up,
 nodes are missing, and no restore brings them back. Whatever is neither is undecided, and nothing is
 touched: one node that cannot be reached must not cost all others their data.
+
+A cluster goes back to the newest whole snapshot of before the apply that is undone. It is chosen
+once an attempt and journalled: nodes restored by different tries must agree.
 """
 
 from __future__ import annotations
@@ -24,18 +27,109 @@ from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError, tried
 from ..evidence.comment import MARKDOWN
-from ..evidence.events import SnapshotChosen
+from ..evidence.events import SnapshotChosen, StepTaken, last, of
+from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources import snapshots
 from ..sources.commands import Kept, OfNode, Replayed, SiteCommands, Wal, answer, wal_of
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
+from ..sources.snapshots import About, Bundle
 from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
+from .back import undone
 from .lanes import lanes
 from .operators import FOLDER, LOOK_AGAIN, Instruction, seen, tell_all
 from .power import powers
-from .snapshot import Staged, choose, staged
 from .waiting import hold_until
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A bundle, and what was seen of it."""
+
+    path: str
+    bundle: Bundle
+    rows: list[Row]
+
+    @property
+    def whole(self) -> bool:
+        return all(row.outcome is Outcome.PASS for row in self.rows)
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    @property
+    def folder(self) -> Path:
+        return project_path(self.path)
+
+
+def staged(context: Context) -> list[Staged]:
+    """Every bundle of the cluster, the newest first, judged; no bundle is one that is missing."""
+    limits = context.cluster.rollback
+    if limits is None:
+        key = f"clusters.{context.cluster_name}.rollback"
+        raise SourceError("snapshots", f"expected settings in the site file, got none; set {key}")
+    keys = {key.version: key.key for key in limits.keys}
+    found = []
+    for folder in limits.snapshots:
+        for bundle in snapshots.find_bundles(context.scope, project_path(folder), keys):
+            inside = bundle.path == project_path(folder)
+            path = folder if inside else f"{folder.rstrip('/')}/{bundle.path.name}"
+            found.append(Staged(path, bundle, _judged(context, bundle, keys)))
+    if not found:
+        raise SourceError("snapshots", "expected at least one bundle, got none")
+    return sorted(found, key=lambda one: one.bundle.newness, reverse=True)
+
+
+def _judged(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
+    """One row for a bundle that is whole; else what is wrong with it."""
+    about, chain = bundle.about, context.cluster.chain_id
+    if isinstance(about, SourceError):
+        return [check_row(bundle.name, "bundle.json", "readable", about)]
+    found = Findings(findings=[bundle.signed])
+    found.judge(bundle.name, "chain", chain, about.chain_id)
+    snapshots.whole(context.scope, found, bundle, keys)
+    got = f"whole, signed, of height {about.height:,}"
+    good = check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)
+    return [row for row in found.findings if row.outcome is not Outcome.PASS] or [good]
+
+
+def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:
+    """The attempt's snapshot, and the rows that say why that one, or why none."""
+    if before := last(context.so_far, SnapshotChosen):
+        return before, [_chosen(before, "chosen by this attempt before")]
+    bundles = staged(context)
+    good = [one for one in bundles if one.whole]
+    if not good:
+        return None, [row for one in bundles for row in one.rows]
+    # Before the apply that is undone began its first step.
+    back = undone(context)
+    steps = of(back.entries, StepTaken) if back is not None else []
+    since = steps[0].at.timestamp() if steps else None
+    older = [one for one in good if since is not None and one.bundle.newness[1] < since]
+    taken = (older or good)[0]
+    about = taken.bundle.about
+    assert isinstance(about, About)
+    made = SnapshotChosen(
+        item=context.item,
+        path=taken.path,
+        name=taken.name,
+        height=about.height,
+        root=about.state_root,
+        label=f"{context.params.release}-{context.stage}-{about.height}",
+    )
+    context.record.append(made)
+    passed = [one.name for one in bundles if not one.whole]
+    why = "of before the apply" if older or since is None else "none is of before the apply"
+    return made, [_chosen(made, f"{why}; not whole: {', '.join(passed)}" if passed else why)]
+
+
+def _chosen(chosen: SnapshotChosen, why: str) -> Row:
+    got = f"{chosen.name}, height {chosen.height:,} ({why})"
+    return check_row("snapshot", "to go back to", "whole, signed, of this chain", got, ok=True)
+
 
 BLOCKS = 2
 FOLLOWS = "follows its chain"
@@ -239,8 +333,8 @@ class Work:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
             made = tried(do, One(name, context, applier))
             if isinstance(made, SourceError):
-                made = [unknown_row(name, phase, "readable", str(made))]
-            return [*applier.rows, *made]
+                return [*applier.rows, unknown_row(name, phase, "readable", str(made))]
+            return made
 
         return lanes(self.context, self.applier, names, f" {phase}", one)
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import targets
 from ..changes.operators import gates_on
-from ..changes.state import Known, known_map, require_known
+from ..changes.state import Known, kept_config, known_map, require_known
 from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..evidence.events import NodeDropped, of
+from ..evidence.events import NodeDropped, NodeVerified, StepTaken, of
+from ..evidence.order import plan_of
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
-from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, rollout_keys
+from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, phase_of, rollout_keys
 from ..sources import config as toml
 from ..sources.commands import NodeConfig, ToolVerdict
 from ..sources.config import GATES, Bundle, Flat, diff, flatten
@@ -349,10 +351,7 @@ def config_drift(context: Context) -> CheckResult:
 
 def _in_flight(context: Context, live: Live) -> None:
     """What reports and this attempt's own steps say of nodes goes into ``live``."""
-    if any(entry.kind == "step" for entry in context.so_far):
-        from .in_flight import in_flight
-
-        live.at_work = in_flight(context)
+    live.at_work = in_flight(context)
     unread = [
         node
         for node in context.cluster.nodes
@@ -364,9 +363,51 @@ def _in_flight(context: Context, live: Live) -> None:
 
         stand_in(context, unread, live)
     for name, after in live.at_work.items():
-        from .in_flight import between
-
         live.known[name] = between(name, after, live)
+
+
+def in_flight(context: Context) -> dict[str, Known]:
+    """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
+    entries = context.so_far
+    made = plan_of(entries)
+    if made is None:
+        return {}
+    found: dict[str, Known] = {}
+    for event in entries:
+        if isinstance(event, NodeVerified | NodeDropped):
+            found.pop(event.node, None)
+        elif isinstance(event, StepTaken) and event.phase == "intent":
+            for phase in made.plan.of(event.item):
+                for node in phase.nodes if phase.name == phase_of(event.step) else ():
+                    # Its own, or those of the operator that it instructs.
+                    whose = node.operator if node.control == "operator" else node.node
+                    if event.node == whose:
+                        name = context.attempt_name
+                        kept = str(kept_config(Path(name), node.node, phase.name))
+                        after = Known(state=node.after, at=event.at, origin=name, kept=kept)
+                        found[node.node] = after
+    return found
+
+
+def between(name: str, after: Known, live: Live) -> Known | SourceError:
+    """What a node at work must be: each part as planned where it is so already, else as before."""
+    known, rollout, config = live.known[name], live.rollouts[name], live.configs[name]
+    if isinstance(known, SourceError):
+        return known
+    running = {} if isinstance(rollout, SourceError) else rollout.flat()
+    digest = "" if isinstance(config, SourceError) else config.digest
+    planned = {k: value for k, value in after.state.flat().items() if k.startswith("rollout.")}
+    gates = after.state if running == planned else known.state
+    binary = after.state if live.builds[name] == after.state.binary else known.state
+    delivered = after if digest == after.state.config else known
+    state = NodeState(
+        gates=gates.gates,
+        channel=gates.channel,
+        binary=binary.binary,
+        artifact=binary.artifact,
+        config=delivered.state.config,
+    )
+    return known.model_copy(update={"state": state, "kept": delivered.kept})
 
 
 def _judge_live(

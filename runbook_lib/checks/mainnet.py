@@ -330,9 +330,7 @@ class Milestone(_Number):
     """A milestone; ``open_issues`` counts its open issues and pull requests."""
 
     title: str
-    state: Literal["open", "closed"]
     open_issues: Count
-    closed_issues: Count
 
 
 class MilestoneIssue(Wire):

@@ -1,29 +1,133 @@
-"""The common preflight: what must hold before any stage may change anything."""
+"""The common preflight: what must hold before any stage may change anything.
+
+Its last item stands here: the release issue holds the checks so far, read back, before apply.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from .. import playbook
-from ..changes.apply import Change
+from ..changes.apply import Applier, Change, Step, asked, derived, has_secret
 from ..context import Context, Judge
-from ..outcomes import Value
+from ..errors import SourceError
+from ..evidence import comment
+from ..evidence.events import RunStarted
+from ..evidence.standing import verdict
+from ..outcomes import CheckResult, Row, Value
+from ..sources.github import Post
+from ..sources.process import Ended
 from . import binary, drift, rollback
 from . import observability as observing
-from . import release_issue as issue
 from .binary import binary_verification
 from .drift import config_drift
 from .observability import observability
-from .release_issue import release_issue
 from .rollback import rollback_assets
 
-__all__ = [
-    "binary_verification",
-    "config_drift",
-    "observability",
-    "release_issue",
-    "rollback_assets",
-]
+__all__ = ["binary_verification", "config_drift", "observability", "rollback_assets"]
+
+ITEM = "preflight.release-issue"
+
+
+def expected(context: Context) -> tuple[str, Value]:
+    """What must hold, and its threshold."""
+    named = f"issue {context.params.issue or '(none named)'}"
+    return "the checks so far stand in the release issue, read back", named
+
+
+def _plan(context: Context) -> list[Row]:
+    """The comment that would be posted. Only reads."""
+    number, found = _state(context)
+    what = f"comment {found.ours.number} is updated" if found.ours else "a new comment"
+    context.unknown(f"issue {number}", "would get", "", what)
+    context.unknown(f"issue {number}", "text", "", _body(context))
+    return context.findings
+
+
+def _apply(context: Context, applier: Applier) -> CheckResult:
+    """Post preflight and readiness, plan, verdicts of the other stages and heads; read back. Playbook: preflight.
+
+    The text follows from the journal, the plan and the store. Fails when the forge refuses, or what
+    is read back is not what was written; without an answer it is INCONCLUSIVE, and the next try
+    looks first.
+    """
+    number, found = _state(context)
+    applier.settle(lambda name: found.ours is not None and name == _step_name(found.ours.body))
+    body = _body(context)
+    if has_secret(context, "comment", body):
+        got = "one; find out how it came there"
+        context.judge("comment", "secrets", "none", got, ok=False)
+    made: list[Post] = []
+
+    def run(*_: object) -> Ended:
+        return asked(lambda: made.append(comment.write(found, body)))
+
+    step = Step(f"issue {number}", _step_name(body), run, expected="written")
+    if context.holds and applier.step(step):
+        # A step that was done before has left its comment where it was found.
+        post = made[0] if made else found.ours
+        assert post is not None
+        context.findings += comment.read_back(found, post.number, body)
+        made = [post]
+    return context.conclude(
+        passed=f"posted to issue {number} and read back",
+        empty="nothing was posted",
+        data={"digest": comment.digest(body), **({"comment": made[0].html_url} if made else {})},
+    )
+
+
+release_issue = Change(ITEM, _plan, _apply)
+
+
+def _state(context: Context) -> tuple[int, comment.Found]:
+    """The issue's number, and the comments in it that bear the release's marker.
+
+    A head that it tells of must be in the store: who opened the attempt while the forge was silent
+    could not compare them.
+    """
+    number, release = context.params.issue, context.params.release
+    if not number:
+        got = "got 0: no release issue named; set `issue`"
+        raise SourceError("parameters", f"expected the number of the release issue, {got}")
+    issue = context.forge.issue(number)
+    found = comment.find(comment.comments_of(context.forge, number), comment.marker(release))
+    context.judge(f"issue {number}", "state", "open", issue.state)
+    context.findings += found.rows()
+
+    def lost() -> list[str]:
+        from ..evidence.heads import missing, told
+
+        return missing(context.store, release, told(found.posts, found.me, context.site))
+
+    for problem in derived(context, "heads that the store lacks", lost):
+        context.judge("store", "heads that the issue tells of", "held", problem, ok=False)
+    return number, found
+
+
+def _step_name(body: str) -> str:
+    return f"comment {comment.digest(body).removeprefix('sha256:')[:12]}"
+
+
+def _body(context: Context) -> str:
+    # What was recorded before this try began; a live journal holds its beginning as well.
+    last = context.journal[-1]
+    begun = isinstance(last, RunStarted) and last.item == context.item
+    known = context.journal[:-1] if begun else context.journal
+    so_far = verdict(known)
+    mine = playbook.DECLARED[so_far.stage].index(ITEM)
+    update = {"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
+    account = comment.Account(
+        verdict=so_far.model_copy(update=update),
+        name=context.attempt_name,
+        head=known[-1].hash,
+        plan=comment.plan_digest(known),
+        sealed=False,
+    )
+    # The other stages' logs as they are now: a replay has the text alone.
+    others = partial(comment.other_stages, context.store, context.params.release, so_far.stage)
+    return comment.compose(account, derived(context, "the other stages", others))
+
 
 Expected = Callable[[Context], tuple[str, Value]]
 EXPECTED: Sequence[tuple[Judge | Change, Expected]] = (
@@ -31,7 +135,7 @@ EXPECTED: Sequence[tuple[Judge | Change, Expected]] = (
     (binary_verification, binary.expected),
     (observability, observing.expected),
     (rollback_assets, rollback.expected),
-    (release_issue, issue.expected),
+    (release_issue, expected),
 )
 """The common items, in the playbook's order, and what must hold."""
 

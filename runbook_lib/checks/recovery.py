@@ -37,7 +37,7 @@ from .annotations import happened
 from .baselines import names_of, read_catalogue
 
 if TYPE_CHECKING:
-    from ..metrics.panels import Mark, PlotSeries
+    from ..metrics.panels import PlotSeries
     from ..metrics.plots import Drawn
 
 
@@ -59,12 +59,6 @@ def _corrupted_or_halted(context: Context) -> Need:
     return stopped if stopped.nodes else found
 
 
-def _begun(context: Context) -> tuple[str, ...]:
-    """The nodes that this attempt set out to restore: they are finished whatever is seen now."""
-    mine = [e.nodes for e in of(context.journal, Restoring) if e.item == context.item]
-    return mine[-1] if mine else ()
-
-
 def _rows(
     context: Context,
     applier: Applier,
@@ -78,8 +72,8 @@ def _rows(
     What an earlier try began is finished first. Then ``rest`` judges the nodes that it did not set
     out to restore: what it saw of them is old by now.
     """
-    begun = _begun(context)
-    if not begun:
+    mine = [e.nodes for e in of(context.journal, Restoring) if e.item == context.item]
+    if not (begun := mine[-1] if mine else ()):
         found = need(context)
         names = _wanted(context, found)
         rows = _restored(context, applier, names, names, log=log) if names else []
@@ -154,7 +148,7 @@ def what_happened(context: Context) -> Drawn:
 
     Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
-    from ..metrics.panels import baseline_figure, plotted
+    from ..metrics.panels import Mark, baseline_figure, plotted
 
     end = context.at
     made, problem = None, list[str]()
@@ -171,7 +165,8 @@ def what_happened(context: Context) -> Drawn:
     marks, note = happened(replace(context, journal=entries), start, end)
     lost = [f"{row.subject}: no data" for row in missing]
     notes = "; ".join(filter(None, [note, *problem, *lost]))
-    drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
+    mark = Mark(context.opened.now, f"recovery opened by {context.opened.operator}")
+    drawn = baseline_figure(series, marks=[mark, *marks], note=notes)
     keep_file(context.folder, FILE, drawn.png)
     digest, text = digest_bytes(drawn.png), drawn.text
     figure = FigureDrawn(file=FILE, digest=digest, text=text, start=start, end=end)
@@ -182,12 +177,6 @@ def what_happened(context: Context) -> Drawn:
 def _until(end: datetime, events: Sequence[Event]) -> list[Event]:
     """What had happened by then: a replay has the record to its end."""
     return [e for e in events if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
-
-
-def _opened(context: Context) -> list[Mark]:
-    from ..metrics.panels import Mark
-
-    return [Mark(context.opened.now, f"recovery opened by {context.opened.operator}")]
 
 
 def _gates(

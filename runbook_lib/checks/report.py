@@ -16,6 +16,7 @@ from ..context import Context
 from ..display import Card, table_card
 from ..errors import SourceError
 from ..evidence.events import (
+    E,
     Event,
     NodeDropped,
     NodeVerified,
@@ -47,10 +48,9 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class Told:
-    """One attempt: its record and what it amounts to."""
+    """One attempt, by stage and number: its record and what it amounts to."""
 
-    stage: str
-    number: int
+    name: str
     entries: Sequence[Event]
     verdict: Verdict
 
@@ -59,13 +59,19 @@ def attempts(context: Context) -> list[Told]:
     """Every attempt at a stage of the release, oldest first within a stage. Raises SourceError."""
     release = context.params.release
     found = [
-        Told(stage, int(name.rpartition("/")[2]), entries, verdict(entries))
+        Told(f"{stage} {int(name.rpartition('/')[2])}", entries, verdict(entries))
         for stage in STAGES
         for name, entries in attempts_in(context.scope, context.store, f"{release}/{stage}")
     ]
     if not found:
         raise SourceError(release, "expected an attempt at a stage in the store, got none")
     return found
+
+
+def _all(context: Context, kind: type[E]) -> Iterator[tuple[str, E]]:
+    """(Attempt, event) of that kind, in order."""
+    for told in attempts(context):
+        yield from ((told.name, event) for event in of(told.entries, kind))
 
 
 def verdicts(context: Context) -> Card:
@@ -75,19 +81,14 @@ def verdicts(context: Context) -> Card:
         v = told.verdict
         why = [f"{each.item}: {each.reason}" for each in v.blocking] + list(v.broken) + [""]
         when = utc(v.started), utc(v.ended)
-        rows.append((told.stage, told.number, v.mode, v.outcome.value, v.operator, *when, why[0]))
+        rows.append((v.stage, v.attempt, v.mode, v.outcome.value, v.operator, *when, why[0]))
     columns = ("stage", "attempt", "mode", "outcome", "by", "began", "ended", "what blocked it")
     return table_card(f"Verdicts of {context.params.release}", columns, rows)
 
 
 def timeline(context: Context) -> Card:
     """What happened, in order: plans, changes of nodes, results, waivers, interventions."""
-    rows = [
-        (at, f"{told.stage} {told.number}", what)
-        for told in attempts(context)
-        for at, what in _events(told)
-    ]
-    rows.sort()
+    rows = sorted((at, one.name, what) for one in attempts(context) for at, what in _events(one))
     columns = ("time", "attempt", "what happened")
     return table_card("Timeline", columns, rows)
 
@@ -144,12 +145,10 @@ def gates(context: Context) -> Card:
 def waivers(context: Context) -> Card:
     """Every accepted risk: on whose word, why, until when."""
     rows: list[Sequence[Value]] = []
-    for told in attempts(context):
-        for one in of(told.entries, WaiverAccepted):
-            own = " (self-approved)" if one.self_approved else ""
-            by, subjects = ", ".join(one.approved_by) + own, ", ".join(one.subjects)
-            where, until = f"{told.stage} {told.number}", one.expires.isoformat()
-            rows.append((where, one.item, subjects, one.reason, by, until))
+    for where, one in _all(context, WaiverAccepted):
+        own = " (self-approved)" if one.self_approved else ""
+        by, subjects = ", ".join(one.approved_by) + own, ", ".join(one.subjects)
+        rows.append((where, one.item, subjects, one.reason, by, one.expires.isoformat()))
     columns = ("attempt", "item", "rows", "why", "approved by", "until")
     return table_card("Waivers", columns, rows or [("none",)])
 
@@ -157,17 +156,14 @@ def waivers(context: Context) -> Card:
 def tries(context: Context) -> Card:
     """Every try that did not pass, and every intervention of a person."""
     rows: list[Sequence[Value]] = []
-    for told in attempts(context):
-        where = f"{told.stage} {told.number}"
-        for event in told.entries:
-            if isinstance(event, RunEnded) and event.result.outcome is not Outcome.PASS:
-                result, why = event.result, event.retry_reason
-                rows.append((where, event.item, event.number, result.outcome.value,
-                             result.reason, why))  # fmt: skip
-            elif isinstance(event, RunStopped | PlanRefused | NodeDropped):
-                said = getattr(event, "item", "") or getattr(event, "node", "the plan")
-                why = getattr(event, "reason", "")
-                rows.append((where, said, "", EVENTS[type(event)], why, ""))
+    for where, event in _all(context, Event):
+        if isinstance(event, RunEnded) and (result := event.result).outcome is not Outcome.PASS:
+            what = event.item, event.number, result.outcome.value
+            rows.append((where, *what, result.reason, event.retry_reason))
+        elif isinstance(event, RunStopped | PlanRefused | NodeDropped):
+            said = getattr(event, "item", "") or getattr(event, "node", "the plan")
+            why = getattr(event, "reason", "")
+            rows.append((where, said, "", EVENTS[type(event)], why, ""))
     columns = ("attempt", "item", "try", "outcome", "reason", "why it was tried again")
     return table_card("Tries that did not pass, and interventions", columns, rows or [("none",)])
 
@@ -187,18 +183,16 @@ def metrics(context: Context) -> Card:
 
 def _pinned(context: Context) -> Iterator[tuple[str, dict[str, tuple[float, str]]]]:
     """(attempt, metric -> (median, unit)) of every baseline an attempt pinned and passed with."""
-    for told in attempts(context):
-        for result in (event.result for event in of(told.entries, RunEnded)):
-            data = result.data
-            if result.outcome is Outcome.PASS and {"digest", "metrics"} <= set(data):
-                path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
-                yield f"{told.stage} {told.number}", _medians(context.scope.read(path))
-
-
-def _medians(parquet: bytes) -> dict[str, tuple[float, str]]:
     import pandas as pd
 
-    table = pd.read_parquet(io.BytesIO(parquet))
-    grouped = table.groupby("metric", sort=False)
-    medians, units = grouped["value"].median(), grouped["unit"].first()
-    return {str(name): (float(f"{medians[name]:.6g}"), str(units[name])) for name in medians.index}
+    for where, event in _all(context, RunEnded):
+        data = event.result.data
+        if event.result.outcome is Outcome.PASS and {"digest", "metrics"} <= set(data):
+            path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
+            table = pd.read_parquet(io.BytesIO(context.scope.read(path)))
+            grouped = table.groupby("metric", sort=False)
+            medians, units = grouped["value"].median(), grouped["unit"].first()
+            yield (
+                where,
+                {str(n): (float(f"{medians[n]:.6g}"), str(units[n])) for n in medians.index},
+            )

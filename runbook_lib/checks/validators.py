@@ -18,16 +18,7 @@ from ..findings import unread
 from ..outcomes import CheckResult, Outcome
 from ..playbook import SPEAKS_FOR_OURS
 from ..sources.node import Membership
-from ..sources.words import (
-    Heard,
-    Said,
-    Window,
-    Word,
-    known,
-    parse_window,
-    read_words,
-    taken_back,
-)
+from ..sources.words import Heard, Said, Window, Word, known, parse_window, read_words, taken_back
 
 SET = "validator set"
 AGREED = "the same to every node"
