@@ -47,10 +47,7 @@ class Trust:
 
     def beside(self, path: Path) -> Material | None:
         """The signature beside a file: a bundle if there is one, else detached."""
-        bundle, signature, certificate = (
-            Path(template.replace("{path}", str(path)))
-            for template in (self.bundle, self.signature, self.certificate)
-        )
+        bundle, signature, certificate = map(Path, self._named(str(path)))
         if self.files.exists(bundle):
             return Material(bundle=self.files.read(bundle))
         keyless = not self.policy.key
@@ -61,11 +58,14 @@ class Trust:
             signature=given, certificate=self.files.read(certificate) if keyless else b""
         )
 
+    def _named(self, path: str) -> list[str]:
+        names = (self.bundle, self.signature, self.certificate)
+        return [name.replace("{path}", path) for name in names]
+
     @property
     def forms(self) -> str:
         """What ``beside`` looks for, in words."""
-        names = (self.bundle, self.signature, self.certificate)
-        bundle, signature, certificate = (n.replace("{path}", "").rpartition("/")[2] for n in names)
+        bundle, signature, certificate = (n.rpartition("/")[2] for n in self._named(""))
         detached = signature if self.policy.key else f"{signature} and {certificate}"
         return f"{bundle} or {detached}"
 

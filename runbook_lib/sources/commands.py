@@ -22,12 +22,10 @@ from . import wire
 from .process import Ended
 from .running import command_of, execute, filled, reason, require_well
 from .scope import Scope
-from .wire import MOST, Wire
+from .wire import Digest, Height, Wire
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
 STRICT = "--strict-config-validation"
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Height = Annotated[int, Field(ge=0, le=MOST)]
 Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -17,7 +17,7 @@ from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from .. import reach
 from ..errors import SourceError, tried
@@ -79,9 +79,10 @@ class _Dashboard(Wire):
     panels: list[JsonValue]
     templating: _Templating | None = None
 
-
-class _Answer(Wire):
-    dashboard: _Dashboard
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return value.get("dashboard", value) if isinstance(value, dict) else value
 
 
 class _Health(Wire):
@@ -143,11 +144,7 @@ def read_dashboard(text: bytes, source: str, given: Values) -> Dashboard:
     """A dashboard's JSON, as exported or as the API wraps it. Raises SourceError."""
     if len(text) > MAX_DASHBOARD:
         raise SourceError(source, f"expected at most {MAX_DASHBOARD} bytes, got {len(text)}")
-    wrapped = tried(wire.decode, source, text, _Answer)
-    if isinstance(wrapped, SourceError):
-        found = wire.decode(source, text, _Dashboard)
-    else:
-        found = wrapped.dashboard
+    found = wire.decode(source, text, _Dashboard)
     variables = found.templating.variables if found.templating else None
     values = dict(map(_value, variables or []))
     values |= {name: _joined(value) for name, value in given.items()}

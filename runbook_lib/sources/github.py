@@ -135,20 +135,14 @@ class GitHub:
         while len(found) < MAX_PAGES:
             got = self.get(source, url, params)
             found.append(wire.decode(source, got.body, model))
-            url, params = self._next(source, got), ()
-            if not url:
+            if (more := _NEXT.search(got.headers.get("link", ""))) is None:
                 return found
+            # The token goes along: a page elsewhere would be handed it.
+            ours, theirs = urlsplit(self._settings.url), urlsplit(more[1])
+            if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+                raise SourceError(source, f"expected the next page at {ours.netloc}, got {more[1]}")
+            url, params = more[1], ()
         raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
-
-    def _next(self, source: str, got: Answer) -> str:
-        found = _NEXT.search(got.headers.get("link", ""))
-        if found is None:
-            return ""
-        # The token goes along: a page elsewhere would be handed it.
-        ours, theirs = urlsplit(self._settings.url), urlsplit(found[1])
-        if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
-            raise SourceError(source, f"expected the next page at {ours.netloc}, got {found[1]}")
-        return found[1]
 
     def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Answer:
         """The answer of status 200; with ``absent`` also of 404."""

@@ -69,20 +69,15 @@ def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> 
     Raises OSError, RecordDamaged.
     """
     if isinstance(path, zipfile.Path):
-        return _archived(path, limit)
+        try:
+            with path.open("rb") as file:
+                require_size(path, path.root.getinfo(path.at).file_size, limit)
+                return bytes(file.read())
+        except (zipfile.BadZipFile, EOFError, LZMAError) as error:
+            raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
     with open_regular(path, follow=follow) as file:
         require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
-
-
-def _archived(path: zipfile.Path, limit: int) -> bytes:
-    """A member of an archive, no longer than its directory says."""
-    try:
-        with path.open("rb") as file:
-            require_size(path, path.root.getinfo(path.at).file_size, limit)
-            return bytes(file.read())
-    except (zipfile.BadZipFile, EOFError, LZMAError) as error:
-        raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
 
 
 def require_size(path: Folder, size: int, limit: int) -> None:

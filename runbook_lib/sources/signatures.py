@@ -504,19 +504,16 @@ def parse_statement(given: bytes | dict[str, Any], where: str) -> Statement:
     digests = [[named(*pair) for pair in inner(each, "digest").items()] for each in subjects]
     if not (about := tuple(tuple(filter(None, each)) for each in digests if any(each))):
         raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
-    return Statement(about, value["predicateType"], _sources(inner(value, "predicate")))
-
-
-def _sources(predicate: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Sources with a commit, of SLSA v1 ``resolvedDependencies`` and v0.2 ``materials``."""
-    sources = [
+    predicate = inner(value, "predicate")
+    sources = [  # of SLSA v1 and v0.2
         *objects(inner(predicate, "buildDefinition").get("resolvedDependencies")),
         *objects(predicate.get("materials")),
         inner(inner(predicate, "invocation"), "configSource"),
     ]
-    digests = [(str(each.get("uri")), inner(each, "digest")) for each in sources]
-    commits = {(uri, str(held.get("gitCommit") or held.get("sha1"))) for uri, held in digests}
-    return tuple(sorted(pair for pair in commits if COMMIT.fullmatch(pair[1])))
+    held = [(str(each.get("uri")), inner(each, "digest")) for each in sources]
+    commits = {(uri, str(each.get("gitCommit") or each.get("sha1"))) for uri, each in held}
+    named_by = tuple(sorted(pair for pair in commits if COMMIT.fullmatch(pair[1])))
+    return Statement(about, value["predicateType"], named_by)
 
 
 def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:

@@ -40,7 +40,7 @@ from . import wire
 from .keys import Refused, signed_by
 from .local import Algorithm
 from .scope import Scope
-from .wire import MOST, Wire
+from .wire import MOST, Digest, Height, Wire
 
 MANIFEST = "manifest/chunks.json"
 ABOUT = "bundle.json"
@@ -49,9 +49,6 @@ MAX_BUNDLES = 1000
 SHOWN = 20
 """Wrong chunks with a row of their own."""
 _SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
-
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Height = Annotated[int, Field(ge=0, le=MOST)]
 
 
 def _plain(name: str) -> str:
@@ -146,22 +143,21 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
             folder.name, f"expected at most {MAX_BUNDLES} bundles, got {len(names)} names"
         )
     inside = [folder] if "manifest" in names else [folder / name for name in names]
-    found = [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]
-    return [_bundle(scope, path, keys) for path in found]
+    bundles = []
+    for path in [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]:
+        found = tried(_document, scope, path, ABOUT, About)
+        if isinstance(found, SourceError):
+            bundles.append(Bundle(path, found, check_row(path.name, ABOUT, "readable", found)))
+        else:
+            signed = _signature(scope, path, ABOUT, found[0], keys)
+            bundles.append(Bundle(path, found[1], signed))
+    return bundles
 
 
 def _document(scope: Scope, folder: Path, name: str, model: type[T]) -> tuple[bytes, T]:
     """A JSON file of a bundle, as it is and as read. Raises SourceError."""
     text = scope.read(folder / name)
     return text, wire.decode(name, text, model, once=True)
-
-
-def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
-    found = tried(_document, scope, path, ABOUT, About)
-    if isinstance(found, SourceError):
-        return Bundle(path, found, check_row(path.name, ABOUT, "readable", found))
-    text, about = found
-    return Bundle(path, about, _signature(scope, path, ABOUT, text, keys))
 
 
 def _signature(scope: Scope, folder: Path, file: str, content: bytes, keys: Keys) -> Row:

@@ -165,6 +165,11 @@ class LiveTape:
 
     def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]:
         body = self._redactor.clean(body)
+        name = digest_bytes(body)
+        path = place(self._folder, _body_name(name))
+        if not path.exists():
+            replace_file(path, body, lasting=False)
+            self._written.add(path)
         item, number, key, n = slot
         entry = Entry(
             item=item,
@@ -175,7 +180,7 @@ class LiveTape:
             at=asked.at.isoformat(timespec="milliseconds"),
             ms=round((time.monotonic() - asked.clock) * 1000),
             meta=self._redactor.clean_value(meta),
-            body=self._store(body),
+            body=name,
         )
         descriptor = open_own(self._index, os.O_RDWR | os.O_APPEND)
         with naming(self._index), os.fdopen(descriptor, "a+b") as file:
@@ -183,15 +188,6 @@ class LiveTape:
             _drop_unfinished_line(file)
             file.write(canonical(vars(entry)) + b"\n")
         return entry, body
-
-    def _store(self, body: bytes) -> str:
-        name = digest_bytes(body)
-        text = name.removeprefix("sha256:")
-        path = place(self._folder, f"{text[:2]}/{text}")
-        if not path.exists():
-            replace_file(path, body, lasting=False)
-            self._written.add(path)
-        return name
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
