@@ -233,7 +233,7 @@ class SiteCommands:
 
     def _verdict(self, source: str, command: Command) -> tuple[Ended, str]:
         """How a command ended, whatever its exit code, and all that it said."""
-        ended = execute(self._scope, source, command, codes=None)
+        ended = execute(self._scope, source, command, any_code=True)
         return ended, b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
 
     def assets(self, node: str) -> Assets:
@@ -266,7 +266,7 @@ class SiteCommands:
         if command is None:
             raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
         suite = filled(f"commands.suites.{name}", command)
-        return execute(self._scope, source, suite, codes=None)
+        return execute(self._scope, source, suite, any_code=True)
 
     def stopped(self, node: str) -> bool:
         """Whether a node's process is gone."""

@@ -149,11 +149,8 @@ class Scope:
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
-
-        def ask() -> bytes:
-            return canonical(sorted(os.listdir(path)) if path.is_dir() else [])
-
-        return list(json.loads(self._of_file("LIST", path, ask)[1]))
+        asked = self._of_file("LIST", path, lambda: canonical(local.names(path)))
+        return list(json.loads(asked[1]))
 
     def file_digest(self, path: Path) -> str:
         """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
