@@ -163,15 +163,13 @@ class Http:
         if self._loop is None:
             return
         loop, self._loop = self._loop, None
-        clients, self._clients = list(self._clients.values()), {}
+        self._clients.clear()  # none has a socket but for an answer that is awaited
 
         async def end() -> None:
             unfinished = asyncio.all_tasks() - {asyncio.current_task()}
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-            for client in clients:
-                await client.aclose()
             loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
@@ -206,13 +204,12 @@ class Http:
                 if got.status not in (0, *RETRIED_STATUS):
                     begun += reach.timeout_s
                 return got
-            except httpx.InvalidURL as error:
-                return Answer(
-                    failure="UnsupportedProtocol", text=self.redactor.clean_text(str(error))
-                )
-            except _ERRORS as error:
+            except (*_ERRORS, httpx.InvalidURL) as error:
                 kind = type(error).__name__
-                return Answer(failure=kind, text=self.redactor.clean_text(str(error) or kind))
+                text = self.redactor.clean_text(str(error) or kind)
+                return Answer(
+                    failure=kind if kind in FAILURES else "UnsupportedProtocol", text=text
+                )
             finally:
                 budget.spend(begun, time.monotonic())
 
@@ -233,7 +230,7 @@ class Http:
                 try:
                     # One layer grows a thousandfold at most, and chunk by chunk. Each further one,
                     # and a denser coding, multiplies that before a limit could be looked at.
-                    coding = response.headers.get("content-encoding", "identity")
+                    coding = response.headers.get("content-encoding") or "identity"
                     if coding.strip().lower() not in CODINGS:
                         coded = f"expected a body coded once, by {' or '.join(CODINGS)}"
                         return Answer(failure="DecodingError", text=f"{coded}, got {coding[:80]!r}")
@@ -241,14 +238,12 @@ class Http:
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
                         budget.received += len(chunk)
-                        if body.tell() > request.max_bytes:
-                            return Answer(
-                                failure="TooLarge", text=f"more than {request.max_bytes} bytes"
-                            )
-                        if budget.received > MAX_OF_ALL:
-                            return Answer(
-                                failure="TooLarge", text=f"more than {MAX_OF_ALL} bytes in all"
-                            )
+                        if (
+                            alone := body.tell() > request.max_bytes
+                        ) or budget.received > MAX_OF_ALL:
+                            most = request.max_bytes if alone else MAX_OF_ALL
+                            text = f"more than {most} bytes{'' if alone else ' in all'}"
+                            return Answer(failure="TooLarge", text=text)
                 finally:
                     await response.aclose()
         except TimeoutError:
