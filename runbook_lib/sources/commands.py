@@ -20,7 +20,7 @@ from ..errors import SourceError
 from ..reach import Command, Url
 from . import wire
 from .process import Ended
-from .running import command_of, execute, filled, reason, require_well
+from .running import command_of, execute, filled, reason
 from .scope import Scope
 from .wire import Digest, Height, Wire
 
@@ -154,12 +154,6 @@ def wal_of(node: str, ended: Ended) -> Wal:
         got = ended.problem or f"exit {ended.code}: {reason(ended)}"
         raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
     return answer("inspect_wal", node, ended.stdout, Wal)
-
-
-def provisioned(name: str, ended: Ended) -> Provisioned:
-    """What ``provision`` printed. Raises SourceError when it failed or printed something else."""
-    source = f"provision {name}"
-    return wire.decode(source, require_well(source, ended), Provisioned)
 
 
 class SiteCommands:
