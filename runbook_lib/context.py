@@ -197,13 +197,10 @@ class Context(Findings):
     ) -> dict[str, T | SourceError]:
         """``ask`` of every node (or of ``names``), several at a time; what failed holds its error."""
 
-        def one(name: str) -> T | SourceError:
-            return tried(ask, name)
-
         if names is None:
             names = [node.name for node in self.cluster.nodes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(one, names), strict=True))
+            return dict(zip(names, pool.map(lambda name: tried(ask, name), names), strict=True))
 
     def require_going_on(self) -> None:
         """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""

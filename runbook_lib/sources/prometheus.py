@@ -154,7 +154,7 @@ class Prometheus(wire.Service):
         time = _decimal(_to_ms(at - offset))
         answers = self._scope.http([self._query("query", query=expr, time=time) for expr in asked])
         return {
-            expr: tried(_vector, _source(expr), got, offset)
+            expr: tried(_vector, f"prometheus: {expr}", got, offset)
             for expr, got in zip(asked, answers, strict=True)
         }
 
@@ -174,7 +174,7 @@ class Prometheus(wire.Service):
             )
             for begin in range(first, last + 1, MAX_POINTS * step_ms)
         ]  # fmt: skip
-        source = _source(expr)
+        source = f"prometheus: {expr}"
         bodies = [wire.content(source, answer) for answer in self._scope.http(requests)]
         return matrix.parse(source, bodies, shift)
 
@@ -258,10 +258,6 @@ def _vector(source: str, got: Answer, offset: timedelta) -> Vector:
         seconds, value = each.value
         samples.append(Sample(each.metric, value, datetime.fromtimestamp(seconds, UTC) + offset))
     return Vector(tuple(samples), tuple(answer.warnings))
-
-
-def _source(what: str) -> str:
-    return f"prometheus: {what}"
 
 
 def _to_ms(instant: datetime) -> int:
