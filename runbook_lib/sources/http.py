@@ -176,12 +176,11 @@ class Http:
         self._thread.join()
         loop.close()
 
-    async def send(self, request: Request, budget: Budget | None = None) -> Answer:
+    async def send(self, request: Request, budget: Budget) -> Answer:
         """One answer. Raises ParameterError for an unset secret or unusable TLS file.
 
         What takes longer than its time-out, or was in vain, is spent of ``budget``.
         """
-        budget = Budget() if budget is None else budget
         reach, headers = request.reach, dict(request.headers)
         if name := getattr(reach, "url_env", ""):
             if not _URL.fullmatch(url := self.redactor.secret(name)):

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import SourceError, or_raise, tried
 from ..reach import Endpoint
 from . import wire
-from .http import JSON, Answer, Http, Request
+from .http import JSON, Answer, Budget, Http, Request
 from .redact import Redactor
 from .signatures import Find
 
@@ -51,7 +51,7 @@ def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Fin
 def live(request: Request) -> Answer:
     """One request, no retry, the connection closed after it."""
     with closing(Http(Redactor())) as http:
-        return http.run(http.send(request))
+        return http.run(http.send(request, Budget()))
 
 
 def _first(log: str, answer: Answer) -> dict[str, Any] | None:
