@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from functools import partial
 
 from .errors import ParameterError, RunbookError, StoreError
 from .evidence.store import Store
@@ -18,7 +17,7 @@ from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint, Reached
 from .site import Forge, Site, read_site
 from .sources import process
-from .sources.http import Http, Request
+from .sources.http import Budget, Http, Request
 from .sources.redact import SHORTEST, Redactor
 
 
@@ -133,7 +132,7 @@ def _endpoints(site: Site) -> list[Row]:
     for name, place in places.items():
         request = Request("GET", place.url, Reached(timeout_s=min(place.timeout_s, 5.0)))
         try:
-            got = http.run(partial(http.send, request))
+            got = http.run(http.send(request, Budget()))
         except ParameterError as error:
             rows.append(check_row(name, "reachable", "an answer", str(error), ok=False))
             continue

@@ -5,14 +5,13 @@ Secrets are never values: keys that end in ``_env`` name the environment variabl
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from .signatures import KEY_ENV, PASSPHRASE_ENV
-from .strict import Strict
+from .strict import Strict, matching
 
 
 def _env_name(value: str) -> str:
@@ -35,19 +34,6 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _key(value: str) -> str:
-    if not value:
-        return value
-    scheme, _, text = value.partition(":")
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except ValueError:
-        raw = b""
-    if scheme != "ed25519" or len(raw) != 32:
-        raise ValueError("expected ed25519:BASE64 of a 32 byte public key")
-    return value
-
-
 # One list for files, answers, text and names of variables; a space is any separator, or none.
 SECRET_WORDS = (
     "token", "secret", "pass word", "passwd", "pass phrase", "api key", "private key", "access key",
@@ -64,7 +50,8 @@ def names_secret(key: str) -> bool:
 
 EnvName = Annotated[str, AfterValidator(_env_name)]
 Url = Annotated[str, AfterValidator(_url)]
-PublicKey = Annotated[str, AfterValidator(_key)]
+_KEY = "expected ed25519:BASE64 of a 32 byte public key"
+PublicKey = Annotated[str, matching("ed25519:[A-Za-z0-9+/]{43}=", _KEY)]
 
 
 class ClientCertificate(Strict):

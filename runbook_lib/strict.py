@@ -120,7 +120,16 @@ def validate(model: type[M], value: dict[str, Any], where: str) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = [line for found in error.errors() for line in _problems(where, found)]
+        problems = list[str]()
+        for found in error.errors():
+            several, got = found.get("ctx", {}).get("error"), found["input"]
+            if isinstance(several, Problems):
+                key = "".join(f"{part}." for part in found["loc"])
+                problems += [f"{where}: {key}{problem}" for problem in several.problems]
+            else:
+                scalar = isinstance(got, str | int | float | bool | None)
+                shown = repr(got) if scalar else type(got).__name__
+                problems.append(f"{where}: {sentence(found, _EXPECTED, shown)}")
         raise ParameterError(problems) from error
 
 
@@ -132,16 +141,6 @@ _EXPECTED = {
     "float_type": "expected a number",
     "bool_type": "expected true or false",
 }
-
-
-def _problems(where: str, error: ErrorDetails) -> list[str]:
-    several, got = error.get("ctx", {}).get("error"), error["input"]
-    if isinstance(several, Problems):
-        key = "".join(f"{part}." for part in error["loc"])
-        return [f"{where}: {key}{problem}" for problem in several.problems]
-    scalar = isinstance(got, str | int | float | bool | None)
-    shown = repr(got) if scalar else type(got).__name__
-    return [f"{where}: {sentence(error, _EXPECTED, shown)}"]
 
 
 def sentence(error: ErrorDetails, known: Mapping[str, str], shown: str) -> str:
@@ -163,7 +162,7 @@ def project_path(path: str | Path) -> Path:
 # --- Kinds of text that files of ours hold: a commit, a name, an instant, a digest, severities ---
 
 
-def _matching(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str, expected: str) -> AfterValidator:
     """Text of a pattern, or none."""
 
     def check(value: str) -> str:
@@ -212,14 +211,14 @@ def _severities(value: list[str]) -> list[str]:
 
 
 Severities = Annotated[list[str], AfterValidator(_severities)]
-Commit = Annotated[str, _matching("[0-9a-f]{40}", "expected 40 lowercase hex digits of a commit")]
+Commit = Annotated[str, matching("[0-9a-f]{40}", "expected 40 lowercase hex digits of a commit")]
 _CHARACTERS = "expected a name of letters, digits, '.', '_', '+' or '-'"
-Name = Annotated[str, _matching(NAME.pattern, _CHARACTERS)]
+Name = Annotated[str, matching(NAME.pattern, _CHARACTERS)]
 OwnName = Annotated[Name, Field(min_length=1)]
 """A name that must be there: of a node, a cluster, a site, an artifact, wherever it is read."""
 Instant = Annotated[str, AfterValidator(_instant)]
 _HASHED = "expected sha256: and 64 hex digits of a plan"
-Digest = Annotated[str, _matching("sha256:[0-9a-f]{64}", _HASHED)]
+Digest = Annotated[str, matching("sha256:[0-9a-f]{64}", _HASHED)]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

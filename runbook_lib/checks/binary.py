@@ -14,7 +14,7 @@ from ..errors import ParameterError, SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, worst
 from ..sources.artifacts import Examination, Trust, parse_checksums, read_artifact
-from ..sources.files import Taped
+from ..sources.files import taped
 from ..sources.running import fill
 from ..strict import project_path
 from ..wording import count
@@ -64,7 +64,7 @@ def _trust(context: Context) -> Trust:
     from ..sources.rekor import finder
     from ..sources.signatures import Policy
 
-    signing, files = context.site.artifact_signing, Taped(context.scope)
+    signing, files = context.site.artifact_signing, taped(context.scope)
     if not (signing.identity or signing.key):
         wanted = "artifact_signing.identity with its issuer, or artifact_signing.key"
         raise SourceError("site", f"expected {wanted} in the site file, got neither")

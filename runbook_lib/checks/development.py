@@ -20,7 +20,8 @@ from ..findings import read_or
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT
-from ..sources.commands import Provisioned, provisioned
+from ..sources import wire
+from ..sources.commands import Provisioned
 from ..sources.config import Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
@@ -78,7 +79,7 @@ def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
 def _made(context: Context, applier: Applier, make: Step) -> Provisioned:
     stem = applier.done(make.node, make.name)
     out = context.scope.read(context.folder / "steps" / f"{stem}.out")
-    return provisioned(make.node, Ended(0, out, b""))
+    return wire.decode(f"provision {make.node}", out, Provisioned)
 
 
 def _fleet(context: Context, made: Provisioned) -> Fleet:

@@ -16,7 +16,7 @@ from ..wording import visible
 from .printing import RUNBOOKS, Verbs, print_json, say, tell_rows
 
 if TYPE_CHECKING:
-    from ..sources.files import Whole
+    from ..sources.files import Files
     from ..sources.signatures import Find, Material, Policy
 
 
@@ -82,7 +82,7 @@ def verify_artifact(args: argparse.Namespace) -> int:
     def read(path: Path | None) -> bytes:
         if path is None:
             return b""
-        if not (data := Disk().read(path)):
+        if not (data := disk().read(path)):
             raise ParameterError(f"{path}: expected a file with content, got an empty one")
         return data
 
@@ -146,7 +146,7 @@ def examine(
 
     if commit and not COMMIT.fullmatch(commit):
         raise ParameterError(f"commit: expected 40 or 64 hex digits, got {commit!r}")
-    files = Disk()
+    files = disk()
     found = Examination(read_artifact(artifact, files), Trust(policy, files, find))
     rows = [found.signature(material)]
     if provenance is not None:
@@ -156,10 +156,12 @@ def examine(
     return rows + found.sbom(sbom) if sbom is not None else rows
 
 
-class Disk:
-    """The disk itself. Raises ParameterError."""
+def disk() -> Files:
+    """The disk itself. Each raises ParameterError."""
+    from ..sources.files import Files
+    from ..sources.local import MAX_FILE, recorded, unreadable
 
-    def digest(self, path: Path) -> str:
+    def digest(path: Path) -> str:
         try:
             return digest_file(path)
         except (OSError, ValueError) as error:  # none, or a path that no system takes
@@ -167,16 +169,10 @@ class Disk:
             expected = "expected a file or sha256: and 64 hex digits"
             raise ParameterError(f"{visible(str(path))}: {expected}, got: {got}") from error
 
-    def read(self, path: Path) -> bytes:
-        from ..sources.local import MAX_FILE, recorded, unreadable
-
+    def read(path: Path) -> bytes:
         try:
             return recorded(path, MAX_FILE, follow=True)
         except (OSError, RecordDamaged) as error:
             raise ParameterError(f"{visible(str(path))}: {unreadable(error)}") from error
 
-    def exists(self, path: Path) -> bool:
-        return path.exists()
-
-    def whole(self, path: Path) -> Whole:
-        return lambda what, judge: judge(path.read_bytes())
+    return Files(digest, read, Path.exists, lambda path: lambda _, judge: judge(path.read_bytes()))

@@ -19,14 +19,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasPath, AwareDatetime, Field, model_validator
 
-from .. import reach
 from ..clusters import Node
 from ..errors import ParameterError, SourceError
 from ..strict import parse_yaml
 from . import wire
 from .http import JSON, Request
-from .scope import Scope
-from .wire import Wire
+from .wire import T, Wire
 
 CONFIG = "alertmanager: config"
 _MATCHER = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -244,25 +242,21 @@ class _Status(Wire):
     config: Annotated[str, Field(validation_alias=AliasPath("config", "original"))]
 
 
-class Alertmanager:
+class Alertmanager(wire.Service):
     """One Alertmanager. Instants are in the clock's time; every method raises SourceError."""
-
-    def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
-        self._scope, self._settings = scope, settings
 
     def config(self) -> Config:
         """Its configuration; the server masks its credentials."""
-        status = wire.decode("alertmanager: status", self._get("status"), _Status)
-        return read_config(status.config)
+        return read_config(self._asked("status", _Status).config)
 
     def alerts(self) -> list[Alert]:
         """All alerts it holds, suppressed ones too."""
-        found = wire.decode("alertmanager: alerts", self._get("alerts"), list[Alert])
+        found = self._asked("alerts", list[Alert])
         return [self._translated(alert, "ends_at", "updated_at") for alert in found]
 
     def silences(self) -> list[Silence]:
         """All silences it remembers, expired ones too."""
-        found = wire.decode("alertmanager: silences", self._get("silences"), list[Silence])
+        found = self._asked("silences", list[Silence])
         return [self._translated(silence, "starts_at", "ends_at") for silence in found]
 
     def post(
@@ -285,9 +279,10 @@ class Alertmanager:
         instants = {name: getattr(found, name) + self._scope.offset for name in names}
         return found.model_copy(update=instants)
 
-    def _get(self, kind: str) -> bytes:
-        request = Request("GET", f"{self._settings.url}/api/v2/{kind}", self._settings)
-        return wire.ask(self._scope, f"alertmanager: {kind}", request)
+    def _asked(self, kind: str, model: type[T]) -> T:
+        source = f"alertmanager: {kind}"
+        body = wire.ask(self._scope, source, self._get(f"api/v2/{kind}"))
+        return wire.decode(source, body, model)
 
 
 # --- Regular expressions that others wrote, matched in time linear in what is read ---

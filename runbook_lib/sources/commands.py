@@ -20,7 +20,7 @@ from ..errors import SourceError
 from ..reach import Command, Url
 from . import wire
 from .process import Ended
-from .running import command_of, execute, filled, reason, require_well
+from .running import command_of, execute, filled, reason
 from .scope import Scope
 from .wire import Digest, Height, Wire
 
@@ -156,12 +156,6 @@ def wal_of(node: str, ended: Ended) -> Wal:
     return answer("inspect_wal", node, ended.stdout, Wal)
 
 
-def provisioned(name: str, ended: Ended) -> Provisioned:
-    """What ``provision`` printed. Raises SourceError when it failed or printed something else."""
-    source = f"provision {name}"
-    return wire.decode(source, require_well(source, ended), Provisioned)
-
-
 class SiteCommands:
     """A site's commands by purpose. Every method that reads raises SourceError."""
 
@@ -233,7 +227,7 @@ class SiteCommands:
 
     def _verdict(self, source: str, command: Command) -> tuple[Ended, str]:
         """How a command ended, whatever its exit code, and all that it said."""
-        ended = execute(self._scope, source, command, codes=None)
+        ended = execute(self._scope, source, command, any_code=True)
         return ended, b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
 
     def assets(self, node: str) -> Assets:
@@ -266,7 +260,7 @@ class SiteCommands:
         if command is None:
             raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
         suite = filled(f"commands.suites.{name}", command)
-        return execute(self._scope, source, suite, codes=None)
+        return execute(self._scope, source, suite, any_code=True)
 
     def stopped(self, node: str) -> bool:
         """Whether a node's process is gone."""

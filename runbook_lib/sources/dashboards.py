@@ -19,11 +19,9 @@ from urllib.parse import quote
 
 from pydantic import Field, JsonValue, model_validator
 
-from .. import reach
 from ..errors import SourceError, tried
 from . import wire
-from .http import Answer, Request
-from .scope import Scope
+from .http import Answer
 from .wire import Wire
 
 DURATIONS = {
@@ -369,16 +367,13 @@ def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
     return Query(_at(target, "refId", kind=str) or "?", expr, filled, problem)
 
 
-class Grafana:
+class Grafana(wire.Service):
     """One Grafana. Every method raises SourceError."""
-
-    def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
-        self._scope, self._settings = scope, settings
 
     def dashboards(self, uids: Iterable[str], given: Values) -> dict[str, Dashboard | SourceError]:
         """Dashboards by uid, at once; what failed holds its error. Its database must be well."""
         source = "grafana: health"
-        body = wire.ask(self._scope, source, self._get("health"))
+        body = wire.ask(self._scope, source, self._get("api/health"))
         health = wire.decode(source, body, _Health)
         if health.database != "ok":
             raise SourceError(source, f"expected database ok, got {health.database!r}")
@@ -386,9 +381,6 @@ class Grafana:
         def read(source: str, answer: Answer) -> Dashboard:
             return read_dashboard(wire.content(source, answer), source, given)
 
-        asked = [self._get(f"dashboards/uid/{quote(uid, safe='')}") for uid in uids]
+        asked = [self._get(f"api/dashboards/uid/{quote(uid, safe='')}") for uid in uids]
         answers = zip(uids, self._scope.http(asked), strict=True)
         return {uid: tried(read, f"grafana: {uid}", answer) for uid, answer in answers}
-
-    def _get(self, path: str) -> Request:
-        return Request("GET", f"{self._settings.url}/api/{path}", self._settings)

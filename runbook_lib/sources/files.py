@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ..errors import SourceError
 from .scope import Scope
@@ -17,37 +17,26 @@ Whole = Callable[[str, Judge], str]
 """Judges all of a file's content, under a name of the question; only the answer is kept."""
 
 
-class Files(Protocol):
+@dataclass(frozen=True)
+class Files:
     """Where an examination reads. An unreadable file is an error of the project's own."""
 
-    def digest(self, path: Path) -> str: ...
-
-    def read(self, path: Path) -> bytes: ...
-
-    def exists(self, path: Path) -> bool: ...
-
-    def whole(self, path: Path) -> Whole: ...
+    digest: Callable[[Path], str]
+    read: Callable[[Path], bytes]
+    exists: Callable[[Path], bool]
+    whole: Callable[[Path], Whole]
 
 
-class Taped:
+def taped(scope: Scope) -> Files:
     """Through the tape: documents are recorded, of an artifact only digest and answers are.
 
-    Raises SourceError.
+    Each raises SourceError.
     """
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    def exists(path: Path) -> bool:
+        return path.name in scope.listing(path.parent)
 
-    def digest(self, path: Path) -> str:
-        return self._scope.file_digest(path)
-
-    def read(self, path: Path) -> bytes:
-        return self._scope.read(path)
-
-    def exists(self, path: Path) -> bool:
-        return path.name in self._scope.listing(path.parent)
-
-    def whole(self, path: Path) -> Whole:
+    def whole(path: Path) -> Whole:
         def ask(what: str, judge: Judge) -> str:
             def compute() -> str:
                 try:
@@ -55,9 +44,11 @@ class Taped:
                 except OSError as error:
                     return f"{UNREADABLE}, got: {error.strerror}"
 
-            problem = self._scope.derive(f"{what} over {path.name}", compute)
+            problem = scope.derive(f"{what} over {path.name}", compute)
             if problem.startswith(UNREADABLE):
                 raise SourceError(path.name, problem)
             return problem
 
         return ask
+
+    return Files(scope.file_digest, scope.read, exists, whole)

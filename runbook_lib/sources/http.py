@@ -12,16 +12,13 @@ import re
 import ssl
 import threading
 import time
-import weakref
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Coroutine
 from dataclasses import KW_ONLY, dataclass, field, replace
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..errors import ParameterError
 from ..reach import ClientCertificate, Reached
@@ -142,17 +139,16 @@ class Http:
         self._clients: dict[tuple[object, ...], httpx.AsyncClient] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
         self._paces: dict[str, _Pace] = {}
-        self._portal: BlockingPortal | None = None
-        self._opened, self._opening = ExitStack(), threading.Lock()
-        # While threads still run: one that is ended by the interpreter would be waited for, for ever.
-        weakref.finalize(self, self._opened.close)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread()
 
-    def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What ``work`` gives; an interrupt cancels it."""
-        with self._opening:
-            if self._portal is None:
-                self._portal = self._opened.enter_context(start_blocking_portal())
-        future = self._portal.start_task_soon(work)
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``; an interrupt cancels it."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+            self._thread.start()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
@@ -160,22 +156,31 @@ class Http:
             raise
 
     def close(self) -> None:
-        """End what an interrupt left unfinished, and the thread.
+        """End what an interrupt left unfinished, give back sockets and thread.
 
-        No socket outlives its answer. What is asked later opens all of it again.
+        What is asked later opens them again.
         """
-        if self._portal is not None:
-            self._portal.call(self._portal.stop, True)
-            self._opened.close()
-            self._portal, self._slots = None, asyncio.Semaphore(PARALLEL)
-            self._clients.clear()
+        if self._loop is None:
+            return
+        loop, self._loop = self._loop, None
+        self._clients.clear()  # none has a socket but for an answer that is awaited
 
-    async def send(self, request: Request, budget: Budget | None = None) -> Answer:
+        async def end() -> None:
+            unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+            loop.stop()
+
+        asyncio.run_coroutine_threadsafe(end(), loop)
+        self._thread.join()
+        loop.close()
+
+    async def send(self, request: Request, budget: Budget) -> Answer:
         """One answer. Raises ParameterError for an unset secret or unusable TLS file.
 
         What takes longer than its time-out, or was in vain, is spent of ``budget``.
         """
-        budget = Budget() if budget is None else budget
         reach, headers = request.reach, dict(request.headers)
         if name := getattr(reach, "url_env", ""):
             if not _URL.fullmatch(url := self.redactor.secret(name)):
@@ -198,13 +203,12 @@ class Http:
                 if got.status not in (0, *RETRIED_STATUS):
                     begun += reach.timeout_s
                 return got
-            except httpx.InvalidURL as error:
-                return Answer(
-                    failure="UnsupportedProtocol", text=self.redactor.clean_text(str(error))
-                )
-            except _ERRORS as error:
+            except (*_ERRORS, httpx.InvalidURL) as error:
                 kind = type(error).__name__
-                return Answer(failure=kind, text=self.redactor.clean_text(str(error) or kind))
+                text = self.redactor.clean_text(str(error) or kind)
+                return Answer(
+                    failure=kind if kind in FAILURES else "UnsupportedProtocol", text=text
+                )
             finally:
                 budget.spend(begun, time.monotonic())
 
@@ -225,7 +229,7 @@ class Http:
                 try:
                     # One layer grows a thousandfold at most, and chunk by chunk. Each further one,
                     # and a denser coding, multiplies that before a limit could be looked at.
-                    coding = response.headers.get("content-encoding", "identity")
+                    coding = response.headers.get("content-encoding") or "identity"
                     if coding.strip().lower() not in CODINGS:
                         coded = f"expected a body coded once, by {' or '.join(CODINGS)}"
                         return Answer(failure="DecodingError", text=f"{coded}, got {coding[:80]!r}")
@@ -233,14 +237,12 @@ class Http:
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
                         budget.received += len(chunk)
-                        if body.tell() > request.max_bytes:
-                            return Answer(
-                                failure="TooLarge", text=f"more than {request.max_bytes} bytes"
-                            )
-                        if budget.received > MAX_OF_ALL:
-                            return Answer(
-                                failure="TooLarge", text=f"more than {MAX_OF_ALL} bytes in all"
-                            )
+                        if (
+                            alone := body.tell() > request.max_bytes
+                        ) or budget.received > MAX_OF_ALL:
+                            most = request.max_bytes if alone else MAX_OF_ALL
+                            text = f"more than {most} bytes{'' if alone else ' in all'}"
+                            return Answer(failure="TooLarge", text=text)
                 finally:
                     await response.aclose()
         except TimeoutError:

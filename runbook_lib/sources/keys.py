@@ -108,14 +108,12 @@ def read_signed(data: bytes, model: type[M]) -> Signed[M]:
         raise ValueError(f"at most {MAX_SIGNED} bytes, got {len(data)}")
     try:
         # A key given twice has one meaning to us and maybe another to who signed it.
-        raw = json.dumps(load_once(data))
-    except ValueError as error:
-        raise ValueError(f"Invalid JSON: {visible(str(error), 200)}") from error
-    try:
-        envelope = _Envelope.model_validate_json(raw)
+        envelope = _Envelope.model_validate_json(json.dumps(load_once(data)))
         statement = model.model_validate_json(json.dumps(envelope.statement))
     except ValidationError as error:
         raise ValueError(visible(complaint(error), 250)) from error
+    except ValueError as error:
+        raise ValueError(f"Invalid JSON: {visible(str(error), 200)}") from error
     return Signed(statement, canonical(envelope.statement), envelope.signature)
 
 

@@ -107,6 +107,11 @@ def plain_files(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def names(path: Path) -> list[str]:
+    """The names in a folder, sorted; of no folder, none."""
+    return sorted(os.listdir(path)) if path.is_dir() else []
+
+
 # --- The digest of one file inside a release archive (.tar or .tar.gz) ---
 # Nothing is extracted and no link is followed. tarfile is given the archive forward only, in small
 # pieces, no more of it than an honest one would unpack to; whatever else it asks for is refused.

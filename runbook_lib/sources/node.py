@@ -136,18 +136,19 @@ class Fleet:
         names = list(self._nodes) if nodes is None else list(dict.fromkeys(nodes))
         asked = [self._nodes[name] for name in names]
         paths = {node.name: path if isinstance(path, str) else path(node) for node in asked}
-        by_url = [node for node in asked if node.url is not None]
-        by_command = [node for node in asked if node.url is None]
         rpc, limits = self._rpc, (self._rpc.per_minute, self._rpc.burst)
-        requests = [
-            Request("GET", url, rpc, pace=(name, *limits), max_bytes=MAX_NODE)
-            for name, url in ((node.name, f"{node.url}{paths[node.name]}") for node in by_url)
-        ]
-        answers = self._scope.http(requests, retries=retries) if requests else []
-        got: dict[str, Answer | SourceError] = {}
-        got |= zip((node.name for node in by_url), answers, strict=True)
+        requests = {
+            name: Request(
+                "GET", f"{url}{paths[name]}", rpc, pace=(name, *limits), max_bytes=MAX_NODE
+            )
+            for name, url in ((node.name, node.url) for node in asked)
+            if url is not None
+        }
+        answers = self._scope.http([*requests.values()], retries=retries) if requests else []
+        by_command = [node for node in asked if node.url is None]
         with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
             printed = pool.map(lambda n: tried(self._by_command, n, paths[n.name]), by_command)
+            got: dict[str, Answer | SourceError] = dict(zip(requests, answers, strict=True))
             got |= zip((node.name for node in by_command), printed, strict=True)
 
         # Large fleets say the same in many places: what is equal is decoded once.

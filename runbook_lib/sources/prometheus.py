@@ -18,11 +18,9 @@ from urllib.parse import urlencode
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 
-from .. import reach
 from ..errors import SourceError, or_raise, tried
 from . import wire
 from .http import MAX_BODY, MAX_SERIES, Answer, Request
-from .scope import Scope
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -143,11 +141,8 @@ class _Alertmanagers(Wire):
     active: Annotated[list[_Alertmanager], Field(validation_alias="activeAlertmanagers")]
 
 
-class Prometheus:
+class Prometheus(wire.Service):
     """One Prometheus-compatible endpoint. Every method raises SourceError."""
-
-    def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
-        self._scope, self._settings = scope, settings
 
     def instant(self, expr: str, at: datetime) -> Vector:
         """The value of ``expr`` at an instant, which looks up to five minutes back."""
@@ -159,7 +154,7 @@ class Prometheus:
         time = _decimal(_to_ms(at - offset))
         answers = self._scope.http([self._query("query", query=expr, time=time) for expr in asked])
         return {
-            expr: tried(_vector, _source(expr), got, offset)
+            expr: tried(_vector, f"prometheus: {expr}", got, offset)
             for expr, got in zip(asked, answers, strict=True)
         }
 
@@ -179,7 +174,7 @@ class Prometheus:
             )
             for begin in range(first, last + 1, MAX_POINTS * step_ms)
         ]  # fmt: skip
-        source = _source(expr)
+        source = f"prometheus: {expr}"
         bodies = [wire.content(source, answer) for answer in self._scope.http(requests)]
         return matrix.parse(source, bodies, shift)
 
@@ -217,7 +212,7 @@ class Prometheus:
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""
-        body = wire.ask(self._scope, "prometheus: rules", self._get("rules"))
+        body = wire.ask(self._scope, "prometheus: rules", self._get("api/v1/rules"))
         groups = wire.decode("prometheus: rules", body, _Answer[_Groups]).data.groups
         offset = self._offset()
         return [
@@ -226,7 +221,7 @@ class Prometheus:
 
     def alertmanagers(self) -> list[str] | None:
         """URLs of the Alertmanagers that alerts are sent to; None of a server that keeps no list."""
-        [answer] = self._scope.http([self._get("alertmanagers")])
+        [answer] = self._scope.http([self._get("api/v1/alertmanagers")])
         if answer.status == 404:
             return None
         source = "prometheus: alertmanagers"
@@ -251,9 +246,6 @@ class Prometheus:
             max_bytes=MAX_SERIES if kind == "query_range" else MAX_BODY,
         )
 
-    def _get(self, kind: str) -> Request:
-        return Request("GET", f"{self._settings.url}/api/v1/{kind}", self._settings)
-
 
 def _vector(source: str, got: Answer, offset: timedelta) -> Vector:
     answer = wire.decode(source, wire.content(source, got), _Answer[_Samples])
@@ -266,10 +258,6 @@ def _vector(source: str, got: Answer, offset: timedelta) -> Vector:
         seconds, value = each.value
         samples.append(Sample(each.metric, value, datetime.fromtimestamp(seconds, UTC) + offset))
     return Vector(tuple(samples), tuple(answer.warnings))
-
-
-def _source(what: str) -> str:
-    return f"prometheus: {what}"
 
 
 def _to_ms(instant: datetime) -> int:

@@ -115,9 +115,15 @@ class Redactor:
         harmless, digest = self._look()[0], hashlib.sha256(data).digest()
         if digest in harmless:
             return data
-        if (made := self._cleaned(data)) is data:
-            harmless.add(digest)
-        return made
+        made, letters = self._text(data), data.translate(_LOWER, _OTHER)
+        named = any(word in letters for word in _WORDS.encode().split())
+        if made is not data or named or _ESCAPED.search(data):
+            with suppress(UnicodeDecodeError):
+                made = self._document(data.decode(), made)
+        if made != data:
+            return made
+        harmless.add(digest)
+        return data
 
     def _look(self) -> tuple[set[bytes], set[bytes]]:
         """Learn what the named variables hold now; what is harmless beside all that was learnt."""
@@ -127,15 +133,6 @@ class Redactor:
                 self._learn(value)
             self._held = values  # last: who finds it may rely on what was learnt
         return self._harmless
-
-    def _cleaned(self, data: bytes) -> bytes:
-        made, letters = self._text(data), data.translate(_LOWER, _OTHER)
-        named = any(word in letters for word in _WORDS.encode().split())
-        if made is data and not named and not _ESCAPED.search(data):
-            return data
-        with suppress(UnicodeDecodeError):
-            made = self._document(data.decode(), made)
-        return data if made == data else made
 
     def clean_text(self, text: str) -> str:
         return self.clean(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from typing import Any
 
-from ..errors import SourceError
+from ..errors import SourceError, or_raise, tried
 from ..reach import Endpoint
 from . import wire
-from .http import JSON, Answer, Http, Request
+from .http import JSON, Answer, Budget, Http, Request
 from .redact import Redactor
 from .signatures import Find
 
@@ -34,18 +33,17 @@ def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Fin
             raise silent[0]
         try:
             place = at or Endpoint(url=log)
-            body = json.dumps({"entries": [entry]}).encode()
-            headers = (*JSON, ("accept", "application/json"))
-            asked = Request(
-                "POST", place.url + PATH, place, body=body, headers=headers, max_bytes=MAX_ANSWER
-            )
-            return _parse(place.url, send(asked))
-        except SourceError as error:
-            silent.append(error)
-            raise
         except ValueError as error:
             problem = f"expected the http(s) URL of a log, got {log!r}"
             raise SourceError(log, problem) from error
+        body = json.dumps({"entries": [entry]}).encode()
+        headers = (*JSON, ("accept", "application/json"))
+        url = place.url + PATH
+        request = Request("POST", url, place, body=body, headers=headers, max_bytes=MAX_ANSWER)
+        found = tried(_first, place.url, send(request))
+        if isinstance(found, SourceError):
+            silent.append(found)
+        return or_raise(found)
 
     return find
 
@@ -53,16 +51,15 @@ def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Fin
 def live(request: Request) -> Answer:
     """One request, no retry, the connection closed after it."""
     with closing(Http(Redactor())) as http:
-        return http.run(partial(http.send, request))
+        return http.run(http.send(request, Budget()))
 
 
-def _parse(log: str, answer: Answer) -> dict[str, Any] | None:
+def _first(log: str, answer: Answer) -> dict[str, Any] | None:
     """The first entry by its UUID; None when the log has none. Raises SourceError."""
-    if answer.failure:
-        raise SourceError(log, f"expected the log's answer, got {answer.failure}: {answer.text}")
     if answer.status == 404:
         return None
     if answer.status != 200:
-        raise SourceError(log, f"expected the log's answer, got HTTP {answer.status}")
+        got = f"{answer.failure}: {answer.text}" if answer.failure else f"HTTP {answer.status}"
+        raise SourceError(log, f"expected the log's answer, got {got}")
     found = wire.decode(log, answer.body, list[dict[str, Any]])
     return found[0] if found else None

@@ -38,15 +38,15 @@ def execute(
     source: str,
     command: reach.Command,
     *,
-    codes: tuple[int, ...] | None = (0,),
+    any_code: bool = False,
     private: bool = False,
 ) -> Ended:
-    """Run a command that only reads. Raises SourceError unless it ended with one of ``codes``."""
+    """Run a command that only reads. Raises SourceError unless it ended, with exit code 0 or any."""
     ended = scope.run(command, private=private)
     if ended.code is None:
         raise SourceError(source, f"expected the command to end, got: {ended.problem}")
-    if codes is not None and ended.code not in codes:
-        raise SourceError(source, f"expected exit code 0, got {ended.code}: {reason(ended)}")
+    if not any_code:
+        require_well(source, ended)
     return ended
 
 

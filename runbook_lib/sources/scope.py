@@ -149,11 +149,8 @@ class Scope:
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
-
-        def ask() -> bytes:
-            return canonical(sorted(os.listdir(path)) if path.is_dir() else [])
-
-        return list(json.loads(self._of_file("LIST", path, ask)[1]))
+        asked = self._of_file("LIST", path, lambda: canonical(local.names(path)))
+        return list(json.loads(asked[1]))
 
     def file_digest(self, path: Path) -> str:
         """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
@@ -292,7 +289,7 @@ class Scope:
             work = (self._asked(r, k, retries) for r, k in zip(requests, keys, strict=True))
             return list(await asyncio.gather(*work))
 
-        return self.outside.run(all_of_them)
+        return self.outside.run(all_of_them())
 
     async def _asked(self, request: Request, key: str, retries: int) -> Answer:
         """The last answer; a replay waits for none."""

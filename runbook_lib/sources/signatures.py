@@ -29,7 +29,6 @@ from .keys import Refused, check_signature, key_name, public_key, said
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-    from sigstore.models import Bundle
     from sigstore.verify import Verifier
     from sigstore_models.bundle.v1 import Bundle as Model
     from sigstore_models.trustroot.v1 import TrustedRoot
@@ -182,7 +181,13 @@ def _keyless(model: Model, digest: bytes, content: Whole | None, policy: Policy)
     try:
         bundle = Bundle.from_json(model.to_json())
         _require_verifiable(model)
-        verifier = _verifier(_valid_at(root, _times(model, bundle)))
+        # Every time that it says it was signed at; the library verifies them.
+        entry = model.verification_material.tlog_entries[0]
+        stamps = bundle.verification_material.timestamp_verification_data
+        times = [stamp.tst_info.gen_time for stamp in stamps.rfc3161_timestamps] if stamps else []
+        if entry.inclusion_promise and entry.integrated_time:
+            times.append(datetime.fromtimestamp(entry.integrated_time, UTC))
+        verifier = _verifier(_valid_at(root, times))
         for each in (bundle, *map(Bundle.from_json, _stamps_alone(model))):
             if model.dsse_envelope is None:
                 verifier.verify_artifact(hashed, each, who)
@@ -226,16 +231,6 @@ def _require_verifiable(model: Model) -> None:
     if model.dsse_envelope is not None and kind not in _ENVELOPES:
         known = " or ".join(_ENVELOPES)
         raise Unproven(f"an envelope logged as {kind} cannot be verified; log it as {known}")
-
-
-def _times(model: Model, bundle: Bundle) -> list[datetime]:
-    """Every time that the bundle says it was signed at; the library verifies them."""
-    entry = model.verification_material.tlog_entries[0]
-    stamps = bundle.verification_material.timestamp_verification_data
-    times = [stamp.tst_info.gen_time for stamp in stamps.rfc3161_timestamps] if stamps else []
-    if entry.inclusion_promise and entry.integrated_time:
-        times.append(datetime.fromtimestamp(entry.integrated_time, UTC))
-    return times
 
 
 def _stamps_alone(model: Model) -> Iterator[str]:

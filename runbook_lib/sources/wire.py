@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from ..canonical import load_once
 from ..errors import SourceError
+from ..reach import Endpoint
 from ..strict import sentence
 from .http import Answer, Request
 from .scope import Scope
@@ -73,6 +74,16 @@ def ask(
 ) -> bytes:
     """The body of the answer to one request. Raises SourceError as ``content``."""
     return content(source, scope.http([request])[0], expected=expected)
+
+
+class Service:
+    """What is asked at one address. Every method raises SourceError."""
+
+    def __init__(self, scope: Scope, settings: Endpoint) -> None:
+        self._scope, self._settings = scope, settings
+
+    def _get(self, path: str) -> Request:
+        return Request("GET", f"{self._settings.url}/{path}", self._settings)
 
 
 def decode(source: str, body: bytes, model: type[T], *, once: bool = False) -> T:

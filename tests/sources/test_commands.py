@@ -13,7 +13,8 @@ from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.sources.commands import Build, Probe, Provisioned, ToolVerdict, provisioned
+from runbook_lib.sources import wire
+from runbook_lib.sources.commands import Build, Probe, Provisioned, ToolVerdict
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.running import fill
 from runbook_lib.sources.tape import read_entries
@@ -242,17 +243,14 @@ def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_
     entries = read_entries(world.folder)
     assert {entry.purpose for entry in entries} == {"change"}
     assert entries[0].key.endswith(f'"n1", "/artifact", "{DIGEST}", "/config"]')
-    assert provisioned("n9", ended[2]) == Provisioned(node="n9", url="http://127.0.0.9:1")
+    made = wire.decode("provision n9", ended[2].stdout, Provisioned)
+    assert made == Provisioned(node="n9", url="http://127.0.0.9:1")
 
 
-@pytest.mark.parametrize(
-    ("ended", "problem"),
-    [
-        (Ended(1, b"", b"no quota"), "expected exit code 0, got 1: no quota"),
-        (Ended(None, b"", b"", "still at work after 5 s (process 7)"), "expected exit code 0, got still at work after 5 s (process 7)"),
-        (Ended(0, b'{"node": "n9", "url": "ftp://x"}', b""), "url: expected an http(s) URL without credentials, query or fragment, got 'ftp://x'"),
-    ],
-)  # fmt: skip
-def test_a_node_that_was_not_provisioned_is_an_error(ended: Ended, problem: str) -> None:
-    with saying(SourceError, f"provision n9: {problem}"):
-        provisioned("n9", ended)
+def test_a_node_is_provisioned_at_a_url() -> None:
+    wrong = b'{"node": "n9", "url": "ftp://x"}'
+    with saying(
+        SourceError,
+        "provision n9: url: expected an http(s) URL without credentials, query or fragment, got 'ftp://x'",
+    ):
+        wire.decode("provision n9", wrong, Provisioned)

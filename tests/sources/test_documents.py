@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.commands.files import Disk
+from runbook_lib.commands.files import disk
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.artifacts import Examination, Trust, parse_checksums, read_artifact
@@ -41,7 +41,7 @@ OURS = "https://forge.example/owner/chain"
 
 
 def examination(file: Path, policy: Policy, *of: str) -> Examination:
-    return Examination(read_artifact(str(file), Disk()), Trust(policy, Disk()), *of)
+    return Examination(read_artifact(str(file), disk()), Trust(policy, disk()), *of)
 
 
 def outcomes(found: list[Row]) -> list[tuple[str, str]]:

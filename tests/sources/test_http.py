@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.reach import Reached
-from runbook_lib.sources.http import Answer, Http, Request
+from runbook_lib.sources.http import Answer, Budget, Http, Request
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.rekor import finder, live
 
@@ -30,7 +29,10 @@ Serve = Callable[[Reply], str]
 
 def send(request: Request, http: Http | None = None) -> Answer:
     with closing(http or Http(Redactor())) as used:
-        return used.run(partial(used.send, request))
+        return used.run(used.send(request, Budget()))
+
+
+Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
 def replying(*parts: bytes, status: int = 200, pause_s: float = 0, **headers: str) -> Reply:
@@ -125,7 +127,7 @@ def test_pace_is_kept_per_server_and_holds_up_no_other() -> None:
 
         async def one(server: str, number: int) -> float:
             url = f"http://gateway/{server}/{number}"
-            await http.send(Request("GET", url, pace=(server, 600, 2)))
+            await http.send(Request("GET", url, pace=(server, 600, 2)), Budget())
             return time.monotonic() - begin
 
         slow = await asyncio.gather(*(one("a", number) for number in range(4)))
