@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from runbook_lib.launch import prepare_copy
 from runbook_lib.notebook import KERNEL, NOTEBOOKS, filled_in
 from runbook_lib.playbook import NOTEBOOKS as NAMES
 
+from ..conftest import ran
 from ..messages import saying
 
 EVIL = "import os; open(os.environ['MARK'], 'a').write(__name__ + '\\n')\n"
@@ -59,11 +59,8 @@ def test_a_run_started_in_such_a_folder_runs_nothing_beside_it(beside: Path) -> 
     book.metadata["kernelspec"]["name"] = "python3"
     nbformat.write(book, beside / "book.ipynb")
     papermill = Path(sys.executable).with_name("papermill")
-    argv = [str(papermill), "--engine", "runbook", "-k", "python3", "book.ipynb", "out.ipynb"]
-    environment = {**os.environ, "RUNBOOK_REPLAY_OK": "1"}
-    done = subprocess.run(
-        argv, cwd=beside, env=environment, capture_output=True, text=True, check=False
-    )
+    argv = (papermill, "--engine", "runbook", "-k", "python3", "book.ipynb", "out.ipynb")
+    done = ran(*argv, cwd=beside, env={**os.environ, "RUNBOOK_REPLAY_OK": "1"})
 
     assert done.returncode in (0, 1, 2, 4), done.stderr
     assert not (beside.parent / "mark").exists()

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-from runbook_lib.notebook import NOTEBOOKS
 from tests.stages.recovering import Recovering, fresh, recovering
 
+from ..conftest import blank
 from .conftest import Watched, run_all
 
 NOTEBOOK = "10_development.ipynb"
@@ -20,10 +20,7 @@ pytestmark = pytest.mark.browser
 def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) -> None:
     """No edit, no server, no network: every cell runs, the banner says replay, the verdict shows."""
     root, address = lab
-    book = nbformat.read(NOTEBOOKS / NOTEBOOK, as_version=4)
-    for cell in book.cells:
-        if cell.cell_type == "code":  # what shows afterwards is of this run
-            cell.outputs, cell.execution_count = [], None
+    book = blank(NOTEBOOK)  # what shows afterwards is of this run
     nbformat.write(book, root / NOTEBOOK)
     page = watched.page
 

@@ -1,6 +1,5 @@
 """The page that ``runbook render`` makes, as a reader's browser shows it."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from playwright.sync_api import expect
 
 from runbook_lib.commands.evidence import page_of
 
-from ..conftest import unmeasured
+from ..conftest import ran, unmeasured
 from .conftest import Watched
 
 NOTEBOOK = "10_development.ipynb"
@@ -24,13 +23,9 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The notebook as our engine leaves it, over the shipped recording."""
     output = tmp_path_factory.mktemp("executed") / NOTEBOOK
     project = Path(__file__).resolve().parents[2]
-    argv = ["papermill", "--engine", "runbook", project / "notebooks" / NOTEBOOK, output]
-    subprocess.run(
-        [sys.executable, "-m", *map(str, argv)],
-        env=unmeasured() | {"RUNBOOK_REPLAY_OK": "1"},
-        capture_output=True,
-        check=True,
-    )
+    argv = ("papermill", "--engine", "runbook", project / "notebooks" / NOTEBOOK, output)
+    env = unmeasured() | {"RUNBOOK_REPLAY_OK": "1"}
+    ran(sys.executable, "-m", *argv, env=env, check=True)
     return output
 
 

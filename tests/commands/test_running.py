@@ -26,7 +26,7 @@ DEVELOPMENT = "development"
 
 
 def test_run_prints_the_verdict_and_where_the_evidence_is(
-    terminal: Terminal, practice: Any, params: Path, monkeypatch: Any
+    terminal: Terminal, practice: Any, params: Path
 ) -> None:
     """Progress item by item, the card, the folder; with --json one document. The exit code fits."""
 
@@ -42,7 +42,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
             exit_code=verdict.exit_code, verdict=verdict, folder=opened.folder, problems=["odd"]
         )
 
-    monkeypatch.setattr(launch, "run_stage", run_stage)
+    practice.patch.setattr(launch, "run_stage", run_stage)
 
     assert terminal.run("run", DEVELOPMENT, "-f", params) == 1
     assert terminal.out.startswith("✗ FAIL         development.ready.ci-green: dev-1: height:")

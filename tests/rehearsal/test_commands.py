@@ -1,7 +1,5 @@
 """The site's commands, run as a stage runs them: as processes."""
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.files import digest_of
 
+from ..conftest import path_of, ran
 from .conftest import Visitor
 
 
@@ -83,12 +82,9 @@ def test_rules_are_tested_where_promtool_is_missing_too(
         " exp_samples: [{labels: '{}', value: 1}]}]}]}\n"
     )
     programs = tmp_path / "bin"
-    programs.mkdir()
+    monkeypatch.setenv("PATH", path_of(programs, "sh", "ls", "mkfifo", "cat", "rm"))
     (programs / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python3").chmod(0o755)
-    for name in ("sh", "ls", "mkfifo", "cat", "rm"):
-        (programs / name).symlink_to(str(shutil.which(name)))
-    monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
 
     answer = visitor.command("test_rules", file=tests)
@@ -105,14 +101,8 @@ def test_rules_are_tested_where_promtool_is_missing_too(
 def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> None:
     """Time does not go back; and without a network nothing winds its clock."""
     refused = visitor.wait("soon")  # type: ignore[arg-type]
-    argv = [
-        "sh",
-        str(PROJECT / "runbook_rehearsal" / "run.sh"),
-        str(tmp_path),
-        "fast-forward",
-        "90",
-    ]
-    alone = subprocess.run(argv, capture_output=True, text=True, check=False)
+    script = PROJECT / "runbook_rehearsal" / "run.sh"
+    alone = ran("sh", script, tmp_path, "fast-forward", "90")
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "could not convert string to float: 'soon'\n"

@@ -22,6 +22,7 @@ from runbook_rehearsal.loopback import Loopback, Scope, bind, free_addresses
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..checks.conftest import loopback
+from ..conftest import ran
 from .conftest import Visitor, visit
 
 
@@ -126,9 +127,7 @@ def test_env_file_exports_the_tokens(visitor: Visitor) -> None:
     """A shell that sources it has them, and the operator's account."""
     names = " ".join(f'"${name}"' for name in visitor.network.env)
     script = f'. {visitor.network.root / "env.sh"}; printf "%s\\n" {names}'
-    done = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, check=True, env={"PATH": os.defpath}
-    )
+    done = ran("sh", "-c", script, check=True, env={"PATH": os.defpath})
 
     assert done.stdout.split() == list(visitor.network.env.values())
 

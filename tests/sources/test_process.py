@@ -3,8 +3,6 @@
 import os
 import re
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,18 +10,11 @@ import pytest
 from runbook_lib.sources.process import Ended, run
 from runbook_lib.strict import PROJECT
 
+from ..conftest import until
+
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
-
-
-def until(holds: Callable[[], bool]) -> bool:
-    """Whether something becomes true within some seconds."""
-    for _ in range(1000):
-        if holds():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def is_gone(pid: int) -> bool:
@@ -71,7 +62,7 @@ def test_a_reading_command_is_ended_with_its_children() -> None:
     )
     ended = run(python(code), timeout_s=1)
     assert (ended.code, ended.problem) == (None, "ended by us after 1 s")
-    assert until(lambda: is_gone(int(ended.stdout)))
+    until(lambda: is_gone(int(ended.stdout)), "the end of its child")
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -89,7 +80,7 @@ def test_a_changing_command_is_left_to_finish_with_the_lock(tmp_path: Path) -> N
     assert re.fullmatch(r"still at work after 1 s \(process \d+\)", ended.problem)
     assert not left.exists()
     (tmp_path / "go").touch()
-    assert until(left.exists)
+    until(left.exists, "its exit code")
     assert left.read_text() == "5\n"
 
 

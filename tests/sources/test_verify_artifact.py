@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from ..conftest import Terminal
-from .verifying import COMMIT, DATA, HEX, IDENTITY, ISSUER, OTHER, Authority, Detached
+from .verifying import AUTHORITY, COMMIT, DATA, HEX, IDENTITY, ISSUER, OTHER, Detached
 
 
 @pytest.fixture
-def terminal(authority: Authority, tmp_path: Path, monkeypatch: Any, capsys: Any) -> Terminal:
+def terminal(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Terminal:
     """In a folder with the files of a release."""
     monkeypatch.chdir(tmp_path)
-    detached = Detached(authority)
+    detached = Detached(AUTHORITY)
     files = {
-        "node": DATA, "bundle": json.dumps(authority.sign(DATA)).encode(),
-        "other": json.dumps(authority.sign(b"another file")).encode(), "root": authority.root,
+        "node": DATA, "bundle": json.dumps(AUTHORITY.sign(DATA)).encode(),
+        "other": json.dumps(AUTHORITY.sign(b"another file")).encode(), "root": AUTHORITY.root,
         "sig": detached.signature, "pem": detached.pem, "junk": b"{", "deep": b"[" * 100_000,
         "empty": b"",
     }  # fmt: skip

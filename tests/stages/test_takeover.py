@@ -27,8 +27,8 @@ from runbook_lib.strict import PROJECT, parse_yaml
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import trust_of, unmeasured
-from .conftest import entries, fault, until
+from ..conftest import trust_of, unmeasured, until
+from .conftest import entries, fault
 from .recovering import (
     Prepare,
     Recovering,
