@@ -110,6 +110,12 @@ def ran(*argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(word) for word in argv], **{**known, **options})
 
 
+def started(*argv: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """A process at work, whose input and output are pipes."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([str(word) for word in argv], text=True, **{**pipes, **options})
+
+
 def path_of(folder: Path, *programs: str) -> str:
     """A ``PATH`` with these programs alone, as links in ``folder``."""
     if not folder.exists():

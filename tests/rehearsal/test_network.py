@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -22,7 +21,7 @@ from runbook_rehearsal.loopback import Loopback, Scope, bind, free_addresses
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..checks.conftest import loopback
-from ..conftest import ran
+from ..conftest import ran, started
 from .conftest import Visitor, visit
 
 
@@ -104,12 +103,7 @@ def test_foreground_process_ends_cleanly(tmp_path: Path, http: httpx.Client) -> 
         "import sys; from pathlib import Path; from runbook_rehearsal.network import serve; "
         "serve(Path(sys.argv[1]), lambda n: print(n.listeners['forge'].url, flush=True), telemetry=False)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "net"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with started(sys.executable, "-c", code, tmp_path / "net") as process:
         try:
             assert process.stdout is not None
             forge = process.stdout.readline().strip()

@@ -36,7 +36,7 @@ from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import mutations as changes_of
-from ..conftest import ran, unmeasured
+from ..conftest import ran, started, unmeasured
 
 NOTEBOOK = "10_development.ipynb"
 BIN = Path(sys.executable).parent
@@ -95,14 +95,7 @@ class Operator:
         return ran(*argv, cwd=self.home, env=self.environment | env)
 
     def start(self, *argv: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(word) for word in argv],
-            cwd=self.home,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return started(*argv, cwd=self.home, env=self.environment)
 
     def papermill(self, output: str, *more: str | Path, **env: str) -> Any:
         argv = ("papermill", "--engine", "runbook", NOTEBOOKS / NOTEBOOK, output)
