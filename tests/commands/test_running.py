@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from runbook_lib import launch
 from runbook_lib.commands import running
@@ -23,6 +24,15 @@ from ..conftest import Terminal
 from ..jupyter import address, places
 
 DEVELOPMENT = "development"
+
+
+@pytest.fixture
+def params(practice: Any, tmp_path: Path) -> Path:
+    """A parameter file for the practice site."""
+    path = tmp_path / "development.yaml"
+    keys = ("site", "release", "commit", "mode")
+    path.write_text(yaml.safe_dump({key: practice.params[key] for key in keys}))
+    return path
 
 
 def test_run_prints_the_verdict_and_where_the_evidence_is(

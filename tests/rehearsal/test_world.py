@@ -14,7 +14,7 @@ from runbook_rehearsal.chain.node_config import CHANNELS, ConfigurationError, pa
 from runbook_rehearsal.chain.timeline import noise, quorum_of, state_at, voting_power
 from runbook_rehearsal.chain.world import Clock, Event, World, make_cluster, profile
 
-from ..conftest import begun, happening
+from .conftest import begun, happening
 
 ADDRESSES = [(f"127.1.3.{index}", 7070) for index in range(1, 8)]
 
