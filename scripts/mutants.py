@@ -21,7 +21,7 @@ LEAVE = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", ".reh
 GROUPS = {
     "outcomes": (
         "outcomes verdicts evidence/standing",
-        "test_outcomes evidence/test_standing changes/test_good test_tries test_waivers test_stage",
+        "test_outcomes evidence/test_standing changes/test_good test_tries test_stage",
     ),
     "prerequisites": (
         "tries evidence/order opening",

@@ -6,8 +6,11 @@ What the checks of such a stage find and what its changes do is said by the test
 import base64
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import module_from_spec, spec_from_file_location
@@ -98,6 +101,47 @@ def pytest_runtest_makereport(
 def unmeasured() -> dict[str, str]:
     """The environment for a process whose lines other tests cover: tracing it only costs time."""
     return {name: v for name, v in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
+def ran(*argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A process that has ended, and what it said."""
+    known = {"capture_output": True, "text": True, "timeout": 150, "check": False}
+    return subprocess.run([str(word) for word in argv], **{**known, **options})
+
+
+def started(*argv: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """A process at work, whose input and output are pipes."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([str(word) for word in argv], text=True, **{**pipes, **options})
+
+
+def path_of(folder: Path, *programs: str) -> str:
+    """A ``PATH`` with these programs alone, as links in ``folder``."""
+    if not folder.exists():
+        folder.mkdir()
+        for name in programs:
+            (folder / name).symlink_to(str(shutil.which(name)))
+    return str(folder)
+
+
+def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> Any:
+    """What ``holds`` finds, once it is something."""
+    deadline = time.monotonic() + within
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def blank(name: str) -> Any:
+    """A shipped notebook without outputs."""
+    import nbformat  # two seconds, which the process that hands out tests need not wait for
+
+    book = nbformat.read(NOTEBOOKS / name, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return book
 
 
 def benchmark(name: str) -> ModuleType:
@@ -224,7 +268,8 @@ def terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
 class Practice:
     """A site, its store and its clock below ``root``, and stages opened on them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
         self.root, self.site = root, root / "site.yaml"
         self.clock, self.world, self.ledger = root / "clock", root / "world", root / "ledger"
         self.key = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
@@ -478,7 +523,7 @@ def practising(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Practice]:
     # Its plan's nodes are names: there is nothing to keep for a way back.
     patch.setattr("runbook_lib.changes.kit.write_kit", lambda context, plan: [])
     root.mkdir()
-    made = Practice(root)
+    made = Practice(root, patch)
     patch.setenv("RUNBOOK_SIGNING_KEY", str(made.pem))
     yield made
     made.close()

@@ -107,16 +107,16 @@ def test_a_run_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_seal_that_cannot_be_written_is_broken(
-    practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+    practice: Any, tmp_path: Path, capsys: Any
 ) -> None:
     """A damaged record or a full disk is exit 3 and a sentence, not a traceback and exit 1."""
     practice.open()
     folder = practice.folder()
     (folder / "record.jsonl").write_text("garbage\n")
 
-    monkeypatch.setattr(engine, "prepare", lambda nb, output: run())
-    monkeypatch.setattr(engine, "_execute", lambda execute: [])
-    monkeypatch.setattr(engine, "_handoff", _handed(folder))
+    practice.patch.setattr(engine, "prepare", lambda nb, output: run())
+    practice.patch.setattr(engine, "_execute", lambda execute: [])
+    practice.patch.setattr(engine, "_handoff", _handed(folder))
     with pytest.raises(engine.Finished) as caught:
         engine.RunbookEngine.execute_notebook(
             v4.new_notebook(), "python3", str(tmp_path / "out.ipynb")
@@ -129,7 +129,7 @@ def test_a_seal_that_cannot_be_written_is_broken(
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_has_run_so_far_is_saved_where_somebody_looks(
-    kept: bool, practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kept: bool, practice: Any, tmp_path: Path
 ) -> None:
     """Around every cell; a launcher whose output is only a folder of scratch asks for none."""
     practice.open()
@@ -140,8 +140,8 @@ def test_what_has_run_so_far_is_saved_where_somebody_looks(
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
             found.append(output.exists())
 
-    monkeypatch.setattr(engine, "prepare", lambda nb, output: run())
-    monkeypatch.setattr(engine, "_handoff", _handed(practice.folder()))
+    practice.patch.setattr(engine, "prepare", lambda nb, output: run())
+    practice.patch.setattr(engine, "_handoff", _handed(practice.folder()))
     book = v4.new_notebook(metadata={"papermill": {}})
     with pytest.raises(engine.Finished):
         Quick.execute_notebook(book, "python3", str(output), progress_bar=False, keep_partial=kept)

@@ -68,9 +68,7 @@ def test_a_replay_asks_nobody_and_finds_the_same(practice: Any, replayed: Any) -
     assert "NOTHING WILL BE CHANGED" not in text(practice.item(stage, DRIFT))  # no recovery's
 
 
-def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(practice: Any) -> None:
     """It is one of several there, and its own record is told from theirs by its number."""
 
     @judges(DRIFT)
@@ -81,7 +79,7 @@ def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
     practice.open().check(check)
     live = practice.open()
     live.check(check)
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(practice.folder(2)))
+    practice.patch.setenv("RUNBOOK_REPLAY", str(practice.folder(2)))
     stage = practice.open()
     stage.check(check)
 
@@ -153,29 +151,23 @@ def test_a_recording_that_ends_early_reaches_nothing_more(practice: Any, replaye
 
 
 @pytest.mark.parametrize("kind", ["none", "adopted"])
-def test_what_is_no_recording_cannot_be_replayed(
-    practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
-) -> None:
+def test_what_is_no_recording_cannot_be_replayed(practice: Any, kind: str, tmp_path: Path) -> None:
     if kind == "adopted":
         Record(tmp_path / "record.jsonl").append(event("adopting"))
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
+    practice.patch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match="expected an opening event, got none"):
         practice.open()
 
 
-def test_without_a_recording_there_is_nothing_to_replay(
-    practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
+def test_without_a_recording_there_is_nothing_to_replay(practice: Any, tmp_path: Path) -> None:
+    practice.patch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
     said = "development: expected a shipped recording, got none; run `make recording`"
     with saying(StoreError, said):
         practice.open(site="")
 
 
 @pytest.mark.parametrize("broken", ["no archive", "cut", "other bytes"])
-def test_a_damaged_archive_is_refused(
-    practice: Any, monkeypatch: pytest.MonkeyPatch, broken: str, tmp_path: Path
-) -> None:
+def test_a_damaged_archive_is_refused(practice: Any, broken: str, tmp_path: Path) -> None:
     """Whatever an archive holds: a sentence, never a traceback of its reader."""
     archive = tmp_path / "development.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as made:
@@ -187,22 +179,20 @@ def test_a_damaged_archive_is_refused(
         "other bytes": whole[:50] + bytes(9) + whole[59:],
     }
     archive.write_bytes(hurt[broken])
-    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
+    practice.patch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
 
     with pytest.raises(StoreError, match=r"expected an? (whole )?archive, got: "):
         practice.open(site="")
 
 
 @pytest.mark.parametrize("lost", ["session", "site file"])
-def test_a_damaged_recording_is_not_replayed(
-    practice: Any, monkeypatch: pytest.MonkeyPatch, lost: str, tmp_path: Path
-) -> None:
+def test_a_damaged_recording_is_not_replayed(practice: Any, lost: str, tmp_path: Path) -> None:
     """Without a session or its site file nobody knows what was recorded."""
     practice.open()
     kept = practice.events("opened") if lost == "session" else practice.events()
     record = Record(tmp_path / "record.jsonl")
     for each in kept:
         record.append(each)
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
+    practice.patch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match=f"expected (a session|the {lost}).*, got none"):
         practice.open()

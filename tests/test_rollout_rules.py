@@ -25,6 +25,7 @@ from runbook_rehearsal.telemetry.rules import (
 )
 from runbook_rehearsal.telemetry.tsdb import Store
 
+from .conftest import ran
 from .rehearsal.conftest import begun, happening
 
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"
@@ -42,9 +43,7 @@ def test_promtool_runs_their_unit_tests() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    done = subprocess.run(
-        [promtool, "test", "rules", UNIT_TESTS], capture_output=True, text=True, check=False
-    )
+    done = ran(promtool, "test", "rules", UNIT_TESTS)
 
     assert (done.returncode, done.stderr) == (0, "")
 

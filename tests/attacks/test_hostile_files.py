@@ -277,12 +277,10 @@ def test_names_obey_one_rule_in_a_site_and_in_evidence(practice: Any, name: str)
         NodePlan(node=name, control="ours", before=state, after=state)
 
 
-def test_a_replay_has_a_folder_of_its_own_below_the_engines(
-    practice: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_has_a_folder_of_its_own_below_the_engines(practice: Any, tmp_path: Path) -> None:
     """Beside what lies there: a release named like the engine's own note alters nothing."""
     folder = practice.sealed()
-    monkeypatch.setenv("RUNBOOK_SCRATCH", str(tmp_path))
+    practice.patch.setenv("RUNBOOK_SCRATCH", str(tmp_path))
     (tmp_path / "attempt.json").write_text("{}")
     chained(folder, lambda entries: entries[0]["params"].update(release="attempt.json"))
     stage = Stage(open_replay("development", folder))

@@ -47,38 +47,34 @@ def given_testnet(practice: Any, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("named", ["bob", "mallory", "Alice"])
-def test_the_forges_token_says_who_runs_it(
-    practice: Any, token: Any, named: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_forges_token_says_who_runs_it(practice: Any, token: Any, named: str) -> None:
     """Whatever a variable says, and however the forge spells the account."""
-    monkeypatch.setenv("RUNBOOK_OPERATOR", named)
+    practice.patch.setenv("RUNBOOK_OPERATOR", named)
     token("ALICE")
     site = read_site(str(practice.site))
 
     assert find_operator(site, "apply", proven=True) == "alice"
 
 
-def test_an_apps_token_is_nobodys_and_ci_says_who_triggered_it(
-    practice: Any, token: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_apps_token_is_nobodys_and_ci_says_who_triggered_it(practice: Any, token: Any) -> None:
     """That account is a listed person's, as the site spells it."""
-    monkeypatch.delenv("RUNBOOK_OPERATOR")
-    monkeypatch.setenv("GITHUB_ACTOR", "Bob")
+    practice.patch.delenv("RUNBOOK_OPERATOR")
+    practice.patch.setenv("GITHUB_ACTOR", "Bob")
     token("github-actions[bot]")
 
     site = read_site(str(practice.site))
     assert find_operator(site, "apply", proven=True) == "bob"
-    monkeypatch.delenv(site.forge.token_env)  # none at all tells as little
+    practice.patch.delenv(site.forge.token_env)  # none at all tells as little
     assert find_operator(site, "apply", proven=True) == "bob"
 
 
 @pytest.mark.parametrize("name", ["root", "mallory"])
 def test_a_name_that_nobody_lists_plans_only_what_needs_no_approval(
-    practice: Any, token: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    practice: Any, token: Any, name: str
 ) -> None:
     """Development, and nothing beyond it."""
     practice.write_site(**STAGES)
-    monkeypatch.setenv("RUNBOOK_OPERATOR", name)
+    practice.patch.setenv("RUNBOOK_OPERATOR", name)
     token("stranger")
 
     with saying(
@@ -187,9 +183,7 @@ def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None
 
 
 @pytest.mark.parametrize("mode", ["apply", "plan"])
-def test_a_replay_beside_live_parameters_is_refused(
-    practice: Any, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_beside_live_parameters_is_refused(practice: Any, mode: str) -> None:
     """Nothing would be applied, and CI would be green; the exit code is 3."""
     import papermill  # noqa: F401 - it loads our engine as its own
 
@@ -197,8 +191,8 @@ def test_a_replay_beside_live_parameters_is_refused(
 
     book = notebook.read(notebook.NOTEBOOKS / "10_development.ipynb")
     book.metadata["papermill"] = {"parameters": {**practice.params, "mode": mode}}
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(practice.root))
-    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
+    practice.patch.setenv("RUNBOOK_REPLAY", str(practice.root))
+    practice.patch.setenv("RUNBOOK_REPLAY_OK", "1")
 
     with pytest.raises(ParameterError) as refused:
         engine.prepare(book, "out.ipynb")

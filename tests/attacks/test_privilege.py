@@ -1,17 +1,25 @@
 """A site's command sees what the site lists for it, and no token of ours."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import nbformat
 import pytest
+from jupyter_client.kernelspec import get_kernel_spec
+from jupyter_client.manager import run_kernel
 
+import runbook_lib
 from runbook_lib import reach, site
 from runbook_lib.changes.kit_script import Kit, script
 from runbook_lib.clusters import Cluster
-from runbook_lib.errors import ParameterError
+from runbook_lib.errors import NotebookError, ParameterError
+from runbook_lib.launch import prepare_copy
+from runbook_lib.notebook import KERNEL, NOTEBOOKS, filled_in
+from runbook_lib.playbook import NOTEBOOKS as NAMES
 from runbook_lib.site import Site, parse_site
 from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.node import Fleet
@@ -19,6 +27,8 @@ from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.wire import Wire
 from runbook_lib.strict import PROJECT, parse_yaml
 
+from ..conftest import ran
+from ..messages import saying
 from ..sources.conftest import World
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -133,3 +143,72 @@ def test_a_listed_variable_whose_name_says_secret_is_one_and_a_kit_forgets_the_o
     [line] = [line for line in script(made, parsed(values)).splitlines() if b"unset" in line]
     names = line.decode().removeprefix("unset _ ").partition(" #")[0].split()
     assert set(names) == named - {"OPS_API_KEY", "PROXY_TOKEN"}
+
+
+# --- A kernel imports nothing from the folder it works in, whoever starts it ----------------------
+
+
+EVIL = "import os; open(os.environ['MARK'], 'a').write(__name__ + '\\n')\n"
+LAID = "runbook_lib/__init__ numpy sitecustomize runbook_lib ipykernel_launcher json jsonschema"
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the store's ``recovery/`` would be, everything in it a colleague's."""
+    folder = tmp_path / "recovery"
+    for name in [*(f"{name}.py" for name in LAID.split()), "evil.pth"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(EVIL)
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    for name in [name for name in os.environ if name.startswith("RUNBOOK_")]:
+        monkeypatch.delenv(name)
+    return folder
+
+
+@pytest.mark.parametrize("path", ["", ".", os.pathsep, f"..{os.pathsep}."])
+def test_a_kernel_started_by_its_name_runs_nothing_beside_it(
+    beside: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """As plain Jupyter starts it, also where PYTHONPATH is relative."""
+    monkeypatch.setenv("PYTHONPATH", path)
+    said: list[Any] = []
+    code = "import runbook_lib, numpy, json; print(runbook_lib.__file__)"
+    with run_kernel(kernel_name=KERNEL, cwd=str(beside), startup_timeout=120) as client:
+        client.execute_interactive(code, timeout=120, output_hook=said.append)
+
+    text = "".join(message["content"].get("text", "") for message in said)
+    assert text == f"{runbook_lib.__file__}\n"
+    assert not (beside.parent / "mark").exists()
+
+
+def test_a_run_started_in_such_a_folder_runs_nothing_beside_it(beside: Path) -> None:
+    """The engine takes our kernel, whichever the notebook and the command name."""
+    book = nbformat.read(NOTEBOOKS / NAMES["preflight"], as_version=4)
+    book.metadata["kernelspec"]["name"] = "python3"
+    nbformat.write(book, beside / "book.ipynb")
+    papermill = Path(sys.executable).with_name("papermill")
+    argv = (papermill, "--engine", "runbook", "-k", "python3", "book.ipynb", "out.ipynb")
+    done = ran(*argv, cwd=beside, env={**os.environ, "RUNBOOK_REPLAY_OK": "1"})
+
+    assert done.returncode in (0, 1, 2, 4), done.stderr
+    assert not (beside.parent / "mark").exists()
+
+
+def test_notebooks_and_copies_name_the_kernel(tmp_path: Path) -> None:
+    """So that plain Jupyter starts it, for what is laid ready, too."""
+    spec = get_kernel_spec(KERNEL)
+    laid = [json.loads(filled_in(NOTEBOOKS / name, {})) for name in NAMES.values()]
+
+    assert {book["metadata"]["kernelspec"]["name"] for book in laid} == {"runbook"}
+    assert spec.argv[:4] == ["python", "-P", "-m", "ipykernel_launcher"]
+    assert spec.env == {"PYTHONPATH": ""}
+
+
+@pytest.mark.parametrize("name", ["python3", "evil", ""])
+def test_a_copy_that_names_another_kernel_is_not_opened(tmp_path: Path, name: str) -> None:
+    """Somebody edited it since."""
+    path = prepare_copy("canary", {}, tmp_path)
+    assert prepare_copy("canary", {}, tmp_path) == path
+    path.write_text(path.read_text().replace('"name": "runbook"', f'"name": "{name}"'))
+    with saying(NotebookError, f"{path}: expected the kernel runbook, got {name!r}; remove it"):
+        prepare_copy("canary", {}, tmp_path)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from runbook_lib.plan import Artifact, NodePlan, NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
 
+from ..conftest import path_of, ran, until
 from .plans import node, phase, plan
 
 TOOLS = ("sh", "dirname", "date", "tr", "cut", "tail",
@@ -108,18 +108,13 @@ class Made:
 
     def call(self, *options: str) -> dict[str, Any]:
         """How the script is started, with the tools alone on its PATH."""
-        tools = self.root / "tools"
-        if not tools.exists():
-            tools.mkdir()
-            for name in self.tools:
-                (tools / name).symlink_to(str(shutil.which(name)))
+        path = path_of(self.root / "tools", *self.tools)
         argv = [str(shutil.which(self.shell)), self.folder / "recover.sh", *options]
-        return {"args": argv, "env": {"PATH": str(tools)}, "cwd": self.root}
+        return {"args": argv, "env": {"PATH": path}, "cwd": self.root}
 
     def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            **self.call(*options), capture_output=True, text=True, timeout=60, check=False
-        )
+        given = self.call(*options)
+        return ran(*given.pop("args"), **given)
 
     def beside(self, name: str) -> Path:
         """A file by which the automation is told something, or tells it."""
@@ -130,10 +125,7 @@ class Made:
         self.beside(f"hold-{verb}").touch()
         with subprocess.Popen(**self.call(), stdout=subprocess.DEVNULL) as process:
             try:
-                for _ in range(2000):
-                    if self.beside(f"at-{verb}").exists():
-                        break
-                    time.sleep(0.01)
+                until(self.beside(f"at-{verb}").exists, "the command to be at work")
                 self.held = self.run()
             finally:
                 process.kill()

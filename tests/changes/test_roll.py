@@ -174,10 +174,8 @@ def test_another_artifact_than_the_verified_one_is_not_deployed(
     assert practice.mutations() == []
 
 
-def test_nothing_is_asked_of_a_stage_that_does_not_verify(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(playbook.DECLARED, "development", (DEPLOY,))
+def test_nothing_is_asked_of_a_stage_that_does_not_verify(practice: Any) -> None:
+    practice.patch.setitem(playbook.DECLARED, "development", (DEPLOY,))
     context = practice.open()._tries.context(DEPLOY, 1)
 
     assert digest_rows(context, practice.plan(context)) == []

@@ -8,11 +8,9 @@ from runbook_lib.evidence import replay as replaying
 from ..conftest import Terminal
 
 
-def test_verify_seal_and_render_an_attempt(
-    terminal: Terminal, practice: Any, monkeypatch: Any
-) -> None:
+def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) -> None:
     # Its small stage is none that a kernel could judge again.
-    monkeypatch.setattr(replaying, "replay", lambda folder, run: ([], ""))
+    practice.patch.setattr(replaying, "replay", lambda folder, run: ([], ""))
     folder = practice.sealed()
 
     assert terminal.run("verify", folder, "--trust", practice.site) == 0
@@ -53,11 +51,11 @@ def test_the_head_and_the_differences_of_attempts_are_printed(
 
 
 def test_a_page_never_lies_among_the_sealed_files(
-    terminal: Terminal, practice: Any, tmp_path: Path, monkeypatch: Any
+    terminal: Terminal, practice: Any, tmp_path: Path
 ) -> None:
     """A file more, and the evidence would not verify: an attempt's page goes to the working directory."""
     folder = practice.sealed()
-    monkeypatch.chdir(tmp_path)
+    practice.patch.chdir(tmp_path)
 
     assert terminal.run("render", folder) == 0
     assert terminal.out == "10_development-0001.html\n"
@@ -91,17 +89,15 @@ def test_another_folder_is_no_damaged_attempt(terminal: Terminal, practice: Any)
     assert terminal.run("verify", folder, "--trust", practice.site) == 1
 
 
-def test_only_what_holds_is_counter_signed(
-    terminal: Terminal, practice: Any, monkeypatch: Any
-) -> None:
+def test_only_what_holds_is_counter_signed(terminal: Terminal, practice: Any) -> None:
     """What was sealed where no key is: signed by whoever has looked at it, once it verifies else."""
-    monkeypatch.delenv("RUNBOOK_SIGNING_KEY")
+    practice.patch.delenv("RUNBOOK_SIGNING_KEY")
     folder = practice.sealed()
     assert terminal.run("seal", "--sign", folder) == 3
     assert terminal.err == (
         "RUNBOOK_SIGNING_KEY: expected the key of one of the site's signers, got none\n"
     )
-    monkeypatch.setenv("RUNBOOK_SIGNING_KEY", str(practice.pem))
+    practice.patch.setenv("RUNBOOK_SIGNING_KEY", str(practice.pem))
     kept = (folder / "record.jsonl").read_bytes()
     (folder / "record.jsonl").write_bytes(kept.replace(b"alice", b"malice", 1))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from runbook_lib import launch
 from runbook_lib.commands import running
@@ -25,8 +26,17 @@ from ..jupyter import address, places
 DEVELOPMENT = "development"
 
 
+@pytest.fixture
+def params(practice: Any, tmp_path: Path) -> Path:
+    """A parameter file for the practice site."""
+    path = tmp_path / "development.yaml"
+    keys = ("site", "release", "commit", "mode")
+    path.write_text(yaml.safe_dump({key: practice.params[key] for key in keys}))
+    return path
+
+
 def test_run_prints_the_verdict_and_where_the_evidence_is(
-    terminal: Terminal, practice: Any, params: Path, monkeypatch: Any
+    terminal: Terminal, practice: Any, params: Path
 ) -> None:
     """Progress item by item, the card, the folder; with --json one document. The exit code fits."""
 
@@ -42,7 +52,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
             exit_code=verdict.exit_code, verdict=verdict, folder=opened.folder, problems=["odd"]
         )
 
-    monkeypatch.setattr(launch, "run_stage", run_stage)
+    practice.patch.setattr(launch, "run_stage", run_stage)
 
     assert terminal.run("run", DEVELOPMENT, "-f", params) == 1
     assert terminal.out.startswith("✗ FAIL         development.ready.ci-green: dev-1: height:")

@@ -49,13 +49,13 @@ def test_status_is_computed_from_the_attempts(terminal: Terminal, practice: Any)
 
 
 def test_status_without_a_token_shows_what_the_store_holds(
-    terminal: Terminal, practice: Any, monkeypatch: Any
+    terminal: Terminal, practice: Any
 ) -> None:
     """Who only looks may have none; what was not compared with the issue is no 0."""
     practice.params["issue"] = 42
-    monkeypatch.setattr("runbook_lib.opening.compare_heads", lambda *given: ([], ""))
+    practice.patch.setattr("runbook_lib.opening.compare_heads", lambda *given: ([], ""))
     practice.sealed()
-    monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+    practice.patch.delenv("GITHUB_TOKEN", raising=False)
     document = terminal.json("status", "v1.4.0", "--site", practice.site)
 
     assert terminal.code == 2

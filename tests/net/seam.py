@@ -21,6 +21,8 @@ from typing import Any
 
 import nbformat
 
+from .killed import play
+
 PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
 VARIES = r"(?<=silence )[-0-9a-f]{8,}|(?<=backup-)\d+|(?<=comment )\d+"
@@ -131,16 +133,6 @@ class Run:
         return next(iter(self.deciding(item, what)), "")
 
 
-def _shown(cell: str, space: dict[str, Any]) -> Any:
-    """Run a cell; the value of its last expression, which Jupyter would show."""
-    tree = ast.parse(cell)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "<cell>", "exec"), space)
-    if last is None:
-        return None
-    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), space)
-
-
 @cache
 def cells(stage: str) -> tuple[Path, tuple[Cell, ...]]:
     """The shipped notebook of a stage (``canary``, ``canary_recovery``), and its code cells."""
@@ -186,7 +178,7 @@ def run(
             if cell.item and cell.item == short(item):
                 begin()
             try:
-                value = _shown(cell.code, space)
+                value = play(cell.code, space)
                 code = 0 if "enforce" in cell.tags else code
             except Exception as error:
                 # What is no error of ours breaks the cell, and ends a headless run with 3.

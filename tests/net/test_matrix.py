@@ -4,7 +4,6 @@ And of each stage one fault of each outcome through the command line, with a ker
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 
 from runbook_rehearsal.faults.table import FAULTS
 
-from ..conftest import unmeasured
+from ..conftest import ran, unmeasured
 from .matrix import GROUPS, Case, came_out, came_to, cases, frozen, healthy, meet, without_fault
 from .practice import Practice
 
@@ -95,11 +94,7 @@ def test_a_fault_ends_a_headless_run_with_its_frozen_outcome(
     file.write_text(yaml.safe_dump(practice.given[stage]))
     practice.network.fault(f"{fault}@{stage}")
 
-    done = subprocess.run(
-        [RUNBOOK, "run", stage, "-f", file, "--json"],
-        env=unmeasured(), capture_output=True, text=True, check=False,
-        timeout=150,
-    )  # fmt: skip
+    done = ran(RUNBOOK, "run", stage, "-f", file, "--json", env=unmeasured())
 
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)

@@ -12,6 +12,8 @@ import pytest
 from runbook_lib import notebook
 from runbook_lib.engine import Finished, Report
 
+from ..conftest import blank
+
 NAME = "10_development.ipynb"
 
 
@@ -25,10 +27,7 @@ class Bench:
 
     def book(self, edit: Callable[[Any], Any] = lambda book: None) -> Path:
         """The shipped notebook after ``edit``, without outputs."""
-        book = nbformat.read(notebook.NOTEBOOKS / NAME, as_version=4)
-        for cell in book.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
+        book = blank(NAME)
         edit(book)
         path = self.folder / "in.ipynb"
         nbformat.write(book, path)

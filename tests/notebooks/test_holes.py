@@ -20,10 +20,9 @@ import yaml
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.launch import run_stage
-from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
-from ..conftest import trust_of
+from ..conftest import not_passed, trust_of
 
 OPEN, ENFORCE = "from runbook_lib", "stage.enforce"
 
@@ -43,9 +42,7 @@ def after_open(*sources: str) -> Callable[[Any], None]:
 
 
 def wrong(folder: Path) -> set[str]:
-    return {
-        row.what for row in verify(folder, trust_of(folder))[0] if row.outcome is not Outcome.PASS
-    }
+    return {what for (what,) in not_passed(verify(folder, trust_of(folder))[0], "what")}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import yaml
 from runbook_rehearsal.chain.world import Event, World, make_cluster
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import ran
+
 
 @dataclass
 class Visitor:
@@ -40,7 +42,7 @@ class Visitor:
 
     def _run(self, command: Any, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         argv = [word.format(**values) for word in command["argv"]]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return ran(*argv)
 
 
 def begun(root: Path, genesis: float, *clusters: str, nodes: int = 4) -> World:

@@ -16,10 +16,9 @@ from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
-from runbook_lib.sources.signatures import Policy
 from runbook_lib.sources.tape import LiveTape, ReplayTape
 
-from .verifying import DATA, IDENTITY, ISSUER, Authority
+from .verifying import DATA
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -119,20 +118,10 @@ def serve() -> Iterator[Callable[[Reply], str]]:
 
 
 @pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("release") / "rpp-node-x86_64.tar.gz"
     path.write_bytes(DATA)
     return path
-
-
-@pytest.fixture(scope="module")
-def policy(authority: Authority) -> Policy:
-    return Policy(IDENTITY, ISSUER, root=authority.root)
 
 
 PROGRAM = 'printf %s "$0"; printf %s "$1" >&2; exit "$2"'

@@ -19,13 +19,17 @@ from runbook_lib.sources.signatures import PROVENANCE, Material, Policy, parse_s
 from runbook_rehearsal.signing import SHA256 as CURVE
 from runbook_rehearsal.signing import new_key, pem
 
+from ..conftest import Terminal
 from ..messages import saying
 from .verifying import (
+    AUTHORITY,
     COMMIT,
     DATA,
     HEX,
+    IDENTITY,
+    ISSUER,
     OTHER,
-    Authority,
+    POLICY,
     Detached,
     envelope,
     pae,
@@ -48,43 +52,39 @@ def outcomes(found: list[Row]) -> list[tuple[str, str]]:
     return [(row.what, row.outcome.value) for row in found[1:]]
 
 
-def test_the_commit_is_the_certificates(authority: Authority, file: Path, policy: Policy) -> None:
-    good, other = authority.sign(DATA), authority.sign(b"another file")
+def test_the_commit_is_the_certificates(file: Path) -> None:
+    good, other = AUTHORITY.sign(DATA), AUTHORITY.sign(b"another file")
 
-    assert outcomes(rows(file, policy, good, commit=COMMIT)) == [("commit", "PASS")]
-    assert outcomes(rows(file, policy, good, commit="f" * 40)) == [("commit", "FAIL")]
-    assert outcomes(rows(file, policy, other, commit=COMMIT)) == [("commit", "INCONCLUSIVE")]
+    assert outcomes(rows(file, POLICY, good, commit=COMMIT)) == [("commit", "PASS")]
+    assert outcomes(rows(file, POLICY, good, commit="f" * 40)) == [("commit", "FAIL")]
+    assert outcomes(rows(file, POLICY, other, commit=COMMIT)) == [("commit", "INCONCLUSIVE")]
 
 
-def test_a_provenance_must_be_signed_and_about_the_artifact(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path
-) -> None:
+def test_a_provenance_must_be_signed_and_about_the_artifact(file: Path, tmp_path: Path) -> None:
     """The chain publishes a plain statement with its signature beside it; a bundle does as well."""
-    good, about, wrong = authority.sign(DATA), statement(HEX), statement(OTHER)
+    good, about, wrong = AUTHORITY.sign(DATA), statement(HEX), statement(OTHER)
 
     def judged(data: bytes, signed: dict[str, Any] | None) -> list[str]:
         path = write(tmp_path, f"{len(list(tmp_path.iterdir()))}.intoto.jsonl", data, signed)
-        return [row.outcome.value for row in rows(file, policy, good, provenance=path)[1:]]
+        return [row.outcome.value for row in rows(file, POLICY, good, provenance=path)[1:]]
 
-    assert judged(about, authority.sign(about)) == ["PASS", "PASS"]
+    assert judged(about, AUTHORITY.sign(about)) == ["PASS", "PASS"]
     assert judged(about, None) == ["PASS", "INCONCLUSIVE"]
-    assert judged(about, authority.sign(wrong)) == ["PASS", "FAIL"]
-    assert judged(wrong, authority.sign(wrong)) == ["FAIL", "PASS"]
-    assert judged(json.dumps(authority.attest(about)).encode(), None) == ["PASS"]
-    assert judged(json.dumps(authority.attest(wrong)).encode(), None) == ["FAIL"]
+    assert judged(about, AUTHORITY.sign(wrong)) == ["PASS", "FAIL"]
+    assert judged(wrong, AUTHORITY.sign(wrong)) == ["FAIL", "PASS"]
+    assert judged(json.dumps(AUTHORITY.attest(about)).encode(), None) == ["PASS"]
+    assert judged(json.dumps(AUTHORITY.attest(wrong)).encode(), None) == ["FAIL"]
     assert judged(json.dumps(good).encode(), None) == ["FAIL"]
 
 
-def test_a_document_may_be_signed_as_the_chain_signs(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path
-) -> None:
+def test_a_document_may_be_signed_as_the_chain_signs(file: Path, tmp_path: Path) -> None:
     about = statement(HEX)
-    path, made = write(tmp_path, "node.intoto.jsonl", about), Detached(authority, about)
+    path, made = write(tmp_path, "node.intoto.jsonl", about), Detached(AUTHORITY, about)
     write(tmp_path, "node.intoto.jsonl.sig", made.signature)
     write(tmp_path, "node.intoto.jsonl.pem", made.pem)
 
     def judged(**more: Any) -> list[str]:
-        found = rows(file, policy, authority.sign(DATA), provenance=path, **more)
+        found = rows(file, POLICY, AUTHORITY.sign(DATA), provenance=path, **more)
         return [row.outcome.value for row in found[1:]]
 
     assert judged(find=made.find) == ["PASS", "PASS"]
@@ -92,13 +92,11 @@ def test_a_document_may_be_signed_as_the_chain_signs(
 
 
 @pytest.mark.parametrize("kind", [SCAN, "https://cyclonedx.org/bom", f"{PROVENANCE[0]}x"])
-def test_another_predicate_is_no_provenance(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path, kind: str
-) -> None:
+def test_another_predicate_is_no_provenance(file: Path, tmp_path: Path, kind: str) -> None:
     about = statement(HEX, predicateType=kind)
-    for data in (about, json.dumps(authority.attest(about)).encode()):
-        path = write(tmp_path, "p.jsonl", data, authority.sign(data))
-        row = rows(file, policy, authority.sign(DATA), provenance=path)[-1]
+    for data in (about, json.dumps(AUTHORITY.attest(about)).encode()):
+        path = write(tmp_path, "p.jsonl", data, AUTHORITY.sign(data))
+        row = rows(file, POLICY, AUTHORITY.sign(DATA), provenance=path)[-1]
         assert (row.what, row.outcome.value, row.observed) == ("predicate type", "FAIL", kind)
 
 
@@ -111,24 +109,22 @@ def test_a_statement_says_nothing_that_we_do_not_know(inside: bool, key: str) ->
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_attestations_are_read_as_tools_write_them(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path, keyed: bool
-) -> None:
+def test_attestations_are_read_as_tools_write_them(file: Path, tmp_path: Path, keyed: bool) -> None:
     key = new_key()
-    policy = Policy(key=pem(key)) if keyed else policy
-    material = Material(signature=key.sign(DATA, CURVE)) if keyed else authority.sign(DATA)
+    mine = Policy(key=pem(key)) if keyed else POLICY
+    material = Material(signature=key.sign(DATA, CURVE)) if keyed else AUTHORITY.sign(DATA)
 
     def bare(payload: bytes) -> Any:
         return envelope(payload, key.sign(pae(payload), CURVE))["dsseEnvelope"]
 
     def judged(text: str) -> set[str]:
-        data, signed = text.encode(), None if keyed else authority.sign(text.encode())
+        data, signed = text.encode(), None if keyed else AUTHORITY.sign(text.encode())
         path = write(tmp_path, "p.jsonl", data, signed)
         write(tmp_path, "p.jsonl.sig", key.sign(data, CURVE))
-        return {r.outcome.value for r in rows(file, policy, material, provenance=path)}
+        return {r.outcome.value for r in rows(file, mine, material, provenance=path)}
 
     said = statement(HEX, predicateType=SCAN), statement(OTHER), statement(HEX)
-    scan, wrong, right = (bare(each) if keyed else authority.attest(each) for each in said)
+    scan, wrong, right = (bare(each) if keyed else AUTHORITY.attest(each) for each in said)
     lines = [json.dumps(each) for each in (scan, wrong, right)]
     listed = [{"bundle": each, "repository_id": 1} for each in (wrong, right)]
     for text in ("\n".join(lines), "\r\n\r\n".join(lines), json.dumps({"attestations": listed}),
@@ -165,11 +161,11 @@ def test_a_commit_is_that_of_our_repository(
 
 @pytest.mark.parametrize("document", [{"bomFormat": "SPDX"}, sbom("1.1"), sbom("9.9")])
 def test_another_kind_of_sbom_is_named(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path, document: dict[str, Any]
+    file: Path, tmp_path: Path, document: dict[str, Any]
 ) -> None:
     path = write(tmp_path, "sbom.json", json.dumps(document).encode())
     with pytest.raises(ParameterError) as caught:
-        rows(file, policy, authority.sign(DATA), sbom=path)
+        rows(file, POLICY, AUTHORITY.sign(DATA), sbom=path)
 
     version = document.get("specVersion")
     known = "1.2, 1.3, 1.4, 1.5, 1.6, 1.7"
@@ -201,18 +197,13 @@ SHA256 = hashes(HEX)
     ],
 )  # fmt: skip
 def test_an_sbom_is_valid_signed_and_about_the_artifact(
-    authority: Authority,
-    file: Path,
-    policy: Policy,
-    tmp_path: Path,
-    document: dict[str, Any],
-    expected: list[str],
+    file: Path, tmp_path: Path, document: dict[str, Any], expected: list[str]
 ) -> None:
     data = json.dumps(document).encode()
-    path = write(tmp_path, "sbom.json", data, authority.sign(data))
+    path = write(tmp_path, "sbom.json", data, AUTHORITY.sign(data))
 
-    found = rows(file, policy, authority.sign(DATA), sbom=path)
-    unsigned = rows(file, policy, authority.sign(DATA), sbom=write(tmp_path, "plain.json", data))
+    found = rows(file, POLICY, AUTHORITY.sign(DATA), sbom=path)
+    unsigned = rows(file, POLICY, AUTHORITY.sign(DATA), sbom=write(tmp_path, "plain.json", data))
 
     assert [row.outcome.value for row in found[1:]] == expected
     schema, _, about = expected
@@ -223,12 +214,10 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
     ("version", "outcome"),
     [("v1.4.0+linux", "PASS"), ("", "PASS"), ("0.9.0", "FAIL"), ("1.4.0-rc.1", "FAIL")],
 )
-def test_an_sbom_is_of_the_release(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path, version: str, outcome: str
-) -> None:
+def test_an_sbom_is_of_the_release(file: Path, tmp_path: Path, version: str, outcome: str) -> None:
     data = json.dumps(sbom(version=version, hashes=SHA256)).encode()
-    path = write(tmp_path, "sbom.json", data, authority.sign(data))
-    row = examination(file, policy, "v1.4.0").sbom(path)[-1]
+    path = write(tmp_path, "sbom.json", data, AUTHORITY.sign(data))
+    row = examination(file, POLICY, "v1.4.0").sbom(path)[-1]
     assert (row.what, row.outcome.value) == ("is about", outcome)
     assert outcome == "PASS" or (row.expected, row.observed) == ("v1.4.0", f"rpp-node {version}")
 
@@ -285,11 +274,9 @@ LONG, SHORT = hashlib.sha512(DATA).hexdigest(), hashlib.sha1(DATA).hexdigest()
     [("PASS", [HEX]), ("PASS", [HEX, LONG]), ("PASS", [LONG]), ("INCONCLUSIVE", [SHORT]), ("FAIL", [OTHER]),
      ("INCONCLUSIVE", [HEX, OTHER]), ("INCONCLUSIVE", [HEX, OTHER * 2]), ("FAIL", [OTHER[:40]])],
 )  # fmt: skip
-def test_every_digest_of_a_line_must_hold(
-    file: Path, policy: Policy, outcome: str, digests: list[str]
-) -> None:
+def test_every_digest_of_a_line_must_hold(file: Path, outcome: str, digests: list[str]) -> None:
     text = "".join(f"{each}  {file.name}\n" for each in digests)
-    row = examination(file, policy).listed(parse_checksums(text.encode(), "SUMS"), "SUMS")
+    row = examination(file, POLICY).listed(parse_checksums(text.encode(), "SUMS"), "SUMS")
     assert row.outcome.value == outcome
 
 
@@ -312,3 +299,70 @@ def test_every_digest_of_a_line_must_hold(
 def test_anything_else_is_refused(data: bytes, problem: str) -> None:
     with saying(ParameterError, f"SUMS: {problem}"):
         parse_checksums(data, "SUMS")
+
+
+# --- The command: 0 verified, 1 refused, 2 no proof, 3 malformed or wrong usage -------------------
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Terminal:
+    """In a folder with the files of a release."""
+    monkeypatch.chdir(tmp_path)
+    detached = Detached(AUTHORITY)
+    files = {
+        "node": DATA, "bundle": json.dumps(AUTHORITY.sign(DATA)).encode(),
+        "other": json.dumps(AUTHORITY.sign(b"another file")).encode(), "root": AUTHORITY.root,
+        "sig": detached.signature, "pem": detached.pem, "junk": b"{", "deep": b"[" * 100_000,
+        "empty": b"",
+    }  # fmt: skip
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return Terminal(capsys)
+
+
+WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--offline")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (("--artifact", "node", "--bundle", "bundle", *WHO), 0),
+        (("--artifact", f"sha256:{HEX}", "--bundle", "bundle", *WHO), 0),
+        (("--artifact", "node", "--bundle", "other", *WHO), 1),
+        (("--artifact", f"sha256:{OTHER}", "--bundle", "bundle", *WHO), 1),
+        (("--artifact", "node", "--signature", "sig", "--certificate", "pem", *WHO), 2),
+        (("--artifact", "node", "--bundle", "junk", *WHO), 3),
+        (("--artifact", "node", "--bundle", "deep", *WHO), 3),
+        (("--artifact", "node", "--bundle", "empty", *WHO), 3),
+        (("--artifact", "node", "--bundle", "none", *WHO), 3),
+        (("--artifact", "none", "--bundle", "bundle", *WHO), 3),
+        (("--artifact", ".", "--bundle", "bundle", *WHO), 3),
+        (("--artifact", "sha256:12", "--bundle", "bundle", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle"), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--identity", IDENTITY), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO[:4], "--offline"), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--issuer", ISSUER), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--key", "pem", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--key", "junk"), 3),
+        (("--artifact", "node", "--signature", "sig", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--commit", "v1", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO[:4], "--trusted-root", "junk"), 3),
+        (("--artifact", "node", "--signature", "sig", "--certificate", "junk", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO, "--sbom", "junk"), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO, "--provenance", "junk"), 3),
+    ],
+)
+def test_the_command_ends_with_what_it_found(
+    terminal: Terminal, argv: tuple[str, ...], code: int
+) -> None:
+    assert terminal.run("verify-artifact", *argv) == code
+    assert ("expected" in terminal.err) == (code == 3)
+    assert "Traceback" not in terminal.err + terminal.out
+
+
+def test_the_command_prints_one_document(terminal: Terminal) -> None:
+    argv = ("--artifact", "node", "--bundle", "bundle", *WHO, "--commit", COMMIT)
+    document = terminal.json("verify-artifact", *argv)
+
+    assert document["outcome"] == "PASS"
+    assert [row["what"] for row in document["rows"]] == ["signature", "commit"]

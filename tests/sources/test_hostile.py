@@ -21,11 +21,12 @@ from runbook_lib.sources.words import NodeReport, Statement
 from runbook_rehearsal.signing import new_key, pem
 
 from .verifying import (
+    AUTHORITY,
     DATA,
     HEX,
     IDENTITY,
     ISSUER,
-    Authority,
+    POLICY,
     one,
     rows,
     sbom,
@@ -56,16 +57,14 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_mutation_passes_or_escapes(
-    authority: Authority, file: Path, policy: Policy, data: st.DataObject
-) -> None:
+def test_no_mutation_passes_or_escapes(file: Path, data: st.DataObject) -> None:
     key = new_key()
     good, judge = data.draw(
         st.sampled_from(
             [
-                (authority.sign(DATA), policy),
-                (authority.attest(statement(HEX)), policy),
-                (authority.sign_with(key, DATA), Policy(key=pem(key), root=authority.root)),
+                (AUTHORITY.sign(DATA), POLICY),
+                (AUTHORITY.attest(statement(HEX)), POLICY),
+                (AUTHORITY.sign_with(key, DATA), Policy(key=pem(key), root=AUTHORITY.root)),
             ]
         )
     )
@@ -124,33 +123,29 @@ def test_any_content_is_read_or_refused_in_words(read: Any, said: str, data: byt
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=JSON)
-def test_no_document_escapes(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path, value: Any
-) -> None:
-    good, junk = authority.sign(DATA), json.dumps(value).encode()
+def test_no_document_escapes(file: Path, tmp_path: Path, value: Any) -> None:
+    good, junk = AUTHORITY.sign(DATA), json.dumps(value).encode()
     path = write(tmp_path, "junk.json", junk)
     for call in (
-        lambda: rows(file, policy, junk),
-        lambda: rows(file, policy, good, provenance=path),
-        lambda: rows(file, policy, good, sbom=path),
+        lambda: rows(file, POLICY, junk),
+        lambda: rows(file, POLICY, good, provenance=path),
+        lambda: rows(file, POLICY, good, sbom=path),
         lambda: rows(file, Policy(IDENTITY, ISSUER, root=junk), good),
     ):
         with pytest.raises(ParameterError):
             call()
 
 
-def test_what_cannot_be_shown_is_escaped(
-    authority: Authority, policy: Policy, tmp_path: Path
-) -> None:
+def test_what_cannot_be_shown_is_escaped(tmp_path: Path) -> None:
     odd = tmp_path / "no\udcffde\x1b[2J"
     odd.write_bytes(DATA)
     document = json.dumps(sbom(name="\x1b[2J")).encode()
-    path = write(tmp_path, "sbom.json", document, authority.sign(document))
+    path = write(tmp_path, "sbom.json", document, AUTHORITY.sign(document))
 
-    found = rows(odd, policy, authority.sign(DATA), sbom=path)
+    found = rows(odd, POLICY, AUTHORITY.sign(DATA), sbom=path)
 
     assert found[0].subject == r"no\udcffde\x1b[2J"
     assert found[-1].observed == r"\x1b[2J"
     broken = write(tmp_path, "broken.json", json.dumps(sbom(name="\ud800")).encode())
     with pytest.raises(ParameterError, match="surrogates not allowed"):
-        rows(odd, policy, authority.sign(DATA), sbom=broken)
+        rows(odd, POLICY, AUTHORITY.sign(DATA), sbom=broken)

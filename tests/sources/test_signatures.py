@@ -20,6 +20,7 @@ from runbook_lib.sources.signatures import Find, Material, Policy
 from runbook_rehearsal.signing import SHA256, b64, new_key, pem
 
 from .verifying import (
+    AUTHORITY,
     DATA,
     ENTRY,
     HEX,
@@ -27,6 +28,7 @@ from .verifying import (
     IN_TOTO,
     ISSUER,
     OTHER,
+    POLICY,
     PROOF,
     ROOT,
     SIGNED,
@@ -97,22 +99,15 @@ LOGGED_AS = (
     ],
 )  # fmt: skip
 def test_a_bundle_proves_its_signer_or_says_why_not(
-    authority: Authority,
-    file: Path,
-    policy: Policy,
-    made: Callable[[Authority], dict[str, Any]],
-    outcome: str,
-    observed: str,
+    file: Path, made: Callable[[Authority], dict[str, Any]], outcome: str, observed: str
 ) -> None:
-    found = one(file, policy, made(authority))
+    found = one(file, POLICY, made(AUTHORITY))
 
     assert (found[0], observed in found[1]) == (outcome, True)
 
 
-def test_what_can_be_no_bundle_or_no_root_is_malformed(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    signed, root = authority.sign(DATA), json.loads(authority.root)
+def test_what_can_be_no_bundle_or_no_root_is_malformed(file: Path) -> None:
+    signed, root = AUTHORITY.sign(DATA), json.loads(AUTHORITY.root)
     del root["tlogs"][0]["publicKey"]["validFor"]["start"]
     unbounded = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
     both = signed | envelope(statement(HEX), b"x")
@@ -123,7 +118,7 @@ def test_what_can_be_no_bundle_or_no_root_is_malformed(
             r"trusted root: .* got none; name it as artifact_signing\.",
         ),
         (unbounded, signed, "trusted root: expected sigstore's JSON, got: tlogs"),
-        (policy, both, "bundle: expected sigstore's JSON, got: "),
+        (POLICY, both, "bundle: expected sigstore's JSON, got: "),
     ):
         with pytest.raises(ParameterError, match=problem):
             one(file, given, bundle)
@@ -138,58 +133,50 @@ def test_what_can_be_no_bundle_or_no_root_is_malformed(
         (*PROOF, "hashes", 0),
     ],
 )  # fmt: skip
-def test_one_changed_bit_is_refused(
-    authority: Authority, file: Path, policy: Policy, path: tuple[str | int, ...]
-) -> None:
-    assert one(file, policy, tamper(authority.sign(DATA), *path))[0] == "FAIL"
+def test_one_changed_bit_is_refused(file: Path, path: tuple[str | int, ...]) -> None:
+    assert one(file, POLICY, tamper(AUTHORITY.sign(DATA), *path))[0] == "FAIL"
 
 
 @pytest.mark.parametrize(
     ("trusted", "problem"), [("log_key", "SCT"), ("ct_key", "invalid log entry")]
 )
-def test_both_logs_must_be_ours(
-    authority: Authority, file: Path, policy: Policy, trusted: str, problem: str
-) -> None:
+def test_both_logs_must_be_ours(file: Path, trusted: str, problem: str) -> None:
     stranger = Authority()
     for name in ("ca", "ca_key", trusted):
-        setattr(stranger, name, getattr(authority, name))
+        setattr(stranger, name, getattr(AUTHORITY, name))
 
-    outcome, observed = one(file, policy, stranger.sign(DATA))
+    outcome, observed = one(file, POLICY, stranger.sign(DATA))
 
     assert (outcome, problem in observed) == ("FAIL", True)
 
 
-def test_a_statement_may_name_a_longer_digest(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
+def test_a_statement_may_name_a_longer_digest(file: Path) -> None:
     right, wrong = (
         statement("", subject=[{"digest": {"sha512": hashlib.sha512(data).hexdigest()}}])
         for data in (DATA, b"another file")
     )
 
-    assert one(file, policy, authority.attest(right)) == ("PASS", SIGNER)
-    assert one(file, policy, authority.attest(wrong))[0] == "FAIL"
-    assert one(f"sha256:{HEX}", policy, authority.attest(right))[0] == "FAIL"
+    assert one(file, POLICY, AUTHORITY.attest(right)) == ("PASS", SIGNER)
+    assert one(file, POLICY, AUTHORITY.attest(wrong))[0] == "FAIL"
+    assert one(f"sha256:{HEX}", POLICY, AUTHORITY.attest(right))[0] == "FAIL"
 
 
-def test_a_chain_holds_no_root(authority: Authority, file: Path, policy: Policy) -> None:
-    signed = authority.sign(DATA)
+def test_a_chain_holds_no_root(file: Path) -> None:
+    signed = AUTHORITY.sign(DATA)
     material = signed["verificationMaterial"]
     leaf, root = (
         material.pop("certificate"),
-        {"rawBytes": b64(authority.ca.public_bytes(Encoding.DER))},
+        {"rawBytes": b64(AUTHORITY.ca.public_bytes(Encoding.DER))},
     )
     old = {**signed, "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2"}
 
     material["x509CertificateChain"] = {"certificates": [leaf]}
-    assert one(file, policy, old) == ("PASS", SIGNER)
+    assert one(file, POLICY, old) == ("PASS", SIGNER)
     material["x509CertificateChain"] = {"certificates": [leaf, root]}
-    assert one(file, policy, old) == ("FAIL", "a root certificate in the bundle's chain")
+    assert one(file, POLICY, old) == ("FAIL", "a root certificate in the bundle's chain")
 
 
-def test_no_timestamp_is_passed_over(
-    authority: Authority, file: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_timestamp_is_passed_over(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that no trusted authority made spoils the bundle, though its promise gives a time."""
     from sigstore.models import TrustedRoot, VerificationMaterial
 
@@ -200,10 +187,10 @@ def test_no_timestamp_is_passed_over(
     monkeypatch.setattr(TrustedRoot, "get_timestamp_authorities", lambda self: [nobody])
     data = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"any")}]}
 
-    for made in (authority.sign(DATA), authority.attest(statement(HEX))):
-        assert one(file, policy, made) == ("PASS", SIGNER)  # the library passes over the stamp
+    for made in (AUTHORITY.sign(DATA), AUTHORITY.attest(statement(HEX))):
+        assert one(file, POLICY, made) == ("PASS", SIGNER)  # the library passes over the stamp
         made["verificationMaterial"]["timestampVerificationData"] = data
-        assert one(file, policy, made) == ("FAIL", "not enough sources of verified time")
+        assert one(file, POLICY, made) == ("FAIL", "not enough sources of verified time")
 
 
 EARLY = SIGNED - timedelta(days=30)
@@ -225,14 +212,14 @@ def instant(at: datetime) -> str:
     ],
 )
 def test_a_validity_is_closed_and_binds(
-    authority: Authority, file: Path, part: str, start: datetime, end: datetime, outcome: str
+    file: Path, part: str, start: datetime, end: datetime, outcome: str
 ) -> None:
-    root = json.loads(authority.root)
+    root = json.loads(AUTHORITY.root)
     inner = root[part][0]["publicKey"] if part == "tlogs" else root[part][0]
     inner["validFor"] = {"start": instant(start), "end": instant(end)}
     data = json.dumps(root).encode()
 
-    for signed in (authority.sign(DATA), authority.attest(statement(HEX))):
+    for signed in (AUTHORITY.sign(DATA), AUTHORITY.attest(statement(HEX))):
         found = one(file, Policy(IDENTITY, ISSUER, root=data), signed)
         assert found[0] == outcome
         if outcome == "FAIL" and part == "tlogs":
@@ -267,14 +254,12 @@ def test_the_validity_of_a_timestamp_authority_is_closed_and_its_own(
 # --- a signature beside its certificate -----------------------------------------------------------
 
 
-def test_a_detached_signature_with_its_log_entry_is_proof(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    made = Detached(authority)
+def test_a_detached_signature_with_its_log_entry_is_proof(file: Path) -> None:
+    made = Detached(AUTHORITY)
     encoded = Material(signature=made.signature, certificate=b64(made.pem).encode())
 
-    assert one(file, policy, made.material, find=made.find) == ("PASS", SIGNER)
-    assert one(file, policy, encoded, find=made.find) == ("PASS", SIGNER)
+    assert one(file, POLICY, made.material, find=made.find) == ("PASS", SIGNER)
+    assert one(file, POLICY, encoded, find=made.find) == ("PASS", SIGNER)
     assert made.asked == [f"https://log.example {HEX}"] * 2
 
 
@@ -297,23 +282,21 @@ NO_PROOF = "no proof of signing time"
     ],
 )
 def test_a_detached_signature_without_its_log_entry_is_no_proof(
-    authority: Authority, file: Path, policy: Policy, find: Find | None, problem: str
+    file: Path, find: Find | None, problem: str
 ) -> None:
-    found = one(file, policy, Detached(authority).material, find=find)
+    found = one(file, POLICY, Detached(AUTHORITY).material, find=find)
 
     assert found == ("INCONCLUSIVE", problem)
 
 
-def test_what_a_log_answers_is_not_believed_and_what_is_wrong_needs_no_log(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    made, other = Detached(authority), Detached(authority)
+def test_what_a_log_answers_is_not_believed_and_what_is_wrong_needs_no_log(file: Path) -> None:
+    made, other = Detached(AUTHORITY), Detached(AUTHORITY)
     answers = ({"x": {}}, {"x": None}, {"x": {"body": 7}}, {"a": {}, "b": {}})
-    judged = [one(file, policy, made.material, find=lambda log, entry, a=a: a) for a in answers]  # type: ignore[misc]
-    judged.append(one(file, policy, made.material, find=other.find))
+    judged = [one(file, POLICY, made.material, find=lambda log, entry, a=a: a) for a in answers]  # type: ignore[misc]
+    judged.append(one(file, POLICY, made.material, find=other.find))
     wrong = {"identity": "https://x.example"}, {"issuer": "https://x.example"}
-    judged += [one(file, policy, Detached(authority, **each).material) for each in wrong]
-    judged.append(one(file, policy, Detached(authority, b"another file").material))
+    judged += [one(file, POLICY, Detached(AUTHORITY, **each).material) for each in wrong]
+    judged.append(one(file, POLICY, Detached(AUTHORITY, b"another file").material))
 
     assert {outcome for outcome, _ in judged} == {"FAIL"}
 
@@ -328,12 +311,12 @@ def dsse(key: Any, payload: bytes, kind: str = IN_TOTO) -> dict[str, Any]:
     return envelope(payload, key.sign(pae(payload, kind), SHA256), kind)
 
 
-def test_a_keys_bundle_proves_what_its_signature_does(authority: Authority, file: Path) -> None:
+def test_a_keys_bundle_proves_what_its_signature_does(file: Path) -> None:
     key = new_key()
-    with_entry, without = authority.sign_with(key, DATA), authority.sign_with(key, DATA)
+    with_entry, without = AUTHORITY.sign_with(key, DATA), AUTHORITY.sign_with(key, DATA)
     del without["verificationMaterial"]["tlogEntries"]
     problem = "the signature is the key's, but a log entry of a public key cannot be verified; trust no log, or publish the detached signature"
-    for root, found in ((authority.root, ("INCONCLUSIVE", problem)), (NO_LOGS, None), (b"", None)):
+    for root, found in ((AUTHORITY.root, ("INCONCLUSIVE", problem)), (NO_LOGS, None), (b"", None)):
         policy = Policy(key=pem(key), root=root)
         judged = {one(file, policy, each) for each in (with_entry, without)}
         assert judged == {found or ("PASS", policy.signer)}
@@ -351,14 +334,14 @@ def test_a_keys_bundle_proves_what_its_signature_does(authority: Authority, file
 
 
 @pytest.mark.parametrize("root", [NO_LOGS, b""])
-def test_a_wrong_bundle_of_a_key_is_refused(authority: Authority, file: Path, root: bytes) -> None:
+def test_a_wrong_bundle_of_a_key_is_refused(file: Path, root: bytes) -> None:
     key = new_key()
-    policy, signed = Policy(key=pem(key), root=root), authority.sign_with(key, DATA)
+    policy, signed = Policy(key=pem(key), root=root), AUTHORITY.sign_with(key, DATA)
     signed["messageSignature"]["messageDigest"]["digest"] = b64(bytes(32))
     bad = {
-        "the signature is not this key's over this content": authority.sign_with(new_key(), DATA),
-        "the bundle's digest is another file's": authority.sign_with(key, b"another file"),
-        "a certificate, no public key, in the bundle": authority.sign(DATA),
+        "the signature is not this key's over this content": AUTHORITY.sign_with(new_key(), DATA),
+        "the bundle's digest is another file's": AUTHORITY.sign_with(key, b"another file"),
+        "a certificate, no public key, in the bundle": AUTHORITY.sign(DATA),
     }
 
     assert [one(file, policy, each) for each in bad.values()] == [("FAIL", why) for why in bad]

@@ -165,7 +165,8 @@ DATA = b"a release artifact\n"
 HEX = hashlib.sha256(DATA).hexdigest()
 SIGNER = f"{IDENTITY} ({ISSUER})"
 ROOT = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
-
+AUTHORITY = Authority()
+POLICY = Policy(IDENTITY, ISSUER, root=AUTHORITY.root)
 
 OTHER = hashlib.sha256(b"another file").hexdigest()
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,7 +35,7 @@ from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import mutations as changes_of
-from ..conftest import unmeasured
+from ..conftest import ran, started, unmeasured
 
 NOTEBOOK = "10_development.ipynb"
 BIN = Path(sys.executable).parent
@@ -90,25 +89,10 @@ class Operator:
         }
 
     def run(self, *argv: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(word) for word in argv],
-            cwd=self.home,
-            env=self.environment | env,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
+        return ran(*argv, cwd=self.home, env=self.environment | env)
 
     def start(self, *argv: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(word) for word in argv],
-            cwd=self.home,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return started(*argv, cwd=self.home, env=self.environment)
 
     def papermill(self, output: str, *more: str | Path, **env: str) -> Any:
         argv = ("papermill", "--engine", "runbook", NOTEBOOKS / NOTEBOOK, output)
@@ -237,13 +221,13 @@ def issuing(network: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def forge(network: RehearsalNetwork) -> Iterator[Any]:
-    """The forge with an empty issue and no releases, whole again afterwards."""
-    network.forge.comments.clear()
-    network.forge.releases.releases.clear()
-    network.world.clock.advance(61)
-    yield network.forge
-    clear(network)
+def network(issuing: RehearsalNetwork) -> Iterator[RehearsalNetwork]:
+    """The same, its forge with an empty issue and no releases, whole again afterwards."""
+    issuing.forge.comments.clear()
+    issuing.forge.releases.releases.clear()
+    issuing.world.clock.advance(61)
+    yield issuing
+    clear(issuing)
 
 
 @contextlib.contextmanager
@@ -331,14 +315,6 @@ def fault(network: RehearsalNetwork, text: str) -> Iterator[None]:
         yield
     finally:
         network.clear(text)
-
-
-def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> Any:
-    deadline = time.monotonic() + within
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
-        time.sleep(0.02)
-    return found
 
 
 def finish(network: RehearsalNetwork, cluster: str) -> None:

@@ -16,7 +16,7 @@ from runbook_lib.evidence.incidents import Incident, incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage
-from runbook_lib.verdicts import Verdict
+from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..events import event
@@ -108,6 +108,12 @@ class Recovery:
                 _, again = self._walk(replayed)
         assert again == result
         return verdict, result
+
+    def comes_to(self, code: ExitCode, **changes: Any) -> CheckResult:
+        """The result of a try that ends with ``code``."""
+        verdict, result = self.run(**changes)
+        assert verdict.exit_code is code, result.reason
+        return result
 
     def _walk(self, stage: Stage) -> tuple[Verdict, CheckResult]:
         stage.change(self.change)

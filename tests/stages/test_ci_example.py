@@ -1,7 +1,6 @@
 """The CI example of the documentation: its shape, and its very commands on a rehearsal network."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.strict import PROJECT
 
+from ..conftest import ran
 from .conftest import Operator, operating
 
 EXAMPLE = PROJECT / "docs" / "github-actions.yml"
@@ -116,22 +116,14 @@ class Runner:
 
     def run(self, job: str, name: str, temporary: Path, **env: str) -> Any:
         """A step as Actions runs it: the shell, the files for its output and summary."""
-        files = {
-            "GITHUB_OUTPUT": temporary / "output",
-            "GITHUB_STEP_SUMMARY": temporary / "summary",
-        }
+        names = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary"}
+        files = {name: temporary / file for name, file in names.items()}
         for path in files.values():
             path.touch()
         said = {"RUNNER_TEMP": temporary, **files, **env}
-        return subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step(job, name)["run"]],
-            cwd=self.home,
-            env=self.operator.environment | {key: str(value) for key, value in said.items()},
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
+        shell = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step(job, name)["run"])
+        given = self.operator.environment | {key: str(value) for key, value in said.items()}
+        return ran(*shell, cwd=self.home, env=given)
 
     def carry(self, job: str, temporary: Path, **env: str) -> tuple[str, int, str]:
         """The job's run and verdict: the code handed on, how the job ends, what it says of it."""
@@ -161,9 +153,8 @@ def test_development_waits_and_the_scheduled_run_carries_it_on(
     assert network is not None
     first = runner.carry("apply", tmp_path / "first", STAGE="development")
     network.fast_forward(4000)
-    again = runner.carry(
-        "apply", tmp_path / "again", STAGE="development", GITHUB_EVENT_NAME="schedule"
-    )
+    timed = {"STAGE": "development", "GITHUB_EVENT_NAME": "schedule"}
+    again = runner.carry("apply", tmp_path / "again", **timed)
     planned = runner.carry("plan", tmp_path / "planned", STAGE="testnet")
 
     waits = "::notice::development: waiting; nothing is wrong, the card says when to return"
@@ -174,11 +165,8 @@ def test_development_waits_and_the_scheduled_run_carries_it_on(
     assert planned[:2] == ("4", 0), (tmp_path / "planned" / "testnet.txt").read_text()
     attempts = sorted((network.root / "store" / "v1.4.0").glob("*/*/record.jsonl"))
     assert [path.parent.parent.name for path in attempts] == ["development", "testnet"]
-    for folder, stage in (
-        ("first", "development"),
-        ("again", "development"),
-        ("planned", "testnet"),
-    ):
+    for folder in ("first", "again", "planned"):
+        stage = "testnet" if folder == "planned" else "development"
         book = nbformat.read(tmp_path / folder / f"{stage}.ipynb", as_version=4)
         assert stage in book.cells[0].outputs[0].data["text/plain"]
         summary = (tmp_path / folder / "summary").read_text()
@@ -213,10 +201,7 @@ def test_only_a_stage_that_is_touched_is_planned(tmp_path: Path, runner: Runner)
 
     def git(*words: str) -> str:
         who = ("-c", "user.name=a", "-c", "user.email=a@b.invalid")
-        done = subprocess.run(
-            ["git", *who, *words], cwd=home, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
+        return ran("git", *who, *words, cwd=home, check=True).stdout.strip()
 
     home = tmp_path / "clone"
     (home / "params").mkdir(parents=True)
@@ -234,10 +219,8 @@ def test_only_a_stage_that_is_touched_is_planned(tmp_path: Path, runner: Runner)
         output = tmp_path / stage
         script = step("plan", "touched")["run"]
         env = {"PATH": runner.operator.environment["PATH"], "GITHUB_OUTPUT": str(output)}
-        subprocess.run(
-            ["bash", "-eo", "pipefail", "-c", script], cwd=home, check=True, capture_output=True,
-            env=env | {"STAGE": stage, "BASE": before},
-        )  # fmt: skip
+        given = env | {"STAGE": stage, "BASE": before}
+        ran("bash", "-eo", "pipefail", "-c", script, cwd=home, check=True, env=given)
         said[stage] = output.read_text()
 
     assert said == {"testnet": "yes=true\n", "canary": "yes=false\n", "mainnet": "yes=true\n"}

@@ -16,6 +16,7 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import not_passed
 from .conftest import Operator, clear, ended, held
 from .recovering import Recovering, back, fresh, recovering, steps
 from .telling import TEXTS
@@ -47,13 +48,9 @@ def recovered(made: Recovering, **given: Any) -> tuple[Verdict, Path]:
 
 
 def open_rows(verdict: Verdict) -> dict[tuple[str, str], Outcome]:
-    return {
-        (row.subject, row.what): row.outcome
-        for item in verdict.items
-        if item.result is not None
-        for row in item.result.rows
-        if row.outcome is not PASS
-    }
+    rows = [row for item in verdict.items if item.result is not None for row in item.result.rows]
+    found = not_passed(rows, "subject", "what", "outcome")
+    return {(subject, what): outcome for subject, what, outcome in found}
 
 
 def test_a_canary_is_taken_back_in_the_dark(

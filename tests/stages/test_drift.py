@@ -20,6 +20,7 @@ from runbook_rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import not_passed
 from .conftest import alone, fault, practised
 
 DRIFT = "preflight.config-drift"
@@ -58,12 +59,8 @@ def site_with(
     return str(path)
 
 
-def not_passed(result: CheckResult) -> list[tuple[str, str, Any, Any]]:
-    return [
-        (row.subject, row.what, row.expected, row.observed)
-        for row in result.rows
-        if row.outcome is not Outcome.PASS
-    ]
+def wrong(result: CheckResult) -> list[tuple[Any, ...]]:
+    return not_passed(result.rows, "subject", "what", "expected", "observed")
 
 
 def targets(result: CheckResult) -> dict[str, Any]:
@@ -120,10 +117,10 @@ def test_a_canary_may_run_the_candidate_before_its_stage(network: RehearsalNetwo
     text = f"the release's, installed ahead of the stage: {digest}"
     assert canary.outcome is Outcome.PASS
     assert [row.observed for row in canary.rows if row.what == "binary"] == [text]
-    assert not_passed(mainnet) == [("main-1", "binary", known[0], digest)]
-    assert [row.waivable for row in mainnet.rows if row.outcome is not Outcome.PASS] == [False]
+    assert wrong(mainnet) == [("main-1", "binary", known[0], digest)]
+    assert not_passed(mainnet.rows, "waivable") == [(False,)]
     with candidate_on(network, "main-4") as digest:
-        assert not_passed(drift(network, "canary")) == [("main-4", "binary", known[0], digest)]
+        assert wrong(drift(network, "canary")) == [("main-4", "binary", known[0], digest)]
 
 
 # --- what is named --------------------------------------------------------------------------------
@@ -139,7 +136,7 @@ def test_a_node_that_peers_cannot_name_lacks_its_second_witness(
     result = drift(network, "development", site=str(path))
 
     text = "its peer id is not in the site file: set `peer`"
-    assert (result.outcome, not_passed(result)) == (
+    assert (result.outcome, wrong(result)) == (
         Outcome.INCONCLUSIVE,
         [("dev-1", "gates its peers see", "its own", text)],
     )
@@ -149,7 +146,7 @@ def test_without_the_release_nothing_is_known_of_its_stage(network: RehearsalNet
     """A canary that runs another build may run the release's: nobody can tell."""
     with candidate_on(network, "main-1") as digest:
         result = drift(network, "canary", release="v9")
-    found = not_passed(result)
+    found = wrong(result)
 
     assert (result.outcome, [row[:2] for row in found]) == (
         Outcome.INCONCLUSIVE,
@@ -182,7 +179,7 @@ PRUNING = "rollout.feature_gates.pruning (different in the target)"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "wrong", "made"),
+    ("old", "new", "missing", "made"),
     [
         ("witness_network = false", ON, [], f"{ALONE}; ahead of the profile: witness_network"),
         ("pruning = true", "pruning = false", [("dev-2", PRUNING, True, False)], None),
@@ -191,7 +188,7 @@ PRUNING = "rollout.feature_gates.pruning (different in the target)"
     ids=["ahead of its profile", "off", "left to its default"],
 )
 def test_a_gate_in_the_file_is_drift_only_where_it_lacks_its_profile(
-    network: RehearsalNetwork, old: str, new: str, wrong: list[Any], made: str | None
+    network: RehearsalNetwork, old: str, new: str, missing: list[Any], made: str | None
 ) -> None:
     """Known or not: the delta of development is the build, which mends none. The table may be
     partial; the node itself says what is in force.
@@ -199,7 +196,7 @@ def test_a_gate_in_the_file_is_drift_only_where_it_lacks_its_profile(
     with taken_over(network, old, new):
         result = drift(network, "development")
 
-    assert not_passed(result) == wrong
+    assert wrong(result) == missing
     assert targets(result).get("dev-2") == made
 
 
@@ -230,7 +227,7 @@ def test_the_chains_own_bundle_fails_by_its_own_contradiction_alone(
         ("bundle worm_export", f"{at}.enabled on channel {stage}", f"true {said}", False),
         ("bundle worm_export", f"{at}.target.kind on channel {stage}", f"s3 {said}", "command"),
     ]
-    assert not_passed(result) == (contradiction if canaries or stage == "mainnet" else [])
+    assert wrong(result) == (contradiction if canaries or stage == "mainnet" else [])
     assert len(targets(result)) == len(network.world.clusters[STAGE_CLUSTERS[stage]].nodes)
 
 
@@ -244,7 +241,7 @@ def test_a_secret_of_the_bundle_proves_nothing(network: RehearsalNetwork, tmp_pa
     result = drift(network, "mainnet", site=site)
 
     text = "a secret, which is compared nowhere; leave it to the node's file"
-    assert (result.outcome, not_passed(result)) == (
+    assert (result.outcome, wrong(result)) == (
         Outcome.INCONCLUSIVE,
         [(f"main-{n}", f"{at}.secret_key", "as in the bundle", text) for n in range(1, 6)],
     )

@@ -35,9 +35,7 @@ __all__ = ["made", "network"]
 def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
     """With an incident in the store that blocks the release; a further try adds nothing."""
     recovery = Recovery(network, telling.incident)
-    verdict, result = recovery.run()
-
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    recovery.comes_to(ExitCode.PASSED)
     issue, found = recovery.issue, recovery.incident
     assert issue["title"].endswith(f"{found.id}: {TEXTS['summary']}")
     for text in ("v1.4.0-", "Rewards stopped on both canaries", "/development/0001"):
@@ -46,8 +44,7 @@ def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
     assert [
         one.name for one in blocking(recovery.store, recovery.release, single_operator=True)
     ] == [found.id]
-    again, more = recovery.run()
-    assert again.exit_code is ExitCode.PASSED, more.reason
+    recovery.comes_to(ExitCode.PASSED)
     assert recovery.issue["number"] == issue["number"]
     assert len(incidents_of(recovery.store, recovery.release)) == 1
 
@@ -70,14 +67,11 @@ def test_a_report_without_a_text_fails(network: RehearsalNetwork, name: str) -> 
     """It names the one that says nothing; said later, the report goes out."""
     recovery = Recovery(network, telling.public_report)
     empty = "TBD." if isinstance(TEXTS[name], str) else [" - "]
-    refused, result = recovery.run(**{name: empty})
-    assert refused.exit_code is ExitCode.REFUSED
+    result = recovery.comes_to(ExitCode.REFUSED, **{name: empty})
     assert result.reason.startswith(f"{name}: text: expected not empty, got nothing said")
     assert mutations(recovery.folder) == []
 
-    verdict, result = recovery.run()
-
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    recovery.comes_to(ExitCode.PASSED)
 
 
 def test_what_a_report_cannot_be_without_is_asked_for(network: RehearsalNetwork) -> None:
@@ -120,25 +114,22 @@ def test_hostile_text_is_shown_as_text(network: RehearsalNetwork) -> None:
 def test_figures_that_were_not_collected_are_fetched_later(network: RehearsalNetwork) -> None:
     recovery = Recovery(network, telling.incident)
     network.fault("prometheus-down@development")
-    verdict, result = recovery.run()
-    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    result = recovery.comes_to(ExitCode.INCONCLUSIVE)
     assert str(row(result, "figures").observed).startswith("0 collected; figure ")
     assert str(row(result, "figures").observed).endswith("; the next try collects them")
     assert "- figure" in recovery.issue["body"]
 
     network.clear("prometheus-down")
-    verdict, result = recovery.run()
+    recovery.comes_to(ExitCode.PASSED)
 
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert "- figure" not in recovery.issue["body"]
 
 
 def test_a_node_that_does_not_answer_is_listed(network: RehearsalNetwork) -> None:
     recovery = Recovery(network, telling.governance_incident)
     network.fault("node-down@testnet/test-2")
-    verdict, result = recovery.run()
+    result = recovery.comes_to(ExitCode.INCONCLUSIVE)
 
-    assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert row(result, "gates").observed == "not of test-2; the next try collects them"
     assert "never read back" in recovery.issue["body"]
 
@@ -172,9 +163,8 @@ def test_what_cannot_be_sent_is_published_later(
     assert not path.parent.exists()
     assert cli.main(["publish", str(recovery.folder)]) == 0
     capsys.readouterr()
-    verdict, result = recovery.run()
+    recovery.comes_to(ExitCode.PASSED)
 
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert recovery.issue["number"] == number
     assert [e.kind for e in recovery.incident.events] == ["incident-opened", "filed"]
 
@@ -218,15 +208,13 @@ def test_a_later_recovery_joins_the_incident(network: RehearsalNetwork) -> None:
 def test_a_halt_that_cannot_be_announced_is_published_later(network: RehearsalNetwork) -> None:
     recovery = Recovery(network, HALT)
     network.fault("halt-announce-fails@testnet")
-    verdict, result = recovery.run()
-    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    result = recovery.comes_to(ExitCode.INCONCLUSIVE)
     assert "exit 22: channel: 503 Service Unavailable; kept in the outbox" in result.reason
 
     network.clear("halt-announce-fails")
     assert {one.outcome for one in publish(recovery.folder)} == {Outcome.PASS}
-    verdict, result = recovery.run()
+    recovery.comes_to(ExitCode.PASSED)
 
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert len(json.loads((network.root / "announced.json").read_text())) == 1
     assert not (recovery.folder / "outbox").exists()
 
@@ -249,8 +237,7 @@ def test_a_halt_that_was_announced_is_not_announced_again_unseen(
     steps = of(Record(recovery.folder / "record.jsonl").events(), StepTaken)
     assert [step.step for step in steps if step.phase == "intent"] == ["announce-halt-1"]
     # Read again, it is not there: it is sent anew.
-    verdict, result = recovery.run()
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    recovery.comes_to(ExitCode.PASSED)
     assert len(json.loads(channel.read_text())) == 1
 
 
@@ -260,8 +247,7 @@ def test_a_halt_that_was_announced_is_not_announced_again_unseen(
 def test_the_council_is_told_once_and_its_decision_recorded(network: RehearsalNetwork) -> None:
     """Two of its three members approve what the issue says; it ratifies a break-glass as well."""
     recovery = Recovery(network, telling.council)
-    verdict, result = recovery.run(break_glass="the chain stood still, no time to ask")
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    result = recovery.comes_to(ExitCode.PASSED, break_glass="the chain stood still, no time to ask")
     told = json.loads((network.root / "notifications.json").read_text())
     decided = recovery.incident.last(CouncilDecided)
 
@@ -284,9 +270,8 @@ def test_one_member_is_no_majority(network: RehearsalNetwork) -> None:
     for account in ("rehearsal-council-a", "rehearsal-council-a", "rehearsal-second"):
         network.say(account, word)
 
-    verdict, result = recovery.run()
+    result = recovery.comes_to(ExitCode.WAITING)
 
-    assert verdict.exit_code is ExitCode.WAITING
     assert "got 1 of 3 members: rehearsal-council-a" in result.reason
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .conftest import Operator, entries, held, operating, processes_of, until
+from ..conftest import until
+from .conftest import Operator, entries, held, operating, processes_of
 
 DEPLOY = "development.activate.deploy"
 NODES = ("dev-1", "dev-2", "dev-3", "dev-4")

@@ -16,6 +16,7 @@ from runbook_lib.recover import attach_journal
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS
+from ..conftest import path_of, ran
 from .conftest import entries, in_the_way_of_kits, mutations
 from .recovering import Recovering, back, fresh, network, walk
 
@@ -43,20 +44,9 @@ class Applied:
     def script(self, *options: str) -> subprocess.CompletedProcess[str]:
         """The kit's script in a shell whose PATH has no Python."""
         tools = self.carried.network.root / "tools"
-        if not tools.exists():
-            tools.mkdir()
-            for name in (*TOOLS, "sha256sum", "timeout", *OF_COMMANDS):
-                (tools / name).symlink_to(str(shutil.which(name)))
-        assert shutil.which("python3", path=str(tools)) is None
-        return subprocess.run(
-            ["/bin/sh", self.kit / "recover.sh", *options],
-            env={"PATH": str(tools)},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        path = path_of(tools, *TOOLS, "sha256sum", "timeout", *OF_COMMANDS)
+        assert shutil.which("python3", path=path) is None
+        return ran("/bin/sh", self.kit / "recover.sh", *options, env={"PATH": path}, cwd="/")
 
     def attach(self) -> int:
         """The attempt that the kit's journal was attached to."""

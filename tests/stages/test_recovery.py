@@ -16,6 +16,7 @@ from runbook_lib.outcomes import Outcome, Row, unknown_row
 from runbook_lib.plan import NodePlan
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import not_passed
 from .conftest import entries, fault
 from .recovering import (
     Prepare,
@@ -51,28 +52,26 @@ SECRET = b"rehearsal-throwaway"
 
 
 def test_a_file_that_is_lost_comes_back_out_of_the_kit(
-    prepare: Prepare,
-    network: RehearsalNetwork,
-    monkeypatch: pytest.MonkeyPatch,
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it was, its secrets too, whether what lies there is broken or unreadable."""
     made = prepare("canary")
-    files = [network.world.node_dir("mainnet", name) / "config.toml" for name in CANARIES]
+    files = [made.network.world.node_dir("mainnet", name) / "config.toml" for name in CANARIES]
     was = [path.read_bytes() for path in files]
     assert all(SECRET in text for text in was)
     applied(made, "canary")
     files[0].write_bytes(b"no [toml")
-    with fault(network, "config-unreadable@canary/main-2"):
+    with fault(made.network, "config-unreadable@canary/main-2"):
         verdict, folder = made.recover("canary")
 
     assert [path.read_bytes() for path in files] == was
-    open_ = {(row.subject, row.what) for row in back(verdict).rows if row.outcome is not PASS}
+    open_ = set(not_passed(back(verdict).rows, "subject", "what"))
     assert (back(verdict).outcome, open_) == (INCONCLUSIVE, {("main-2", "config")})
     kept = [path for path in folder.rglob("*") if path.is_file()]
     assert [path for path in kept if SECRET in path.read_bytes()] == []
 
     again, folder = made.recover("canary", attempt=verdict.attempt)
-    shutil.rmtree(network.root / "kits")
+    shutil.rmtree(made.network.root / "kits")
     monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
     replayed, _ = made.recover("canary")
 
@@ -81,13 +80,13 @@ def test_a_file_that_is_lost_comes_back_out_of_the_kit(
 
 
 def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
-    prepare: Prepare, network: RehearsalNetwork
+    prepare: Prepare,
 ) -> None:
     """A canary had both gates on before mainnet: what it goes back to is the kit's stall target."""
     made = prepare("mainnet")
     applied(made, "canary")
     applied(made, "mainnet")
-    file = network.world.node_dir("mainnet", "main-1") / "config.toml"
+    file = made.network.world.node_dir("mainnet", "main-1") / "config.toml"
     file.write_bytes(b"no [toml")
     verdict, folder = made.recover("mainnet")
 
@@ -98,35 +97,29 @@ def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
     assert [path for path in kept if SECRET in path.read_bytes()] == []
 
 
-def test_a_file_of_the_kit_that_was_edited_is_not_delivered(
-    prepare: Prepare, network: RehearsalNetwork
-) -> None:
+def test_a_file_of_the_kit_that_was_edited_is_not_delivered(prepare: Prepare) -> None:
     """Only the one with the digest that the plan names; the other canary is back."""
     made = prepare("canary")
     applied(made, "canary")
-    file = network.world.node_dir("mainnet", "main-1") / "config.toml"
+    file = made.network.world.node_dir("mainnet", "main-1") / "config.toml"
     file.write_bytes(b"no [toml")
-    with fault(network, "kit-target-tampered@canary"):
+    with fault(made.network, "kit-target-tampered@canary"):
         verdict, folder = made.recover("canary")
 
-    (row,) = [row for row in back(verdict).rows if row.outcome is not PASS]
-    assert (row.subject, row.what, row.outcome) == ("main-1", "previous file", INCONCLUSIVE)
-    assert row.observed == "none of that digest; passed over, tried again"
+    found = not_passed(back(verdict).rows, "subject", "what", "outcome", "observed")
+    told = "none of that digest; passed over, tried again"
+    assert found == [("main-1", "previous file", INCONCLUSIVE, told)]
     assert file.read_bytes() == b"no [toml"
     assert {node for node, _ in steps(folder, "intent")} == {"main-2"}
 
 
-def test_a_node_whose_build_cannot_be_told_is_restarted_once(
-    prepare: Prepare, network: RehearsalNetwork
-) -> None:
+def test_a_node_whose_build_cannot_be_told_is_restarted_once(prepare: Prepare) -> None:
     """What merely cannot be read back is read again, in the same try and in the next."""
     made = prepare("canary")
     applied(made, "canary")
-    with fault(network, "candidate-unreadable@canary/main-1"):
+    with fault(made.network, "candidate-unreadable@canary/main-1"):
         verdict, folder = made.recover("canary")
-        assert [(r.subject, r.what) for r in back(verdict).rows if r.outcome is not PASS] == [
-            ("main-1", "binary")
-        ]
+        assert not_passed(back(verdict).rows, "subject", "what") == [("main-1", "binary")]
         made.recover("canary", attempt=verdict.attempt)
     again, folder = made.recover("canary", attempt=verdict.attempt)
 
@@ -160,13 +153,11 @@ def test_the_second_round_is_made_in_the_waves_of_the_first(
     assert rounds[True] == rounds[False]
 
 
-def test_without_the_previous_artifact_the_gates_are_off_all_the_same(
-    prepare: Prepare, network: RehearsalNetwork
-) -> None:
+def test_without_the_previous_artifact_the_gates_are_off_all_the_same(prepare: Prepare) -> None:
     """What is missing is FAIL; the configuration does not wait for it."""
     made = prepare("mainnet")
     applied(made, "mainnet")
-    with fault(network, "previous-artifact-missing@mainnet"):
+    with fault(made.network, "previous-artifact-missing@mainnet"):
         verdict, _ = made.recover("mainnet", nodes=["main-3"])
 
     rows = {row.what: row for row in back(verdict).rows}
@@ -185,7 +176,7 @@ def test_operators_are_told_by_what_works(prepare: Prepare, network: RehearsalNe
     with fault(network, "forge-down@testnet"):
         verdict, folder = made.recover("testnet", **given)
 
-    open_ = {(row.subject, row.what) for row in back(verdict).rows if row.outcome is not PASS}
+    open_ = set(not_passed(back(verdict).rows, "subject", "what"))
     assert open_ > {(operator, "instruct-back") for operator in OPERATORS}
     assert [s for s in steps(folder) if s[0] in OPERATORS] == [
         (o, "notify-back") for o in OPERATORS
@@ -206,9 +197,7 @@ def test_operators_are_told_by_what_works(prepare: Prepare, network: RehearsalNe
 
 
 def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
-    prepare: Prepare,
-    network: RehearsalNetwork,
-    monkeypatch: pytest.MonkeyPatch,
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed as it was to be posted, the forge down since: the site's command tells them all."""
     made = prepare("testnet")
@@ -226,7 +215,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Record, "append", stopping)
         made.recover("testnet", **given)
-    with fault(network, "forge-down@testnet"):
+    with fault(made.network, "forge-down@testnet"):
         verdict, folder = made.recover("testnet", attempt=1, **given)
 
     assert {s for s in steps(folder) if s[0] in OPERATORS} == {

@@ -16,14 +16,12 @@ from runbook_rehearsal.faults.table import FAULTS, Fault
 from runbook_rehearsal.layout import COMMANDER, ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import issuing, mutations, ready_to_post
+from ..sources.github_answers import spoken
+from .conftest import mutations, ready_to_post
 
 ITEM, DEPLOY = "preflight.release-issue", "development.activate.deploy"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
-
-
-network = issuing
 
 
 def post(network: RehearsalNetwork, **changes: Any) -> tuple[Standing, Stage]:
@@ -43,10 +41,10 @@ def observed(standing: Standing) -> dict[str, object]:
     return {f"{row.subject}: {row.what}": row.observed for row in standing.result.rows}
 
 
-def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, forge: Any) -> None:
+def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork) -> None:
     """One comment with verdict, plan digest, head of the record and previous stage; one write."""
     standing, stage = post(network)
-    (comment,) = forge.comments.values()
+    (comment,) = network.forge.comments.values()
     entries = Record(stage.folder / "record.jsonl").events()
     begun = next(e for e in entries if e.kind == "started" and e.item == ITEM)
     plan = next(entry.digest for entry in entries if entry.kind == "plan")
@@ -65,7 +63,7 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     assert steps == ["intent", "done"]
     # A second attempt updates the comment.
     standing, second = post(network)
-    (comment,) = forge.comments.values()
+    (comment,) = network.forge.comments.values()
     assert standing.outcome is Outcome.PASS
     assert attempts(comment) == [second.verdict().attempt] == [stage.verdict().attempt + 1]
     assert [entry.key.split(" ")[0] for entry in mutations(second.folder)] == ["PATCH"]
@@ -73,11 +71,11 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
 def test_whatever_went_wrong_a_further_run_leaves_one_complete_comment(
-    network: RehearsalNetwork, forge: Any, fault: Fault
+    network: RehearsalNetwork, fault: Fault
 ) -> None:
     network.fault(f"{fault.name}@development")
     standing, stage = post(network)
-    left = len(forge.comments)
+    left = len(network.forge.comments)
     network.clear(fault.name)
     number = stage.verdict().attempt
     again, _ = post(network, attempt=number, retry_reason="it is repaired")
@@ -85,15 +83,13 @@ def test_whatever_went_wrong_a_further_run_leaves_one_complete_comment(
     assert standing.state == "judged"
     assert left <= 1
     assert again.outcome is Outcome.PASS
-    (comment,) = forge.comments.values()
+    (comment,) = network.forge.comments.values()
     assert attempts(comment) == [number]
     assert "All good, go ahead" not in comment["body"]
 
 
 @pytest.mark.parametrize("mode", ["plan", "apply"])
-def test_without_an_issue_it_is_inconclusive(
-    network: RehearsalNetwork, forge: Any, mode: str
-) -> None:
+def test_without_an_issue_it_is_inconclusive(network: RehearsalNetwork, mode: str) -> None:
     standing, stage = post(network, issue=0, mode=mode)
 
     assert (standing.state, standing.outcome) == ("judged", Outcome.INCONCLUSIVE)
@@ -105,14 +101,14 @@ def test_without_an_issue_it_is_inconclusive(
     assert {entry.key for entry in tape if entry.item == ITEM} == {"CLOCK"}
 
 
-def test_a_plan_only_drafts(network: RehearsalNetwork, forge: Any) -> None:
+def test_a_plan_only_drafts(network: RehearsalNetwork) -> None:
     """The card shows the comment as it would stand; the tape holds no write."""
     with ready_to_post(network, mode="plan") as stage:
         card = stage.change(preflight.release_issue)
         verdict = stage.verdict()
 
     assert verdict.items[1].state == "planned"
-    assert forge.comments == {}
+    assert network.forge.comments == {}
     assert mutations(stage.folder) == []
     assert "would get" in card.text and "a new comment" in card.text
     assert "### ▷ CHECKS HOLD, apply begins · development · attempt" in card.text
@@ -120,24 +116,17 @@ def test_a_plan_only_drafts(network: RehearsalNetwork, forge: Any) -> None:
 
 
 def test_a_comment_of_somebody_else_is_neither_edited_nor_trusted(
-    network: RehearsalNetwork, forge: Any
+    network: RehearsalNetwork,
 ) -> None:
     """Though it bears the marker; of two of ours the older is kept, and both are said."""
     body = f"{marker(RELEASE)}\nAll is well."
     for number, author in ((1, "mallory"), (2, "Rehearsal"), (3, "rehearsal")):
-        forge.comments[number] = {
-            "id": number,
-            "body": body,
-            "user": {"login": author},
-            "created_at": f"2026-01-0{number}T00:00:00Z",
-            "updated_at": f"2026-01-0{number}T00:00:00Z",
-            "issue_url": f"x/{ISSUE}",
-            "html_url": f"https://forge.invalid/{number}",
-        }
+        told = spoken(number, body, author, f"2026-01-0{number}T00:00:00Z")
+        network.forge.comments[number] = {**told, "issue_url": f"x/{ISSUE}"}
     standing, _ = post(network)
 
     assert standing.outcome is Outcome.PASS
-    assert [forge.comments[number]["body"] == body for number in (1, 2, 3)] == [True, False, True]
+    assert [n for n in (1, 2, 3) if network.forge.comments[n]["body"] != body] == [2]
     said = observed(standing)
     assert said["comment 1: bears the marker too"] == "by mallory, not rehearsal: ignored"
     assert said["comment 3: bears the marker too"] == (
@@ -145,13 +134,13 @@ def test_a_comment_of_somebody_else_is_neither_edited_nor_trusted(
     )
 
 
-def test_a_closed_issue_stops_the_stage(network: RehearsalNetwork, forge: Any) -> None:
+def test_a_closed_issue_stops_the_stage(network: RehearsalNetwork) -> None:
     """Somebody has called the release off, or it is another's issue."""
-    forge.issues[ISSUE]["state"] = "closed"
+    network.forge.issues[ISSUE]["state"] = "closed"
     try:
         standing, stage = post(network)
     finally:
-        forge.issues[ISSUE]["state"] = "open"
+        network.forge.issues[ISSUE]["state"] = "open"
 
     assert standing.outcome is Outcome.FAIL
     assert standing.reason == f"issue {ISSUE}: state: expected open, got closed"
@@ -159,7 +148,7 @@ def test_a_closed_issue_stops_the_stage(network: RehearsalNetwork, forge: Any) -
 
 
 def test_a_secret_is_never_posted(
-    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+    network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ready_to_post(network) as stage:
         context = stage._tries.context(ITEM, 1)
@@ -167,13 +156,13 @@ def test_a_secret_is_never_posted(
         stage.change(preflight.release_issue)
         standing = stage.verdict().items[1]
 
-    assert forge.comments == {}
+    assert network.forge.comments == {}
     assert standing.outcome is Outcome.FAIL, standing.reason
     assert standing.reason.startswith("comment: secrets: expected none, got one")
 
 
 def test_a_replay_posts_nothing_and_finds_the_same(
-    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+    network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first try that failed, then one that passed: the very text again, from the record alone."""
     network.fault("issue-locked@development")
@@ -181,7 +170,7 @@ def test_a_replay_posts_nothing_and_finds_the_same(
     network.clear("issue-locked")
     number = stage.verdict().attempt
     live, _ = post(network, attempt=number, retry_reason="it is unlocked")
-    forge.comments.clear()
+    network.forge.comments.clear()
     monkeypatch.setenv("RUNBOOK_REPLAY", str(stage.folder))
     for name in network.env:
         monkeypatch.delenv(name)
@@ -190,14 +179,14 @@ def test_a_replay_posts_nothing_and_finds_the_same(
         again = replayed.verdict().items[1]
 
     assert (again.outcome, again.result) == (Outcome.PASS, live.result)
-    assert forge.comments == {}
+    assert network.forge.comments == {}
 
 
-def test_a_head_that_the_store_lacks_stops_it(network: RehearsalNetwork, forge: Any) -> None:
+def test_a_head_that_the_store_lacks_stops_it(network: RehearsalNetwork) -> None:
     """Whoever opened while the forge was silent compared none: it is compared before anything changes."""
     with ready_to_post(network) as stage:
         head = f"head=sha256:{'a' * 64}"
-        forge.say(COMMANDER, f"<!-- rpp-runbook seal={RELEASE}/development/0099 {head} -->")
+        network.forge.say(COMMANDER, f"<!-- rpp-runbook seal={RELEASE}/development/0099 {head} -->")
         stage.change(preflight.release_issue)
         standing = stage.verdict().items[1]
 

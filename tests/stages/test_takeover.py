@@ -28,8 +28,8 @@ from runbook_lib.strict import PROJECT, parse_yaml
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import trust_of, unmeasured
-from .conftest import entries, fault, until
+from ..conftest import started, text, trust_of, unmeasured, until
+from .conftest import entries, fault
 from .recovering import (
     Prepare,
     Recovering,
@@ -57,15 +57,8 @@ def start(made: Recovering, runbook: str, **env: str) -> subprocess.Popen[str]:
     )
     path = made.network.root / f"given-{next(_FILES)}.json"
     path.write_text(json.dumps(given))
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.stages.recovering", runbook, str(path)],
-        cwd=PROJECT,
-        env={**unmeasured(), **env},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    argv = (sys.executable, "-m", "tests.stages.recovering", runbook, path)
+    return started(*argv, cwd=PROJECT, env={**unmeasured(), **env})
 
 
 def test_a_live_apply_stops_before_its_next_step(prepare: Prepare) -> None:
@@ -149,10 +142,8 @@ def test_what_was_undone_permits_nothing(prepare: Prepare) -> None:
     store, commit = Store(folder.parents[2]), made.network.release.commit
     made.recover("canary")
 
-    problem = find_earlier(
-        store, made.release, commit, "mainnet", "rehearsal", trust_of(folder)
-    ).problem
-
+    asked = (store, made.release, commit, "mainnet", "rehearsal", trust_of(folder))
+    problem = find_earlier(*asked).problem
     assert problem.startswith("expected attempt 2 still in force, got it undone: ")
 
 
@@ -186,19 +177,15 @@ def test_a_recovery_replays_under_its_notice(prepare: Prepare, network: Rehearsa
         verdict, folder = made.recover("canary")
     stage = Stage(open_replay(runbook, folder))
     try:
-        cards: list[Any] = [
-            stage.expect(recovery.expectations),
-            stage.plan(recovery.plan),
-            stage.change(recovery.RUNS[runbook][0]),
-        ]
-        cards.append(stage)
+        expected, planned = stage.expect(recovery.expectations), stage.plan(recovery.plan)
+        changed = stage.change(recovery.RUNS[runbook][0])
         again = stage.verdict()
-        texts = [card._repr_mimebundle_()[0]["text/plain"] for card in cards]
+        texts = [text(card) for card in (expected, planned, changed, stage)]
     finally:
         stage.close()
 
     assert back(again) == back(verdict)
-    assert all(text.startswith(wording.RECORDING) for text in texts)
+    assert all(said.startswith(wording.RECORDING) for said in texts)
 
 
 # --- hours later ----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from runbook_lib.watching import look
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import trust_of
+from ..conftest import not_passed, trust_of
 from ..events import event
 from .conftest import clear, enter, given, held, mutations, opened
 
@@ -331,9 +331,8 @@ def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
     with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
         judged(stage)
         assert recorded(stage, "acknowledged") == recorded(stage, "decided") == []
-        at = later.network.now + timedelta(
-            seconds=2
-        )  # a word of the same second is withdrawn as well
+        # A word of the same second is withdrawn as well.
+        at = later.network.now + timedelta(seconds=2)
         later.network.say(commander, f"decide {name} recover enough of it", at=at)
     with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
         found = judged(stage)
@@ -386,7 +385,7 @@ def test_a_look_after_the_seal_is_named_by_verify(mainnet: Watch) -> None:
 
 def open_steps(folder: Path) -> dict[str, str]:
     found, _ = verify(folder, trust_of(folder))
-    return {row.what: str(row.observed) for row in found if row.outcome is not Outcome.PASS}
+    return dict(not_passed(found, "what", "observed"))
 
 
 def test_several_commands_at_once_add_one_look(mainnet: Watch) -> None:

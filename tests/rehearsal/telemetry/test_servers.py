@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from runbook_rehearsal.chain.world import HISTORY_S, Clock, Event
 from runbook_rehearsal.telemetry import processes
 from runbook_rehearsal.telemetry.servers import TelemetryServers
 
+from ...conftest import until
 from ..conftest import begun
 
 
@@ -73,14 +74,6 @@ class Site:
         self.world.append(Event(now, "mainnet", "", kind, {"name": name}))  # type: ignore[arg-type]
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
-    return found
-
-
 def needs_real() -> None:
     if not all(processes.binary(name) for name in ("prometheus", "alertmanager")):
         pytest.skip("prometheus and alertmanager are not installed")
@@ -124,7 +117,7 @@ def test_answers_at_once_and_keeps_watching(shared: Site) -> None:
     assert len(shared.query(ROUNDS)) == 2
     shared.servers.settle()
     laid = float(shared.query("max(timestamp(up))")[0]["value"][1])
-    until(lambda: float(shared.query("min(timestamp(up))")[0]["value"][1]) > laid)
+    until(lambda: float(shared.query("min(timestamp(up))")[0]["value"][1]) > laid, "a scrape")
     assert "Watchdog" in shared.alerts()
     rules = shared.get("prometheus", "/api/v1/rules")["data"]["groups"]
     assert {rule["health"] for group in rules for rule in group["rules"]} == {"ok"}
@@ -138,7 +131,7 @@ def test_an_alert_is_remembered_over_a_fast_forward(site: Site) -> None:
     site.servers.relay(1800)
     alert = 'ALERTS{alertname="ConsensusLivenessStall",alertstate="firing",cluster="mainnet"}'
     assert len(site.query(alert)) == 1
-    until(lambda: "ConsensusLivenessStall" in site.alerts())
+    until(lambda: "ConsensusLivenessStall" in site.alerts(), "the page")
 
     site.fault("fault-off", "consensus-stall")
     site.servers.relay(4 * 3600)
@@ -146,7 +139,7 @@ def test_an_alert_is_remembered_over_a_fast_forward(site: Site) -> None:
     assert site.query(alert) == []
     assert len(site.query(f"max_over_time({alert}[6h])")) == 1
     assert site.query(f"max_over_time({alert}[3h])") == []
-    until(lambda: "ConsensusLivenessStall" not in site.alerts())
+    until(lambda: "ConsensusLivenessStall" not in site.alerts(), "its end")
 
 
 def test_silences_and_posted_alerts_end_with_the_time_skipped(site: Site) -> None:
@@ -255,7 +248,7 @@ def test_a_real_prometheus_runs_on_while_the_clock_runs_ahead(tmp_path: Path) ->
     told = 'count_over_time(ALERTS{alertname="Watchdog"}[1m])'  # every two seconds while it runs
     with running("real", tmp_path) as site:
         site.servers.settle()
-        until(lambda: float(site.query(told)[0]["value"][1]) > 6)
+        until(lambda: float(site.query(told)[0]["value"][1]) > 6, "some time")
         begun = site.get("prometheus", "/api/v1/status/runtimeinfo")["data"]["startTime"]
         site.servers.relay(3600)
         after = site.get("prometheus", "/api/v1/status/runtimeinfo")["data"]["startTime"]
