@@ -237,16 +237,12 @@ class Timeline:
         credited = (blocks * share[: last + 1]) @ eligible[: last + 1] + 1e-9
         return dict(zip(self.names, credited.astype(int).tolist(), strict=True))
 
-    def witness_events(self, at: float) -> dict[str, int]:
-        """Witness messages each validator sent up to ``at``: one per topic and block."""
+    def witness_events(self, at: Floats) -> int:
+        """Witness messages of all validators up to ``at``: one per topic and block."""
         active = self.advancing & ~self.fault("witness-silent")
         sending = self.gate("witness_network") & self.up & active[:, None]
-        instants = np.array([at])
-        return {
-            name: len(WITNESS_TOPICS)
-            * int(self.elapsed(sending[:, index], instants)[0] // self.spec.block_time_s)
-            for index, name in enumerate(self.names)
-        }
+        blocks = (self.elapsed(one, at)[0] // self.spec.block_time_s for one in sending.T)
+        return len(WITNESS_TOPICS) * int(sum(blocks))
 
     def slowdown(self, at: Floats) -> Floats:
         index = self.segment(at)
@@ -311,7 +307,7 @@ class Timeline:
             failed_votes=height // 900 + int(stalled // 10),
             slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
-            witness_events=sum(self.witness_events(at).values()),
+            witness_events=self.witness_events(instants),
             rewards=self.rewards(at),
         )
 

@@ -13,7 +13,7 @@ import yaml
 
 from ..chain.templates import NO_EXPORT
 from ..chain.world import Event, EventKind
-from ..files import kept, unpack, write_atomically
+from ..files import rewritten, unpack
 from ..layout import git, write_data
 from ..loopback import Listener
 from ..people import OPERATOR_FAULTS, Verb, forged_file
@@ -26,39 +26,22 @@ if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
 
-def _edit(pattern: str, replacement: str, *, restart: bool = False) -> Effect:
-    """Rewrite one place of the node's TOML; with ``restart`` the node runs on it."""
+def _write(pattern: str, change: Callable[[str], str], *, restart: bool = False) -> Effect:
+    """Rewrite files below the network's root; ``NODE`` is the fault's, with ``restart`` it runs on them."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        path = network.world.node_dir(active.cluster, active.node) / "config.toml"
-        put_back = kept(path)
-        after = re.sub(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
-        write_atomically(path, after)
+        put_back = rewritten(network.root.glob(pattern.replace("NODE", active.node)), change)
         if restart:
             network.fleet.restart(active.node)
-
-        def undo() -> None:
-            if path.read_text() == after:  # a file deployed meanwhile stays
-                put_back()
-                if restart:
-                    network.fleet.restart(active.node)
-
-        return undo
+        return lambda: put_back() and restart and network.fleet.restart(active.node)
 
     return effect
 
 
-def _write(pattern: str, change: Callable[[str], str]) -> Effect:
-    """Rewrite files below the network's root; ``NODE`` in the pattern is the fault's."""
-
-    def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        paths = sorted(network.root.glob(pattern.replace("NODE", active.node)))
-        undo = kept(*paths)
-        for path in paths:
-            write_atomically(path, change(path.read_text()))
-        return undo
-
-    return effect
+def _edit(pattern: str, replacement: str, *, restart: bool = False) -> Effect:
+    """Rewrite one place of the node's TOML."""
+    edit = partial(re.compile(pattern, re.MULTILINE).sub, replacement, count=1)
+    return _write("clusters/*/NODE/config.toml", edit, restart=restart)
 
 
 def _without_dry_run(text: str) -> str:
@@ -152,16 +135,10 @@ def _other_digest(running: str) -> str:
 
 
 def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
-    path = network.world.node_dir(active.cluster, active.node) / "bin" / "rpp-node"
-    put_back = kept(path)
-
-    def undo() -> None:
-        put_back()
-        network.fleet.restart(active.node)
-
-    write_atomically(path, unpack(network.release.previous_artifact), 0o755)
-    network.fleet.restart(active.node)
-    return undo
+    binary = unpack(network.release.previous_artifact).decode()
+    return _write("clusters/*/NODE/bin/rpp-node", lambda text: binary, restart=True)(
+        network, active
+    )
 
 
 # --- what has happened already when it is switched on: the history is laid again with it -----------

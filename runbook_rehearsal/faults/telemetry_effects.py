@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import yaml
 
-from ..files import kept, write_atomically
+from ..files import rewritten
 from .asset_effects import Effect, Undo
 from .table import Active
 
@@ -43,16 +44,10 @@ def _rewritten(name: str, change: Change, told: Callable[[TelemetryServers], obj
     """Rewrite a file of the servers; they hear of it by ``told``."""
 
     def effect(servers: TelemetryServers, active: Active) -> Undo:
-        path = servers.world.root / name
-        put_back = kept(path)
-
-        def undo() -> None:
-            put_back()
-            told(servers)
-
-        write_atomically(path, change(path.read_text(), active.cluster))
+        paths = [servers.world.root / name]
+        put_back = rewritten(paths, lambda text: change(text, active.cluster))
         told(servers)
-        return undo
+        return lambda: (put_back(), told(servers))
 
     return effect
 
@@ -63,8 +58,7 @@ def _own_rules(change: Change, *, loaded: bool = True) -> On:
     return _rewritten("prometheus/rules/rehearsal.yaml", change, told)
 
 
-def _relay(servers: TelemetryServers) -> None:
-    servers.relay()
+_relay = methodcaller("relay")
 
 
 _PAGE = 'max by (cluster) (up{cluster="CLUSTER"}) > 0'
