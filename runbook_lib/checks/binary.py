@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..changes.roll import VERIFICATION
@@ -13,12 +14,14 @@ from ..context import Context, judges
 from ..errors import ParameterError, SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, worst
-from ..sources.artifacts import Examination, Trust, parse_checksums, read_artifact
 from ..sources.files import taped
 from ..sources.running import fill
 from ..strict import project_path
 from ..wording import count
 from .ci import checkout
+
+if TYPE_CHECKING:
+    from ..sources.artifacts import Trust
 
 Checksums = Mapping[str, frozenset[str]]
 UNREAD = SourceError, ParameterError
@@ -61,6 +64,7 @@ def binary_verification(context: Context) -> CheckResult:
 
 def _trust(context: Context) -> Trust:
     """Whom the site trusts, and by what. Raises SourceError, ParameterError."""
+    from ..sources.artifacts import Trust
     from ..sources.rekor import finder
     from ..sources.signatures import Policy
 
@@ -85,6 +89,8 @@ def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, C
 
     ``manifests`` are those read so far: one of several artifacts is read and verified once.
     """
+    from ..sources.artifacts import Examination, parse_checksums, read_artifact
+
     signing, release = context.site.artifact_signing, of_release(context)
     forge = context.site.forge
     host = str(urlsplit(forge.url).hostname).removeprefix("api.")
