@@ -15,7 +15,7 @@ from itertools import permutations
 
 from .. import playbook
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
+from ..errors import ParameterError, RecordDamaged, SourceError, Stopped, tried
 from ..evidence.events import PlanMade, of
 from ..evidence.record import attempts_in, opened_by
 from ..findings import Findings, unread
@@ -178,10 +178,10 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
     made = of(context.so_far, PlanMade)
     author, (_, end) = made[-1].author, context.params.window
     for pause in (*PAUSES_S, None):
-        try:
-            return approval(context, plan, author)[1]
-        except SourceError as error:
-            down = [context.unreadable("approvals", "asked again before each node", error)]
+        found = tried(approval, context, plan, author)
+        if not isinstance(found, SourceError):
+            return found[1]
+        down = [context.unreadable("approvals", "asked again before each node", found)]
         with suppress(SourceError):
             rows = approval(context, plan, author, local=True)[1]
             if all(row.outcome is Outcome.PASS for row in rows):

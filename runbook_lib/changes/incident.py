@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from ..canonical import digest as digest_of
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
+from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError, tried
 from ..evidence import incidents, outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
 from ..evidence.events import Convened, Event, IncidentNamed, of
@@ -238,10 +238,9 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     if has_secret(context, kind, report.body):
         context.judge(kind, "secrets", "none", "one; take it out of the texts", ok=False)
         return
-    try:
-        there = find(report.board(Issues(context.scope, context.site.forge)), report.marker)
-    except SourceError as error:
-        context.findings.append(keep(context, kind, document, error))
+    board = report.board(Issues(context.scope, context.site.forge))
+    if isinstance(there := tried(find, board, report.marker), SourceError):
+        context.findings.append(keep(context, kind, document, there))
         return
     made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
     name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
@@ -321,9 +320,8 @@ def _tell(context: Context, found: Incident, wanted: str) -> None:
         subject = f"council convened: {found.id} on {context.cluster_name}"
         said, path = {"role": COUNCIL, "subject": subject}, context.folder / "council.txt"
         replace_file(path, text)
-        try:
-            tell(context.scope, context.site.commands, "notify", **said, text=str(path))
-        except SourceError as error:
+        scope, commands = context.scope, context.site.commands
+        if error := tried(tell, scope, commands, "notify", **said, text=str(path)):
             document = {"kind": "notice", **said, "text": text, "digest": wanted}
             context.findings.append(keep(context, _NOTICE, document, error, about=wanted))
             return

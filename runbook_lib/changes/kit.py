@@ -13,8 +13,8 @@ the digest.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from ..context import Context
 from ..errors import SourceError
@@ -27,6 +27,7 @@ from ..plan import NodePlan, Plan
 from ..playbook import NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
+from .apply import derived
 from .state import known_map
 from .targets import artifact_of, changed, kept_as, missing, rendered, stalled
 
@@ -62,13 +63,13 @@ def write_kit(context: Context, plan: Plan) -> list[Row]:
         return rows
     folder = folder_of(context.site, context.attempt_name)
 
-    def write() -> str:
+    def write() -> dict[str, Any]:
         from .kit_script import write_files
 
         return write_files(context, folder, before, artifacts)
 
     # What is written holds secrets: a replay has only what came of it.
-    found = json.loads(context.scope.derive("kit", write))
+    found = derived(context, "kit", write)
     if "error" in found:
         return [unknown_row("recovery kit", "kept outside the store", "written", found["error"])]
     context.record.append(KitWritten(folder=f"{{kits}}/{folder.name}", files=found["files"]))

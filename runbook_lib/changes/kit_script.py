@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from ..canonical import canonical, digest_bytes
+from ..canonical import digest_bytes
 from ..context import Context
 from ..display import Form
 from ..errors import RunbookError, SourceError
@@ -160,10 +160,10 @@ def write_files(
     folder: Path,
     before: Sequence[tuple[NodePlan, NodeConfig, NodeConfig]],
     artifacts: Mapping[str, Artifact | None],
-) -> str:
+) -> dict[str, Any]:
     """Write the kit of ``before``: each node, its TOML, and that of the stall variant.
 
-    What came of it, as text: the digest of every file, or the error.
+    What came of it: the digest of every file, or the error.
     """
     assert context.plan is not None
     nodes, files = [], dict[str, bytes]()
@@ -187,8 +187,8 @@ def write_files(
         _put(folder, files, context.store.root.stat().st_gid)
     except (OSError, RunbookError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        return canonical({"error": f"{said}; see `kits` in the site file"}).decode()
-    return canonical({"files": {name: digest_bytes(data) for name, data in files.items()}}).decode()
+        return {"error": f"{said}; see `kits` in the site file"}
+    return {"files": {name: digest_bytes(data) for name, data in files.items()}}
 
 
 def _put(folder: Path, files: Mapping[str, bytes], group: int) -> None:

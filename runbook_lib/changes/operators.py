@@ -22,7 +22,7 @@ from typing import Any
 
 from ..canonical import canonical, digest_bytes
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence import outbox
 from ..evidence.comment import LIMIT, MARKDOWN, stands
 from ..files import keep_file
@@ -199,12 +199,8 @@ class Look:
 
     @cached_property
     def _reports(self) -> Reports | SourceError:
-        context, params = self.context, self.context.params
-        about = {"issue": params.issue, "release": params.release}
-        try:
-            return read_reports(context.scope, context.site, **about)
-        except SourceError as error:
-            return error
+        scope, site, params = self.context.scope, self.context.site, self.context.params
+        return tried(read_reports, scope, site, issue=params.issue, release=params.release)
 
     def _ours(self, node: NodePlan, report: NodeReport) -> list[Row]:
         """What we can read of the node ourselves against its report; silence is no contradiction."""
@@ -274,12 +270,10 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         return False
     done = True
     for step, name, document in ways:
-        try:
-            sent = applier.step(step)
-        except SourceError as error:  # nobody can tell whether an earlier try's stands
-            sent = False
-            applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
-        if sent:
+        sent = tried(applier.step, step)
+        if isinstance(sent, SourceError):  # nobody can tell whether an earlier try's stands
+            applier.rows.append(unknown_row(step.node, step.name, step.expected, str(sent)))
+        elif sent:
             outbox.drop(context.folder, name)
             continue
         done = False

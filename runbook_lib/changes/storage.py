@@ -232,10 +232,9 @@ def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
     words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
-    try:
-        ended = context.commands.verify_snapshot(name, staged.folder)
-    except SourceError as error:
-        return check_row(name, what, expected, error)
+    ended = tried(context.commands.verify_snapshot, name, staged.folder)
+    if isinstance(ended, SourceError):
+        return check_row(name, what, expected, ended)
     if ended.code in words:
         return check_row(name, what, expected, words[ended.code], ended.code == 0)
     return unknown_row(name, what, expected, ended.problem or f"exit {ended.code}")

@@ -42,7 +42,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG, STAGES
 from ..site import Site
@@ -552,11 +552,8 @@ def _report_places(
     if len(names) > MAX_REPORTS:
         raise SourceError(FOLDER, f"expected at most {MAX_REPORTS} files, got {len(names)}")
     for name in names:
-        shown = visible(name, 120)
-        try:
-            yield shown, scope.read(folder / FOLDER / name, limit=MAX_SIGNED, follow=False)
-        except SourceError as error:
-            yield shown, error.problem.encode()
+        data = tried(scope.read, folder / FOLDER / name, limit=MAX_SIGNED, follow=False)
+        yield visible(name, 120), data.problem.encode() if isinstance(data, SourceError) else data
 
 
 def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
