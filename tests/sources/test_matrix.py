@@ -57,8 +57,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 def read_slowly(body: bytes) -> Any:
     """What a JSON parser and a loop make of it; raises whatever it likes for anything else."""
     document = json.loads(body)
-    assert document["status"] == "success"
-    assert document["data"]["resultType"] == "matrix"
+    assert (document["status"], document["data"]["resultType"]) == ("success", "matrix")
     return [
         (one["metric"], [(round(time * 1000), float(value)) for time, value in one["values"]])
         for one in document["data"]["result"]
