@@ -51,10 +51,6 @@ def remove(text: str) -> Edit:
     return lambda book: book.cells.pop(find(book, text))
 
 
-def untag(book: Any) -> None:
-    cell(book, "site: str").metadata["tags"] = []
-
-
 @pytest.fixture
 def refused(bench: Any, capsys: pytest.CaptureFixture[str]) -> Refused:
     """The problems of a run that must be refused: said once on stderr, no output, no attempt."""
@@ -89,7 +85,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
         name: (tag("stage.check", name), f"notebook: expected no cell tagged {name}, got one")
         for name in ("raises-exception", "skip-execution")
     },
-    "no parameters cell": (untag, f"{ONE_TAGGED} parameters, got 0"),
+    "no parameters cell": (
+        lambda book: cell(book, "site: str").metadata.update(tags=[]),
+        f"{ONE_TAGGED} parameters, got 0",
+    ),
     "two parameters cells": (tag("stage.check", "parameters"), f"{ONE_TAGGED} parameters, got 2"),
     "expression": (
         replace("site: str", "baseline_hours: float = 1.0", "baseline_hours: float = 1.0 * 2"),
