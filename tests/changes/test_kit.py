@@ -132,12 +132,6 @@ class Made:
                 process.kill()
         return process.pid
 
-    def fails(self, node: str) -> Path:
-        """While this file is there, the automation does not reach the node."""
-        path = self.beside(f"fail-{node}")
-        path.touch()
-        return path
-
     @property
     def asked(self) -> list[str]:
         path = self.beside("ledger")
@@ -222,7 +216,8 @@ def test_every_node_is_delivered_and_restarted_in_order_and_once(made: Made) -> 
 
 
 def test_a_node_that_fails_is_passed_over_and_tried_once_more(made: Made) -> None:
-    failing = made.fails("main-1")
+    failing = made.beside("fail-main-1")  # while it is there, that node is not reached
+    failing.touch()
     found = made.run()
     failing.unlink()
     later = made.run()
