@@ -16,13 +16,7 @@ from runbook_lib.strict import PROJECT
 from runbook_rehearsal.chain.timeline import LEAD_S
 from runbook_rehearsal.chain.world import World, profile
 from runbook_rehearsal.telemetry.recorder import Recorder
-from runbook_rehearsal.telemetry.rules import (
-    SHIPPED_RULES,
-    RuleEngine,
-    check,
-    failures,
-    load,
-)
+from runbook_rehearsal.telemetry.rules import SHIPPED_RULES, RuleEngine, check, failures, load
 from runbook_rehearsal.telemetry.tsdb import Store
 
 from .conftest import ran

@@ -24,15 +24,11 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import parse_yaml
 
 from ..messages import saying
-from ..sources.conftest import World, serve  # noqa: F401 - a fixture
+from ..sources.conftest import World, serve, world
 
+__all__ = ["serve", "world"]
 SOON = reach.Reached(timeout_s=0.2)
 GIVEN_UP = Answer(failure="GivenUp", text="no answer in 0.8 s; not asked again")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "tape", Redactor())
 
 
 def slowly(handler: BaseHTTPRequestHandler) -> None:
@@ -64,9 +60,7 @@ def busy(handler: BaseHTTPRequestHandler) -> None:
 
 @pytest.mark.parametrize("reply", [drip, slowly, silence, busy])
 def test_a_source_has_one_budget_of_time_for_all_questions_of_an_item(
-    serve: Callable[..., str],  # noqa: F811
-    world: World,
-    reply: Callable[[BaseHTTPRequestHandler], None],
+    serve: Callable[..., str], world: World, reply: Callable[[BaseHTTPRequestHandler], None]
 ) -> None:
     """However many questions, retries and threads; after a wait it has its time again, and replays."""
     bad, scope = serve(reply), world.scope(None)
@@ -81,7 +75,6 @@ def test_a_source_has_one_budget_of_time_for_all_questions_of_an_item(
 
     replay = world.replay()
     assert [replay.http(requests) for _ in range(8)] == lived[:-1]
-    world.close()
 
 
 def test_answers_in_time_cost_nothing_and_a_wait_counts_once() -> None:
@@ -114,7 +107,6 @@ def test_a_body_without_end_is_cut_at_its_kinds_limit(world: World, ask: str) ->
     limit = "expected an answer, got TooLarge: more than 16777216 bytes"
     assert str(caught.value) == f"prometheus: {what}: {limit}"
     assert sent == 16
-    world.close()
 
 
 def test_all_answers_of_a_source_at_once_have_a_limit(
@@ -127,7 +119,6 @@ def test_all_answers_of_a_source_at_once_have_a_limit(
         answers = scope.http([Request("GET", f"http://a/{n}") for n in range(4)])
         failed = [answer for answer in answers if answer.failure]
         assert failed == [Answer(failure="TooLarge", text="more than 2500 bytes in all")] * 2
-    world.close()
 
 
 # --- nested without end, or numbers that are none: the source is named ----------------------------

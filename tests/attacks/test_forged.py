@@ -29,17 +29,7 @@ from runbook_lib.verdicts import ExitCode
 
 from ..conftest import ALICES, ALICES_KEY, as_pem, named
 from ..sources.verifying import pae
-from .conftest import (
-    ATTESTATION,
-    BOBS_KEY,
-    MALLORY,
-    attest,
-    chained,
-    pem,
-    resealed,
-    signer,
-    trust,
-)
+from .conftest import ATTESTATION, BOBS_KEY, MALLORY, attest, chained, pem, resealed, signer, trust
 
 SEALED = datetime(2026, 11, 1, tzinfo=UTC)
 

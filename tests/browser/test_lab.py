@@ -146,5 +146,4 @@ def test_nothing_in_a_hostile_notebook_runs(tmp_path: Path, watched: Watched) ->
         link.click()
 
     assert watched.page.evaluate("window.ran") is None
-    assert watched.page.url == path.with_suffix(".html").as_uri()
-    assert watched.outside == []
+    assert (watched.page.url, watched.outside) == (path.with_suffix(".html").as_uri(), [])

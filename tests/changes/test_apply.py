@@ -197,8 +197,7 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
     work.applier().verified("dev-1", newer)
     found = known(work)
 
-    assert found["dev-1"].state == newer
-    assert found["dev-1"].origin == "v1.4.0/development/0001"
+    assert (found["dev-1"].state, found["dev-1"].origin) == (newer, "v1.4.0/development/0001")
     assert require_known(found, "dev-1", "development").state == newer
     said = "dev-2: expected a known state in the store, got none; take development over as it is"
     with saying(SourceError, f"{said} with `runbook adopt`"):

@@ -12,7 +12,7 @@ from runbook_lib.changes.apply import Applier
 from runbook_lib.changes.roll import VERIFICATION, digest_rows
 from runbook_lib.checks import development
 from runbook_lib.context import Context, judges
-from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
+from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.params import MainnetParams
 from runbook_lib.plan import NodeState, Phase
 
@@ -129,10 +129,6 @@ def stage(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return practice.open()
 
 
-def rows_of(stage: Any) -> list[Row]:
-    return digest_rows(stage._tries.context(DEPLOY, 1), cast(Any, PLAN))
-
-
 @pytest.mark.parametrize(
     ("outcome", "got"),
     [
@@ -146,7 +142,7 @@ def test_nothing_is_verified_unless_it_passed(
 ) -> None:
     if outcome is not None:
         stage.check(verifying(outcome, {"digests": {"node": "sha256:1"}}))
-    [row] = rows_of(stage)
+    [row] = digest_rows(stage._tries.context(DEPLOY, 1), cast(Any, PLAN))
     assert row.observed == f"expected it verified by {VERIFICATION}, got: {got}"
     assert row.outcome is Outcome.INCONCLUSIVE
 

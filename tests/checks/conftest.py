@@ -28,6 +28,7 @@ from .observing import Look
 from .staging import Staging
 
 PLAN = "sha256:" + "a" * 64
+NUMBERS = count(1)
 
 
 class Bench:
@@ -108,22 +109,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         yield network
 
 
-@pytest.fixture(scope="session")
-def numbers() -> Iterator[int]:
-    return count(1)
-
-
 @pytest.fixture
 def bench(
-    network: RehearsalNetwork,
-    numbers: Iterator[int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    network: RehearsalNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
     for name, value in network.env.items():
         monkeypatch.setenv(name, value)
     network.rpc.refill()  # many tests ask the same nodes, which count requests
-    made = Bench(network, tmp_path, next(numbers))
+    made = Bench(network, tmp_path, next(NUMBERS))
     yield made
     made.scopes.close()
     for active in list(network.faults):

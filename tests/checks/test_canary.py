@@ -194,13 +194,12 @@ def test_a_canary_is_held_to_the_validators_that_are_none(
 # --- who has the gate -----------------------------------------------------------------------------
 
 
-def state(on: bool) -> NodeState:
-    return NodeState(gates={GATE: on}, channel="canary", binary="sha256:b", config="sha256:c")
-
-
 def test_who_has_a_gate_is_the_plans_to_say() -> None:
-    nodes = (node(name, state(False), state(name != "c")) for name in ("a", "b", "c"))
-    untouched = {"d": state(True), "e": state(False)}
+    nodes = (
+        node(name, with_gates(**{GATE: False}), with_gates(**{GATE: name != "c"}))
+        for name in ("a", "b", "c")
+    )
+    untouched = {"d": with_gates(**{GATE: True}), "e": with_gates(**{GATE: False})}
     made = plan(phase("x", "gates", nodes, (("a", "b", "c"),)), untouched=untouched)
 
     assert gated(made, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])

@@ -137,13 +137,6 @@ def test_a_page_is_named_with_node_and_times_and_a_partial_answer_proves_nothing
     ]
 
 
-def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
-    keys = ("name", "value", "isRegex", "isEqual")
-    said = {"id": "s1", "status": {"state": "active"}, "startsAt": T0, "endsAt": END}
-    said |= {"matchers": [dict(zip(keys, each, strict=True)) for each in matchers]}
-    return Silence.model_validate({**said, "createdBy": "somebody", "comment": "maintenance"})
-
-
 @pytest.mark.parametrize(
     ("matchers", "hides"),
     [
@@ -165,4 +158,9 @@ def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
 def test_a_silence_counts_when_a_page_could_match(
     over: quiet.Window, matchers: list[tuple[str, str, bool, bool]], hides: bool
 ) -> None:
-    assert quiet._hides(over, silence(*matchers)) is hides
+    keys = ("name", "value", "isRegex", "isEqual")
+    said = {"id": "s1", "status": {"state": "active"}, "startsAt": T0, "endsAt": END}
+    said |= {"matchers": [dict(zip(keys, each, strict=True)) for each in matchers]}
+    silence = Silence.model_validate({**said, "createdBy": "somebody", "comment": "maintenance"})
+
+    assert quiet._hides(over, silence) is hides

@@ -63,8 +63,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
     document = terminal.json("run", DEVELOPMENT, "-f", params)
 
     assert terminal.code == 1
-    assert document["outcome"] == "FAIL"
-    assert document["evidence"] == str(practice.folder(2))
+    assert (document["outcome"], document["evidence"]) == ("FAIL", str(practice.folder(2)))
     assert document["problems"] == ["odd"]
     plan = practice.events("plan")[-1].digest
     assert document["plan"] == plan

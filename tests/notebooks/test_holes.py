@@ -68,8 +68,7 @@ def test_a_run_that_stopped_is_broken_and_says_where(
     assert report.exit_code is ExitCode.BROKEN
     assert report.problems[0] == problem
     assert problem in capfd.readouterr().err
-    assert report.folder == folder
-    assert report.output == bench.out
+    assert (report.folder, report.output) == (folder, bench.out)
     assert "BROKEN" in bench.card()
     assert problem.replace("`", "") in bench.card()
     assert (folder / "10_development.ipynb").read_bytes() == bench.out.read_bytes()
@@ -105,8 +104,7 @@ def test_the_shipped_notebook_is_judged_and_sealed(bench: Any) -> None:
     assert report.verdict is not None
     states = [item.state for item in report.verdict.items]
     assert states == ["judged"] * 6 + ["not-reached"] * 5
-    assert report.verdict.run == "headless"
-    assert report.output == folder / "10_development.ipynb"
+    assert (report.verdict.run, report.output) == ("headless", folder / "10_development.ipynb")
     assert shown == list(report.verdict.items)
     assert wrong(folder) == set()
     assert bench.practice.mutations() == []

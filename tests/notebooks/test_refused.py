@@ -6,24 +6,22 @@ from typing import Any
 import nbformat
 import pytest
 
+from runbook_lib import notebook
 from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import ExitCode
 
 Edit = Callable[[Any], Any]
+Refused = Callable[..., list[str]]
 code = nbformat.v4.new_code_cell
 
 
-def find(book: Any, text: str) -> int:
-    """The position of the first code cell that starts with ``text``."""
-    return next(
-        number
-        for number, cell in enumerate(book.cells)
-        if cell.cell_type == "code" and cell.source.startswith(text)
-    )
-
-
 def cell(book: Any, text: str) -> Any:
-    return book.cells[find(book, text)]
+    """The first code cell that starts with ``text``."""
+    return next(c for c in book.cells if c.cell_type == "code" and c.source.startswith(text))
+
+
+def find(book: Any, text: str) -> int:
+    return int(book.cells.index(cell(book, text)))
 
 
 def insert(text: str, source: str, **metadata: Any) -> Edit:
@@ -53,18 +51,19 @@ def remove(text: str) -> Edit:
     return lambda book: book.cells.pop(find(book, text))
 
 
-def untag(book: Any) -> None:
-    cell(book, "site: str").metadata["tags"] = []
-
-
-def refused(bench: Any, path: Any, capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
+@pytest.fixture
+def refused(bench: Any, capsys: pytest.CaptureFixture[str]) -> Refused:
     """The problems of a run that must be refused: said once on stderr, no output, no attempt."""
-    report = bench.run(path, **options)
-    assert report.exit_code is ExitCode.BROKEN
-    assert (report.verdict, report.folder, report.output) == (None, None, None)
-    assert list((bench.practice.root / "store").iterdir()) == []
-    assert capsys.readouterr().err.strip() == "\n".join(report.problems)
-    return list(report.problems)
+
+    def run(edit: Edit = lambda book: None, **options: Any) -> list[str]:
+        report = bench.run(bench.book(edit), **options)
+        assert report.exit_code is ExitCode.BROKEN
+        assert (report.verdict, report.folder, report.output) == (None, None, None)
+        assert list((bench.practice.root / "store").iterdir()) == []
+        assert capsys.readouterr().err.strip() == "\n".join(report.problems)
+        return list(report.problems)
+
+    return run
 
 
 ALTERED = "10_development.ipynb: expected the development notebook as shipped, got altered code"
@@ -86,7 +85,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
         name: (tag("stage.check", name), f"notebook: expected no cell tagged {name}, got one")
         for name in ("raises-exception", "skip-execution")
     },
-    "no parameters cell": (untag, f"{ONE_TAGGED} parameters, got 0"),
+    "no parameters cell": (
+        lambda book: cell(book, "site: str").metadata.update(tags=[]),
+        f"{ONE_TAGGED} parameters, got 0",
+    ),
     "two parameters cells": (tag("stage.check", "parameters"), f"{ONE_TAGGED} parameters, got 2"),
     "expression": (
         replace("site: str", "baseline_hours: float = 1.0", "baseline_hours: float = 1.0 * 2"),
@@ -115,14 +117,11 @@ EDITS: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize(("edit", "problem"), EDITS.values(), ids=EDITS)
-def test_an_altered_notebook_is_refused(
-    bench: Any, capsys: pytest.CaptureFixture[str], edit: Edit, problem: str
-) -> None:
+def test_an_altered_notebook_is_refused(refused: Refused, edit: Edit, problem: str) -> None:
     """Whatever was added, removed, moved, tagged or rewritten: none of its cells runs."""
-    problems = refused(bench, bench.book(edit), capsys)
+    (said,) = refused(edit)
 
-    assert len(problems) == 1
-    assert problems[0].startswith(problem)
+    assert said.startswith(problem)
 
 
 @pytest.mark.parametrize(
@@ -140,26 +139,18 @@ def test_an_altered_notebook_is_refused(
     ],
 )
 def test_an_injected_cell_holds_values_alone(
-    bench: Any,
-    capsys: pytest.CaptureFixture[str],
-    position: str,
-    source: str,
-    problem: str,
-    monkeypatch: pytest.MonkeyPatch,
+    bench: Any, refused: Refused, position: str, source: str, problem: str
 ) -> None:
     """A cell that calls itself injected is no way past the digest, nor to overwritten values."""
-    path = bench.book(insert(position, source, tags=["injected-parameters"]))
     bench.params = {}
-    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
-    monkeypatch.setattr("runbook_lib.engine.recording", lambda stage: bench.folder)
-    problems = refused(bench, path, capsys)
+    bench.practice.patch.setenv("RUNBOOK_REPLAY_OK", "1")
+    bench.practice.patch.setattr("runbook_lib.engine.recording", lambda stage: bench.folder)
 
-    assert problem in problems[0]
+    assert problem in refused(insert(position, source, tags=["injected-parameters"]))[0]
 
 
 def test_an_engineers_own_markdown_is_allowed(bench: Any) -> None:
     """Notes between the cells, and values of the parameters cell, are no code."""
-    from runbook_lib import notebook
 
     def edit(book: Any) -> None:
         book.cells.insert(3, nbformat.v4.new_markdown_cell("I was here."))
@@ -188,32 +179,25 @@ def test_an_engineers_own_markdown_is_allowed(bench: Any) -> None:
     ],
 )
 def test_wrong_parameters_are_refused(
-    bench: Any, capsys: pytest.CaptureFixture[str], given: dict[str, Any], problem: str
+    refused: Refused, given: dict[str, Any], problem: str
 ) -> None:
     """Misspelt, mistyped, laxer than the playbook: said by name, where papermill only warns."""
-    problems = refused(bench, bench.book(), capsys, **given)
-
     said = "" if given.keys() & {"site", "output"} else "development parameters: "
-    assert problems[0].startswith(f"{said}{problem}")
+
+    assert refused(**given)[0].startswith(f"{said}{problem}")
 
 
-def test_a_replay_that_was_not_asked_for_is_refused(
-    bench: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_replay_that_was_not_asked_for_is_refused(bench: Any, refused: Refused) -> None:
     """A job that forgets its parameters must not be green on the shipped recording."""
     bench.params = {}
-    problems = refused(bench, bench.book(), capsys)
 
-    assert problems == [
+    assert refused() == [
         "development parameters: site: expected a site file, got none; pass -f PARAMS, or export"
         " RUNBOOK_REPLAY_OK=1 to replay a recording on purpose"
     ]
 
 
-def test_notebooks_without_their_digests_are_refused(
-    bench: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runbook_lib.notebook.DIGESTS", bench.folder / "digests.json")
-    problems = refused(bench, bench.book(), capsys)
+def test_notebooks_without_their_digests_are_refused(bench: Any, refused: Refused) -> None:
+    bench.practice.patch.setattr("runbook_lib.notebook.DIGESTS", bench.folder / "digests.json")
 
-    assert problems[0].startswith("digests.json: expected it beside the notebooks, got: ")
+    assert refused()[0].startswith("digests.json: expected it beside the notebooks, got: ")

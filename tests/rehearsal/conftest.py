@@ -85,27 +85,16 @@ def visitor(shared: Visitor) -> Iterator[Visitor]:
     """The shared network, whole again after each test, its rate limits refilled."""
     network = shared.network
     network.world.clock.advance(120)
-    files = [path for glob in ("config.toml", "bin/rpp-node") for path in _of_nodes(network, glob)]
+    nodes = network.root / "clusters"
+    files = [p for name in ("config.toml", "bin/rpp-node") for p in nodes.glob(f"*/*/{name}")]
     before = {path: path.read_bytes() for path in files}
     yield shared
     for active in list(network.faults):
         network.clear(active.name)
-    _restore(network, before)
-
-
-def _of_nodes(network: RehearsalNetwork, name: str) -> list[Path]:
-    return sorted(network.root.glob(f"clusters/*/*/{name}"))
-
-
-def _restore(network: RehearsalNetwork, before: dict[Path, bytes]) -> None:
-    """Nodes that a test changed or took down get their files back and are restarted on them."""
-    names = {path.relative_to(network.root / "clusters").parts[1] for path in before}
-    changed = {
-        path.relative_to(network.root / "clusters").parts[1]
-        for path, content in before.items()
-        if path.read_bytes() != content
-    }
+    # Nodes that a test changed or took down get their files back and are restarted on them.
+    mine = {path: path.relative_to(nodes).parts[1] for path in files}
+    changed = {mine[path] for path, content in before.items() if path.read_bytes() != content}
     for path, content in before.items():
         path.write_bytes(content)
-    for name in sorted(changed | (names - set(network.fleet.running))):
+    for name in sorted(changed | ({*mine.values()} - set(network.fleet.running))):
         network.fleet.restart(name)

@@ -216,11 +216,6 @@ def test_systems_without_127_8_get_ports(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture
-def artifact(visitor: Visitor) -> Path:
-    return visitor.network.release.artifact
-
-
-@pytest.fixture
 def config(visitor: Visitor, tmp_path: Path) -> Path:
     """The configuration that dev-1 has, as a file of our own."""
     path = tmp_path / "config.toml"
@@ -228,8 +223,9 @@ def config(visitor: Visitor, tmp_path: Path) -> Path:
     return path
 
 
-def test_deploy_refuses_another_digest(visitor: Visitor, artifact: Path, config: Path) -> None:
+def test_deploy_refuses_another_digest(visitor: Visitor, config: Path) -> None:
     """Nothing is put in place when the artifact is not the one that was meant."""
+    artifact = visitor.network.release.artifact
     place = visitor.network.world.node_dir("development", "dev-4") / "bin" / "rpp-node"
     before = digest_of(place)
     done = visitor.command(

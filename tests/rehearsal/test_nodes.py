@@ -199,8 +199,7 @@ def test_whatever_is_not_documented_is_refused(
     options = {} if body is None else {"json": body}
     answer = visitor.forge(method, path, **options)
 
-    assert answer.status_code == status
-    assert answer.json()["message"] == message
+    assert (answer.status_code, answer.json()["message"]) == (status, message)
 
 
 @pytest.mark.parametrize("auth", [None, "Bearer wrong", "Basic eDp5"])

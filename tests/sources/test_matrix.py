@@ -60,16 +60,22 @@ def read_slowly(body: bytes) -> Any:
     assert document["status"] == "success"
     assert document["data"]["resultType"] == "matrix"
     return [
-        (one["metric"], [(round(time * 1000), float(value)) for time, value in one["values"]])
-        for one in document["data"]["result"]
+        (
+            series["metric"],
+            [round(time * 1000) for time, _ in series["values"]],
+            [float(value) for _, value in series["values"]],
+        )
+        for series in document["data"]["result"]
     ]
 
 
 def same(found: Matrix, expected: Any) -> bool:
-    read = [(s.labels, list(zip(s.times.tolist(), s.values, strict=True))) for s in found.series]
-    return repr(
-        [(labels, [(at, float(v)) for at, v in points]) for labels, points in read]
-    ) == repr(expected)
+    return len(found.series) == len(expected) and all(
+        series.labels == labels
+        and series.times.tolist() == times
+        and np.array_equal(series.values, np.array(values, float), equal_nan=True)
+        for series, (labels, times, values) in zip(found.series, expected, strict=True)
+    )
 
 
 @given(documents(), st.booleans())

@@ -18,15 +18,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import not_passed
 from .conftest import entries, fault
-from .recovering import (
-    Prepare,
-    Recovering,
-    applied,
-    back,
-    network,
-    prepare,
-    steps,
-)
+from .recovering import Prepare, Recovering, applied, back, network, prepare, steps
 
 __all__ = ["network", "prepare"]
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

@@ -30,17 +30,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import started, text, trust_of, unmeasured, until
 from .conftest import entries, fault
-from .recovering import (
-    Prepare,
-    Recovering,
-    applied,
-    back,
-    declared,
-    network,
-    prepare,
-    steps,
-    walk,
-)
+from .recovering import Prepare, Recovering, applied, back, declared, network, prepare, steps, walk
 
 __all__ = ["network", "prepare"]
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
