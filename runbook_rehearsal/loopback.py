@@ -80,6 +80,14 @@ class Loopback:
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
+    async def break_off(
+        self, scope: Scope, send: Any, status: int, headers: Any, body: bytes
+    ) -> None:
+        """Answer with the beginning of a body, and hang up."""
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await self.hang_up(scope)
+
     async def hang_up(self, scope: Scope) -> None:
         for connection in self._connections():
             if connection.client == tuple(scope["client"]):

@@ -242,12 +242,8 @@ class Promotion:
             self.network.say(account, f"approve {digest}")
 
     def report(self) -> Any:
-        commit = self.network.release.commit
-        params = {
-            "site": layout.shown(self.network.site),
-            "release": self.release,
-            "commit": commit,
-        }
+        params = layout.common(self.network.world, self.network.release)
+        del params["issue"]
         return self._run("report", {**params, "mode": "plan"}).report
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:

@@ -9,6 +9,7 @@ import hmac
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -146,11 +147,7 @@ class Rpc:
         self._chains: dict[str, tuple[tuple[int, int], ChainState]] = {}
 
     def app(self, name: str) -> App:
-        async def serve(scope: Scope, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                await self._serve(name, scope, receive, send)
-
-        return serve
+        return partial(self._serve, name)
 
     async def _serve(self, name: str, scope: Scope, receive: Any, send: Any) -> None:
         running = self.fleet.running.get(name)
@@ -171,11 +168,10 @@ class Rpc:
         if not on("rpc-truncated"):
             await response(scope, receive, send)
             return
-        start = {"status": response.status_code, "headers": response.raw_headers}
-        await send({"type": "http.response.start", **start})
-        half = bytes(response.body)[: len(response.body) // 2]
-        await send({"type": "http.response.body", "body": half, "more_body": True})
-        await self._loopback.hang_up(scope)
+        body = bytes(response.body)[: len(response.body) // 2]
+        await self._loopback.break_off(
+            scope, send, response.status_code, response.raw_headers, body
+        )
 
     def _faults(self, running: Running) -> Callable[[str], bool]:
         spec = running.spec
