@@ -367,7 +367,9 @@ def proposals(call: Call) -> Json:
 
 
 def notify(call: Call, role: str, subject: str, text: str) -> Json:
-    notified(call.network, role, subject, call.read(text))
+    said = {"role": role, "subject": subject, "text": call.read(text)}
+    call.board("notifications", lambda before: [*before, said], [])
+    notified(call.network, **said)
     return {"told": role}
 
 

@@ -144,18 +144,15 @@ class Forge:
 
     def save(self) -> Callable[[], None]:
         """What restores issues, comments and releases as they are now, with the whole rate limit."""
-        held = copy.deepcopy((self.comments, self.issues))
-        releases = copy.deepcopy((self.releases.releases, self.releases.assets))
+        published = self.releases
+        held = copy.deepcopy((self.comments, self.issues, published.releases, published.assets))
 
         def restore() -> None:
-            self.comments, self.issues = copy.deepcopy(held)
-            self.releases.releases, self.releases.assets = copy.deepcopy(releases)
-            self.refill()
+            again = copy.deepcopy(held)
+            self.comments, self.issues, published.releases, published.assets = again
+            self._writes.clear()
 
         return restore
-
-    def refill(self) -> None:
-        self._writes.clear()
 
     async def app(self, scope: Scope, receive: Any, send: Any) -> None:
         writes = scope["method"] != "GET"

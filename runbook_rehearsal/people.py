@@ -146,12 +146,8 @@ def forged_file(network: RehearsalNetwork, verb: Verb, node: str) -> Path:
 
 
 def notified(network: RehearsalNetwork, role: str, subject: str, text: str) -> None:
-    """Keep it in ``notifications.json``, and act as the commander or the council would as the fault
-    has it: two of the council approve at once, after 25 hours, or never."""
-    path = network.root / "notifications.json"
-    before = json.loads(path.read_text()) if path.exists() else []
-    told = {"role": role, "subject": subject, "text": text}
-    write_atomically(path, json.dumps([*before, told], indent=1))
+    """Act as the commander or the council would as the fault has it: two of the council approve at
+    once, after 25 hours, or never."""
     on = {active.name for active in network.faults}
     asked = re.search(r"approve sha256:[0-9a-f]{64}", text)
     if role == "governance-council" and subject.startswith("council convened") and asked:

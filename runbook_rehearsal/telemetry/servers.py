@@ -88,10 +88,9 @@ class Real:
             }
             for node in self._world.nodes()
         ]
-        elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
-        alertmanager = (
-            "127.0.0.1:9" if elsewhere else self.servers["alertmanager"].url[len("http://") :]
-        )
+        alertmanager = self.servers["alertmanager"].url.removeprefix("http://")
+        if "alertmanager-not-in-prometheus" in self._world.faults:
+            alertmanager = "127.0.0.1:9"
         evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
