@@ -28,13 +28,12 @@ def _signature_tampered(release: SignedRelease) -> None:
     write_atomically(signature, b64(made.signature))
 
 
-def _without(*names: str) -> Break:
-    """Without those of: artifact, manifest, provenance, sbom; ``.sig`` means its signature."""
+def _without(name: str) -> Break:
+    """Without its artifact, manifest, provenance or sbom; ``.sig`` means its signature."""
 
     def drop(release: SignedRelease) -> None:
-        for name in names:
-            path: Path = getattr(release, name.removesuffix(".sig"))
-            (beside(path)[0] if name.endswith(".sig") else path).unlink()
+        path: Path = getattr(release, name.removesuffix(".sig"))
+        (beside(path)[0] if name.endswith(".sig") else path).unlink()
 
     return drop
 
@@ -53,11 +52,8 @@ def _hash(content: str, algorithm: str = "SHA-256") -> dict[str, str]:
 
 def _commit_of_tool(release: SignedRelease) -> None:
     """Only a tool's repository had the commit; the certificate names none."""
-    digest, uri = (
-        {"gitCommit": release.commit},
-        "git+https://github.com/elsewhere/tool@refs/tags/v1",
-    )
-    build = {"resolvedDependencies": [{"uri": uri, "digest": digest}]}
+    tool = {"uri": "git+https://github.com/elsewhere/tool", "digest": {"gitCommit": release.commit}}
+    build = {"resolvedDependencies": [tool]}
     release.write_provenance(predicate={"buildDefinition": build})
     release.sign(release.artifact, commit="")
 
