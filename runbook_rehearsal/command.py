@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from runbook_lib.commands.printing import Verbs
-from runbook_lib.playbook import NOTEBOOKS, STAGES
+from runbook_lib.playbook import STAGES
 
 
 def register(verbs: Verbs) -> None:
@@ -20,12 +20,7 @@ def register(verbs: Verbs) -> None:
         help="break this, at its item's stage by default; may be repeated",
     )
     made.add_argument("--list-faults", action="store_true", help="what can break, and who notices")
-    made.add_argument(
-        "--until",
-        choices=[s for s in STAGES if s in NOTEBOOKS],
-        default="",
-        help="last stage (default: all)",
-    )
+    made.add_argument("--until", choices=[*STAGES], default="", help="last stage (default: all)")
     made.add_argument("--serve", action="store_true", help="only keep the network up")
     made.add_argument("--root", type=Path, help="new folder (default: in .rehearsal/)")
     made.add_argument("--seed", type=int, default=1, help="of its chains (default: 1)")

@@ -10,7 +10,6 @@ import inspect
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -21,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from .chain import node_config
 from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError
 from .files import digest_of, unpack, write_atomically
-from .layout import PROJECT, git, shown
+from .layout import PROJECT, shown, spoil_checkout
 from .nodes import storage
 from .nodes.fleet import StartupError
 from .people import notified
@@ -51,11 +52,7 @@ RESET = "{}: ssh: connection reset by peer"
 READS = ("version", "read-config", "stopped", "assets")
 """Of a node, by anybody."""
 FAILS = {
-    "dry-run": (
-        "dry-run-broken",
-        "thread 'main' panicked at rpp/node/src/main.rs: out of memory",
-        1,
-    ),
+    "dry-run": ("dry-run-broken", "thread 'main' panicked at main.rs: out of memory", 1),
     "version": ("candidate-unreadable", RESET, 255),
     "read-config": ("config-unreadable", RESET, 255),
     "stopped": ("stopped-unreadable", RESET, 255),
@@ -370,7 +367,9 @@ def proposals(call: Call) -> Json:
 
 
 def notify(call: Call, role: str, subject: str, text: str) -> Json:
-    notified(call.network, role, subject, call.read(text))
+    said = {"role": role, "subject": subject, "text": call.read(text)}
+    call.board("notifications", lambda before: [*before, said], [])
+    notified(call.network, **said)
     return {"told": role}
 
 
@@ -382,14 +381,18 @@ def suite(call: Call, name: str) -> str:
     if name not in SUITES:
         raise Failed(f"suite: expected one of {', '.join(SUITES)}, got {name!r}", EXIT_USAGE)
     call.hang_while("suite-hangs")
-    checkout = call.network.root / "checkout"
-    if call.is_on("suite-dirty-tree"):
-        (checkout / "local-change.patch").write_text("not committed\n")
-    if call.is_on("suite-other-commit"):
-        git(checkout, "checkout", "-q", "--detach", "main~1")
+    for fault in filter(call.is_on, ("suite-dirty-tree", "suite-other-commit")):
+        spoil_checkout(call.network.root, fault)
     tests = [] if call.is_on("suite-empty") else SUITES[name]
     failing = tests[-1:] if call.is_on("suite-fails") else []
     lines = [f"running {len(tests)} tests" if len(tests) != 1 else "running 1 test"]
+    if call.is_on("suite-by-nextest"):
+        lines = [f"    Starting {len(tests)} tests across 1 binary",
+                 *(f"        PASS [   0.011s] rpp {test}" for test in tests),
+                 f"     Summary [   0.412s] {len(tests)} tests run: {len(tests)} passed, 0 skipped"]  # fmt: skip
+        return "\n".join([*lines, ""])
+    if call.is_on("suite-warns"):
+        lines = ["\x1b[33mwarning\x1b[0m: skipping unused crate `mockall`", *lines]
     if call.is_on("suite-skips"):
         lines.append("skipping: cluster could not be started on this machine")
     lines += [f"test {test} ... {'FAILED' if test in failing else 'ok'}" for test in tests]
@@ -408,13 +411,25 @@ def suite(call: Call, name: str) -> str:
 
 def test_rules(call: Call, file: str) -> str:
     """By promtool, or where it is missing by its stand-in."""
-    argv = [sys.executable, "-m", "runbook_rehearsal.telemetry.rules", file]
-    if promtool := shutil.which("promtool"):
-        argv = [promtool, "test", "rules", file]
+    if (promtool := shutil.which("promtool")) is None:
+        return _without_promtool(call.cwd / file)
+    argv = [promtool, "test", "rules", file]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=call.cwd, check=False)
     if done.returncode:
         raise Failed(done.stderr, done.returncode, done.stdout)
     return done.stdout
+
+
+def _without_promtool(file: Path) -> str:
+    from .telemetry.rules import failures  # the parser of PromQL: only when wanted
+
+    try:
+        failed = failures(file)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise Failed(f"{file}: {error}", EXIT_USAGE) from error
+    if failed:
+        raise Failed("", 1, "  FAILED:\n" + "".join(f"    {line}\n" for line in failed))
+    return "  SUCCESS (without promtool)\n"
 
 
 def soak(call: Call) -> Json:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,21 +34,6 @@ def kept(*paths: Path) -> Callable[[], None]:
             write_atomically(*each)
 
     return put_back
-
-
-def rewritten(paths: Iterable[Path], change: Callable[[str], str]) -> Callable[[], bool]:
-    """What puts these files back, unless somebody else writes one meanwhile; whether it did."""
-    after = {path: change(path.read_text()) for path in paths}
-    put_back = kept(*after)
-    for path, text in after.items():
-        write_atomically(path, text, path.stat().st_mode & 0o777)
-
-    def undo() -> bool:
-        if mine := all(path.read_text() == text for path, text in after.items()):
-            put_back()
-        return mine
-
-    return undo
 
 
 def private_key(name: str) -> Ed25519PrivateKey:

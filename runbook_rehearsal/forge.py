@@ -31,6 +31,7 @@ from .github import (
     Releases,
     allow_query,
     error,
+    find,
     fitting,
     json_body,
     paged,
@@ -61,6 +62,11 @@ CHECKS: dict[str, Json] = {
     "ci-wrong-app": {"app": {"id": 99, "slug": "somebody-else", "name": "Other"}},
 }
 """What faults make of the last required check."""
+TWICE: dict[str, Json] = {
+    "ci-suite-red": {"check_suite": {"id": 7}},
+    "ci-app-red": CHECKS["ci-wrong-app"],
+}
+"""Who reports the last required check too, and red."""
 HOTFIX_CHECKS = {"hotfix-ci-red": CHECKS["ci-red"], "hotfix-ci-pending": CHECKS["ci-pending"]}
 SHOWN: dict[str, Json] = {
     "hotfix-not-low-risk": {"labels": [{"name": "high-risk"}]},
@@ -91,6 +97,7 @@ class Forge:
         self._ids = itertools.count(1001)
         self._writes: deque[float] = deque()
         self._died = False
+        self.limited_once = False  # whether it refuses the next request, as too many at once
         self.comments: dict[int, Json] = {}
         self.issues: dict[int, Json] = {
             ISSUE: self._issue(ISSUE, "Release", "Progress of the rollout.", ["release"])
@@ -137,22 +144,17 @@ class Forge:
 
     def save(self) -> Callable[[], None]:
         """What restores issues, comments and releases as they are now, with the whole rate limit."""
-        held = copy.deepcopy((self.comments, self.issues))
-        releases = copy.deepcopy((self.releases.releases, self.releases.assets))
+        published = self.releases
+        held = copy.deepcopy((self.comments, self.issues, published.releases, published.assets))
 
         def restore() -> None:
-            self.comments, self.issues = copy.deepcopy(held)
-            self.releases.releases, self.releases.assets = copy.deepcopy(releases)
-            self.refill()
+            again = copy.deepcopy(held)
+            self.comments, self.issues, published.releases, published.assets = again
+            self._writes.clear()
 
         return restore
 
-    def refill(self) -> None:
-        self._writes.clear()
-
     async def app(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
         writes = scope["method"] != "GET"
         refusal = self._refusal(dict(scope["headers"]), writes)
         self._died = self._died and self.faults.is_on("forge-dies-after-write")
@@ -161,7 +163,8 @@ class Forge:
         elif self._died:
             await self._loopback.hang_up(scope)
         elif self.faults.is_on("forge-truncated"):
-            await self._break_off(scope, send)
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"4096")]
+            await self._loopback.break_off(scope, send, 200, headers, b'{"total_count": 3')
         elif writes and self.faults.is_on("comment-answer-lost"):
             await self._app(scope, receive, _nowhere)
             await self._loopback.hang_up(scope)
@@ -188,6 +191,9 @@ class Forge:
             return problem(429, "You have exceeded a secondary rate limit.", limit | SOON)
         if self.faults.is_on("forge-500"):
             return problem(500, "Server Error")
+        if self.limited_once:
+            self.limited_once = False
+            return problem(403, TOO_MANY)
         return self._too_many_writes() if writes else None
 
     def _too_many_writes(self) -> Response | None:
@@ -198,12 +204,6 @@ class Forge:
             return problem(403, TOO_MANY, SOON)
         self._writes.append(now)
         return None
-
-    async def _break_off(self, scope: Scope, send: Any) -> None:
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"4096")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b'{"total_count": 3', "more_body": True})
-        await self._loopback.hang_up(scope)
 
     def _changed(self, changes: dict[str, Json]) -> Json:
         found: Json = {}
@@ -232,6 +232,8 @@ class Forge:
             for number, name in enumerate((*names, *REQUIRED_CHECKS), start=1)
         ]
         runs[-1] |= self._changed(CHECKS)
+        if twice := self._changed(TWICE):
+            runs.insert(0, {**runs[-1], "id": len(runs) + 1, "conclusion": "failure", **twice})
         if self.faults.is_on("ci-missing"):
             del runs[-1]
         if sha == self.heads[FIRST_BRANCH]:
@@ -251,9 +253,11 @@ class Forge:
 
     async def _combined_status(self, request: Request) -> Response:
         state = "failure" if self.faults.is_on("ci-status-red") else "success"
+        of_check = self.faults.is_on("ci-status-of-check-red")
+        state = "failure" if of_check else state
         status = {
             "id": 1,
-            "context": "security/audit",
+            "context": REQUIRED_CHECKS[-1] if of_check else "security/audit",
             "state": state,
             "description": "dependency audit",
             "target_url": None,
@@ -362,11 +366,6 @@ class Forge:
             "html_url": f"{HOME}/issues/{number}",
         }
 
-    def _find(self, table: dict[int, Json], key: int) -> Json:
-        if key not in table:
-            raise HTTPException(404, "Not Found")
-        return table[key]
-
     async def _all_issues(self, request: Request) -> Response:
         since, milestone = (request.query_params.get(name, "") for name in ("since", "milestone"))
         issues = [
@@ -406,7 +405,7 @@ class Forge:
     def _issue_of(self, request: Request) -> Json:
         if self.faults.is_on("issue-missing"):
             raise HTTPException(404, "Not Found")
-        return self._find(self.issues, request.path_params["number"])
+        return find(self.issues, request, "number")
 
     async def _one_issue(self, request: Request) -> Response:
         locked = self.faults.is_on("issue-locked")
@@ -438,10 +437,10 @@ class Forge:
         return self._written(key, 201)
 
     async def _comment(self, request: Request) -> Response:
-        return JSONResponse(self._find(self.comments, request.path_params["id"]))
+        return JSONResponse(find(self.comments, request))
 
     async def _update_comment(self, request: Request) -> Response:
-        comment = self._find(self.comments, request.path_params["id"])
+        comment = find(self.comments, request)
         self._may(COMMENTS_REFUSED)
         comment.update(body=await _comment_text(request), updated_at=self._now())
         return self._written(comment["id"], 200)

@@ -74,6 +74,12 @@ async def json_body(request: Request, **fields: type) -> Json:
     return body
 
 
+def find(table: dict[int, Json], request: Request, key: str = "id") -> Json:
+    if (known := table.get(request.path_params[key])) is None:
+        raise HTTPException(404, "Not Found")
+    return known
+
+
 def fitting(text: str, resource: str, field: str) -> str:
     if len(text) > MAX_BODY:
         said = f"Body is too long (maximum is {MAX_BODY} characters)"
@@ -124,17 +130,11 @@ class Releases:
             route(f"/uploads{API}/{assets}", POST=self._upload),
         ]
 
-    def _find(self, request: Request) -> Json:
-        key = request.path_params["id"]
-        if key not in self.releases:
-            raise HTTPException(404, "Not Found")
-        return self.releases[key]
-
     async def _by_tag(self, request: Request) -> Response:
         allow_query(request)
-        for found in self.releases.values():
-            if found["tag_name"] == request.path_params["tag"]:
-                return JSONResponse({**found, "assets": self.assets[found["id"]][:30]})
+        for one in self.releases.values():
+            if one["tag_name"] == request.path_params["tag"]:
+                return JSONResponse({**one, "assets": self.assets[one["id"]][:30]})
         raise HTTPException(404, "Not Found")
 
     async def _create(self, request: Request) -> Response:
@@ -149,7 +149,7 @@ class Releases:
             raise Invalid("Release", "tag_name", "custom", message="not a valid tag")
         if body.get("prerelease") and body.get("make_latest") != "false":
             raise Invalid("Release", "make_latest", "custom", message="not for prereleases")
-        if any(found["tag_name"] == tag for found in self.releases.values()):
+        if any(one["tag_name"] == tag for one in self.releases.values()):
             raise Invalid("Release", "tag_name", "already_exists")
         key, base = next(self._ids), f"{request.url.scheme}://{request.url.netloc}"
         assets = f"{API}/releases/{key}/assets"
@@ -169,11 +169,11 @@ class Releases:
         return JSONResponse({**self.releases[key], "assets": []}, 201)
 
     async def _assets(self, request: Request) -> Response:
-        return paged(request, self.assets[self._find(request)["id"]])
+        return paged(request, self.assets[find(self.releases, request)["id"]])
 
     async def _upload(self, request: Request) -> Response:
         allow_query(request, "name", "label")
-        release = self._find(request)
+        release = find(self.releases, request)
         listed = self.assets[release["id"]]
         given = request.query_params.get("name", "")
         if not given:

@@ -118,6 +118,14 @@ def git(path: Path, *args: str) -> str:
     return done.stdout
 
 
+def spoil_checkout(root: Path, fault: str) -> None:
+    """A file that nobody committed, or the commit before."""
+    if "dirty" in fault:
+        (root / "checkout" / "local-change.patch").write_text("not committed\n")
+    else:
+        git(root / "checkout", "checkout", "-q", "--detach", "main~1")
+
+
 def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
     binary = unpack(release.previous_artifact)
@@ -183,25 +191,20 @@ def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict
         },
         "artifacts": {"node": shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
-        "artifact_signing": _signing(root, urls["log"]),
+        "artifact_signing": {
+            "identity": IDENTITY,
+            "issuer": ISSUER,
+            "trusted_root": shown(trusted_root(root)),
+            "log": {"url": urls["log"], "timeout_s": 5.0},
+            "manifest": shown(root / "artifacts" / "{release}" / "SHA256SUMS.txt"),
+            "provenance": "{path}.intoto.jsonl",
+            "sbom": shown(root / "artifacts" / "{release}" / "sbom-rpp-node.json"),
+        },
     }  # fmt: skip
 
 
 def trusted_root(root: Path) -> Path:
     return root / "signing" / "trusted_root.json"
-
-
-def _signing(root: Path, log: str) -> dict[str, Any]:
-    release = root / "artifacts" / "{release}"
-    return {
-        "identity": IDENTITY,
-        "issuer": ISSUER,
-        "trusted_root": shown(trusted_root(root)),
-        "log": {"url": log, "timeout_s": 5.0},
-        "manifest": shown(release / "SHA256SUMS.txt"),
-        "provenance": "{path}.intoto.jsonl",
-        "sbom": shown(release / "sbom-rpp-node.json"),
-    }
 
 
 def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -239,18 +242,18 @@ def parameters(world: World, release: Release, stage: str) -> dict[str, Any]:
     if BEGINS_H[stage]:
         return rollout(world, release, start, start + WINDOW)
     if stage == "preflight":
-        return {**_common(world, release), "stage": "development"}
+        return {**common(world, release), "stage": "development"}
     return {**_about(world, release, "apply"), "baseline_hours": 1.0}
 
 
-def _common(world: World, release: Release) -> dict[str, Any]:
+def common(world: World, release: Release) -> dict[str, Any]:
     about = {"release": release.version, "commit": release.commit, "issue": ISSUE}
     return {"site": shown(world.root / "site.yaml"), **about}
 
 
 def _about(world: World, release: Release, mode: str) -> dict[str, Any]:
     before = release.previous.version
-    return {**_common(world, release), "mode": mode, "previous_release": before}
+    return {**common(world, release), "mode": mode, "previous_release": before}
 
 
 def schedule(world: World, stage: str) -> tuple[datetime, datetime, datetime]:

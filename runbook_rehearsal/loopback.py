@@ -12,6 +12,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Coroutine, MutableMapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import uvicorn
@@ -80,6 +81,14 @@ class Loopback:
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
+    async def break_off(
+        self, scope: Scope, send: Any, status: int, headers: Any, body: bytes
+    ) -> None:
+        """Answer with the beginning of a body, and hang up."""
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await self.hang_up(scope)
+
     async def hang_up(self, scope: Scope) -> None:
         for connection in self._connections():
             if connection.client == tuple(scope["client"]):
@@ -94,12 +103,8 @@ class Loopback:
         await self._apps[cast(Address, tuple(scope["server"]))](scope, receive, send)
 
     async def _listen(self, address: Address, listener: socket.socket) -> None:
-        def protocol() -> asyncio.Protocol:
-            return H11Protocol(config=self._config, server_state=self._state, app_state={})
-
-        self._servers[address] = await self._loop.create_server(
-            protocol, sock=listener, backlog=512
-        )
+        made = partial(H11Protocol, self._config, self._state, {})
+        self._servers[address] = await self._loop.create_server(made, sock=listener, backlog=512)
 
     async def _close(self, address: Address) -> None:
         server = self._servers.pop(address)

@@ -120,7 +120,10 @@ class RehearsalNetwork:
     def _start(self) -> None:
         self.world = self._make_world()
         self.release = layout.write_release(self.root, self.seed)
-        self._write_bundle()
+        (self.root / "bundle").mkdir()
+        (self.root / "bundle" / "mainnet.toml").write_text(templates.bundle())
+        (self.root / "store").mkdir()
+        (self.root / "store").chmod(0o2775 if self._team else 0o755)
         for cluster in self.world.clusters:
             layout.write_nodes(self.world, self.release, cluster)
         self.world.begin(asdict(self.release.previous))
@@ -185,12 +188,6 @@ class RehearsalNetwork:
             for name, addresses in zip(SIZES, free_addresses(hosts), strict=True)
         }
         return World(self.root, self.seed, clusters)
-
-    def _write_bundle(self) -> None:
-        (self.root / "bundle").mkdir()
-        (self.root / "bundle" / "mainnet.toml").write_text(templates.bundle())
-        (self.root / "store").mkdir()
-        (self.root / "store").chmod(0o2775 if self._team else 0o755)
 
     def _write_files(self) -> None:
         nodes = self.world.nodes()

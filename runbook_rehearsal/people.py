@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from . import files
 from .chain.node_config import ConfigurationError, read_config
 from .chain.world import STAGE_CLUSTERS, NodeSpec
+from .faults.table import FAULTS
 from .files import digest_of, write_atomically
 from .layout import COMMANDER, COUNCILLORS, OPERATOR, SECOND
 
@@ -41,10 +42,7 @@ DECISIONS = {
 SLOW_S, TRIES = 1.0, 3
 _DOCUMENT = re.compile(r'^```json\n(\{"(?:artifact|bundle)".*?)\n```$', re.S | re.M)
 _TARGET = re.compile(r"^#### (\S+)\.toml\n\n(`{4,})toml\n(.*?)\n\2$", re.S | re.M)
-OPERATOR_FAULTS = (
-    "operator-silent", "operator-no-report", "operator-slow", "report-forged",
-    "report-other-binary",
-)  # fmt: skip
+OPERATOR_FAULTS = [fault.name for fault in FAULTS.values() if fault.layer == "operator"]
 
 
 def private_key(seed: int, name: str) -> Ed25519PrivateKey:
@@ -109,6 +107,7 @@ def speak(
     otherwise = {
         "late": (said, start + timedelta(minutes=1)),
         "other-window": (line(start + day, end + day, plan), at),
+        "quoted": (f"As they write:\n\n    {said}\n\n> {said}\n\n<!-- {said} -->", at),
         "other-plan": (line(start, end, "sha256:" + "0" * 64), at),
     }
     nodes = network.world.clusters[STAGE_CLUSTERS[stage]].nodes
@@ -147,12 +146,8 @@ def forged_file(network: RehearsalNetwork, verb: Verb, node: str) -> Path:
 
 
 def notified(network: RehearsalNetwork, role: str, subject: str, text: str) -> None:
-    """Keep it in ``notifications.json``, and act as the commander or the council would as the fault
-    has it: two of the council approve at once, after 25 hours, or never."""
-    path = network.root / "notifications.json"
-    before = json.loads(path.read_text()) if path.exists() else []
-    told = {"role": role, "subject": subject, "text": text}
-    write_atomically(path, json.dumps([*before, told], indent=1))
+    """Act as the commander or the council would as the fault has it: two of the council approve at
+    once, after 25 hours, or never."""
     on = {active.name for active in network.faults}
     asked = re.search(r"approve sha256:[0-9a-f]{64}", text)
     if role == "governance-council" and subject.startswith("council convened") and asked:
@@ -315,13 +310,12 @@ class Operators:
 
 def _with_own_secrets(target: str, own: str) -> str:
     """An instruction holds no secrets: an operator keeps its own, key by key."""
-    mine: dict[str, list[str]] = {}
+    mine: dict[str, deque[str]] = defaultdict(deque)
     for line in own.splitlines():
-        mine.setdefault(line.partition(" =")[0], []).append(line)
-    lines, seen = [], Counter[str]()
+        mine[line.partition(" =")[0]].append(line)
+    text = ""
     for line in target.splitlines():
-        key = line.partition(" =")[0]
-        number, seen[key] = seen[key], seen[key] + 1
-        hidden = "[redacted]" in line and number < len(mine.get(key, ()))
-        lines.append(mine[key][number] if hidden else line)
-    return "\n".join(lines) + "\n"
+        left = mine[line.partition(" =")[0]]
+        kept = left.popleft() if left else line
+        text += (kept if "[redacted]" in line else line) + "\n"
+    return text

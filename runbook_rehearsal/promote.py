@@ -127,10 +127,6 @@ class Promotion:
     faults: Sequence[str] = ()
     _begun: set[str] = field(default_factory=set)
 
-    @property
-    def release(self) -> str:
-        return self.network.release.version
-
     def carry(self, stages: tuple[str, ...] = STAGES) -> list[Carried]:
         """Every run up to the last stage, or up to the first that did not pass or was taken back."""
         runs: list[Carried] = []
@@ -163,7 +159,7 @@ class Promotion:
     def _by_kit(self, stage: str) -> Path:
         """The kit's script takes the nodes back; then the store comes back. Returns the kit.
         Raises RunbookError where the script leaves a node behind."""
-        kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
+        kit = max(self.network.root.glob(f"kits/{self.network.release.version}-{stage}-*"))
         self.tell(f"{stage}: the store is gone; {kit.name}/recover.sh takes the nodes back")
         ended = subprocess.run(
             ["/bin/sh", kit / "recover.sh"], capture_output=True, text=True, check=False
@@ -186,14 +182,14 @@ class Promotion:
 
     def _development(self) -> list[Carried]:
         file = self.network.params["development"]
-        params = parse_yaml(file.read_bytes(), file.name) | {"release": self.release}
+        params = parse_yaml(file.read_bytes(), file.name)
         self.tell("development: running the notebook headless")
         return self._apply("development", params, str(file))
 
     def _rollout(self, stage: str) -> list[Carried]:
         world, release = self.network.world, self.network.release
         due, start, end = layout.schedule(world, stage)
-        params = {**layout.rollout(world, release, start, end), "release": self.release}
+        params = layout.rollout(world, release, start, end)
         if stage == "canary":
             self.network.install_candidate()
         if stage == "testnet":
@@ -242,12 +238,8 @@ class Promotion:
             self.network.say(account, f"approve {digest}")
 
     def report(self) -> Any:
-        commit = self.network.release.commit
-        params = {
-            "site": layout.shown(self.network.site),
-            "release": self.release,
-            "commit": commit,
-        }
+        params = layout.common(self.network.world, self.network.release)
+        del params["issue"]
         return self._run("report", {**params, "mode": "plan"}).report
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:

@@ -93,8 +93,7 @@ def _save_memory() -> None:
 
 
 def _until(stage: str) -> tuple[str, ...]:
-    built = [name for name in STAGES if name in NOTEBOOKS]
-    return tuple(built[: built.index(stage) + 1] if stage else built)
+    return STAGES[: STAGES.index(stage) + 1] if stage else STAGES
 
 
 def _tell(runs: Sequence[Carried], compared: Sequence[Comparison], *, as_json: bool) -> int:

@@ -67,7 +67,6 @@ class Saved:
         offset = {"offset_s": self._offset - late // 60.0 * 60.0}
         write_atomically(world.clock.path, json.dumps(offset))
         if network.telemetry is not None:
-            network.telemetry.forget_silences()
             network.telemetry.back_to(self)
         network.settle()
 

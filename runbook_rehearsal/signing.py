@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +47,10 @@ def b64(data: bytes) -> str:
 
 def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def pretty(value: Json) -> str:
+    return json.dumps(value, indent=2) + "\n"
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -145,9 +150,9 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
             .add_extension(signer, critical=False)
             .add_extension(_fulcio("1.1", issuer.encode()), critical=False)
-            .add_extension(_fulcio("1.3", commit.encode()), critical=False)
-            .add_extension(_fulcio("1.13", der_commit), critical=False)
         )
+        for number, value in (("1.3", commit.encode()), ("1.13", der_commit)) if commit else ():
+            builder = builder.add_extension(_fulcio(number, value), critical=False)
         unlogged = builder.sign(self.ca_key, digests.SHA256())
         timestamp = self._timestamp(unlogged.tbs_certificate_bytes)
         oid = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
@@ -271,22 +276,23 @@ class SignedRelease:
         trusted_root.parent.mkdir(parents=True, exist_ok=True)
         trusted_root.write_bytes(self.authority.root)
         self.sign(self.artifact)
-        self.write_provenance(self.digest(self.artifact))
+        self.write_provenance()
         self.write_sbom()
-        self.write_manifest({path.name: self.digest(path) for path in (self.artifact, self.sbom)})
+        self.write_manifest()
 
     @staticmethod
     def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def write_manifest(self, digests: dict[str, str]) -> None:
-        """Checksums by file name, under the paths of the build."""
-        lines = [f"{digest}  dist/artifacts/{name}\n" for name, digest in sorted(digests.items())]
-        self._write(self.manifest, "".join(lines))
+    def write_manifest(self, **other: str) -> None:
+        """Checksums by file name, under the paths of the build; some ``other`` ones, empty for none."""
+        found = {path.name: self.digest(path) for path in (self.artifact, self.sbom)} | other
+        lines = [f"{found[name]}  dist/artifacts/{name}\n" for name in sorted(found) if found[name]]
+        self.write(self.manifest, "".join(lines))
 
-    def write_provenance(self, digest: str) -> None:
-        """A statement as the pipeline writes it: about that sha256, with no commit in it."""
-        kind = "https://slsa.dev/provenance/v1"
+    def write_provenance(self, text: Callable[[Json], str] = pretty, **other: Any) -> None:
+        """A statement as the pipeline writes it, with no commit in it; but for what is ``other``."""
+        kind, digest = "https://slsa.dev/provenance/v1", self.digest(self.artifact)
         build = {"buildType": f"{kind}#generic", "externalParameters": {}, "internalParameters": {},
                  "resolvedDependencies": []}  # fmt: skip
         run = {"builder": {"id": IDENTITY}, "metadata": {"invocationId": "1/1"}}
@@ -296,19 +302,19 @@ class SignedRelease:
             "predicateType": kind,
             "predicate": {"buildDefinition": build, "runDetails": run},
         }
-        self._write(self.provenance, json.dumps(statement, indent=2) + "\n")
+        self.write(self.provenance, text(statement | other))
 
-    def write_sbom(self, digest: str = "", kind: str = "application") -> None:
-        content = digest or self.digest(self.artifact)
-        hashes = [{"alg": "SHA-256", "content": content}]
+    def write_sbom(self, **component: Any) -> None:
+        hashes = [{"alg": "SHA-256", "content": self.digest(self.artifact)}]
+        about = {"type": "application", "name": "rpp-node", "hashes": hashes, **component}
         document = {
             "bomFormat": "CycloneDX",
             "specVersion": "1.5",
             "version": 1,
-            "metadata": {"component": {"type": kind, "name": "rpp-node", "hashes": hashes}},
+            "metadata": {"component": about},
             "components": [{"type": "library", "name": "tokio", "version": "1.43.0"}],
         }
-        self._write(self.sbom, json.dumps(document, indent=2) + "\n")
+        self.write(self.sbom, pretty(document))
 
     def sign(self, path: Path, **certificate: str) -> None:
         """Sign a file as cosign leaves it: base64 of the signature, and of the certificate."""
@@ -321,7 +327,8 @@ class SignedRelease:
         write_atomically(signature, b64(made.signature) + "\n")
         write_atomically(pem, base64.b64encode(made.certificate))
 
-    def _write(self, path: Path, text: str) -> None:
+    def write(self, path: Path, text: str) -> None:
+        """A file with its signature."""
         write_atomically(path, text)
         self.sign(path)
 

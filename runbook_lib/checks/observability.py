@@ -656,8 +656,8 @@ def _numbers(samples: Sequence[Sample]) -> tuple[list[Sample], str]:
         raise SourceError("prometheus", f"no number{got}")
     kept = {pair for sample in good for pair in sample.labels.items()}
     by = {pair[0] for sample in ended for pair in sample.labels.items() if pair not in kept}
-    cure = f"short-lived by {', '.join(sorted(by))}, take the sum without it"
-    return good, f"; {len(ended)} more without a number ({cure})" if ended else ""
+    cure = f" (short-lived by {', '.join(sorted(by))}, take the sum without it)" if by else ""
+    return good, f"; {len(ended)} more without a number{cure}" if ended else ""
 
 
 def _allowed(panel: Panel) -> str:

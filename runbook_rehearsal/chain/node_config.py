@@ -78,13 +78,7 @@ _KINDS: Mapping[type, str] = {
     list: "sequence", dict: "map", str: "string", int: "integer", float: "floating point",
     bool: "boolean",
 }  # fmt: skip
-_NAMES = {
-    str: "a string",
-    int: "an integer",
-    bool: "a boolean",
-    list: "a sequence",
-    dict: "a table",
-}
+_NAMES = {dict: "a table", int: "an integer"}
 
 
 class ConfigurationError(Exception):
@@ -147,10 +141,10 @@ def _walk(value: Any, schema: Any, path: str) -> Iterator[str]:
     """Dotted paths of unknown keys. Raises ConfigurationError for what serde refuses itself."""
     wanted: Any = schema if isinstance(schema, type) else type(schema)
     if type(value) is not wanted:
-        kind = _KINDS.get(type(value), "value")
+        kind, expected = (_KINDS.get(each, "value") for each in (type(value), wanted))
+        expected = _NAMES.get(wanted, f"a {expected}")
         raise ConfigurationError(
-            f"unable to parse config: invalid type: {kind}, expected {_NAMES[wanted]}"
-            f" for key `{path}`"
+            f"unable to parse config: invalid type: {kind}, expected {expected} for key `{path}`"
         )
     if isinstance(schema, list):
         for item in value:

@@ -178,6 +178,10 @@ class Timeline:
             lambda: np.array([(name, "") in on or (name, node) in on for on in self.faults]),
         )
 
+    def _any(self, *names: str) -> Flags:
+        flags: Flags = np.any([self.fault(name) for name in names], axis=0)
+        return flags
+
     def gate(self, name: str) -> Flags:
         default = name in BASE_GATES
         return self._known(
@@ -207,10 +211,7 @@ class Timeline:
     def advancing(self) -> Flags:
         powers = np.array([float(power) for power in self.powers])
         enough: Flags = self.up @ powers >= float(self.quorum)
-        halted = self.fault("halt-during-epochs")
-        for name in HALTS:
-            halted = halted | self.fault(name)
-        return enough & ~halted
+        return enough & ~self._any("halt-during-epochs", *HALTS)
 
     def elapsed(self, active: Flags, at: Floats) -> Floats:
         """Seconds since the first segment in which ``active`` (per segment) held, up to ``at``."""
@@ -263,9 +264,7 @@ class Timeline:
         """Share of the VRF pool whose submissions were verified, 0..1."""
         index = self.segment(at)
         wander = np.abs(self.noise(f"{self.spec.name}/vrf", at))
-        low = np.where(self.fault("vrf-low")[index], 0.5, 1.0)
-        for name in DIPS:
-            low = np.where(self.fault(name)[index], 0.5, low)
+        low = np.where(self._any("vrf-low", *DIPS)[index], 0.5, 1.0)
         share: Floats = self.up[index].mean(axis=1) * low * (1.0 - 0.008 * wander)
         return np.clip(share, 0.0, 1.0)
 

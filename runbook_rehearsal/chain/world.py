@@ -119,9 +119,8 @@ class World:
     ) -> None:
         """A node came up on this build, channel and gates."""
         config = {"gates": gates, "channel": channel}
-        what: tuple[tuple[EventKind, Mapping[str, Any]], ...]
-        what = (("build", build), ("config", config), ("up", {}))
-        for kind, data in what:
+        what: dict[EventKind, Mapping[str, Any]] = {"build": build, "config": config, "up": {}}
+        for kind, data in what.items():
             self.append(Event(at, node.cluster, node.name, kind, data))
 
     def begin(self, build: Mapping[str, str]) -> None:

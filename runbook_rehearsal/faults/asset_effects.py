@@ -1,4 +1,4 @@
-"""Faults of what is staged for a rollback; each is undone by staging all of it again."""
+"""How faults rewrite files; those of what is staged for a rollback, undone by staging it again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import pack, unpack
+import yaml
+
+from ..files import kept, pack, unpack, write_atomically
 from ..nodes.assets import key
 from .table import Active
 
@@ -16,6 +18,45 @@ if TYPE_CHECKING:
 
 Undo = Callable[[], object]
 Effect = Callable[["RehearsalNetwork", Active], Undo]
+
+
+Change = Callable[[str], str]
+Hear = Callable[["RehearsalNetwork", Active], object]
+"""Makes whoever reads a file take it up."""
+
+
+def rewriting(pattern: str, change: Change, hear: Hear = lambda network, active: None) -> Effect:
+    """Rewrite files below the network's root; ``NODE`` and ``CLUSTER`` are the fault's.
+
+    They are put back unless somebody else wrote one meanwhile.
+    """
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        paths = [*network.root.glob(pattern.replace("NODE", active.node))]
+        put_back = kept(*paths)
+        after = {p: change(p.read_text()).replace("CLUSTER", active.cluster) for p in paths}
+        for path, text in after.items():
+            write_atomically(path, text, path.stat().st_mode & 0o777)
+        hear(network, active)
+
+        def undo() -> None:
+            if all(path.read_text() == text for path, text in after.items()):
+                put_back()
+                hear(network, active)
+
+        return undo
+
+    return effect
+
+
+def in_yaml(change: Callable[[Any], object]) -> Change:
+    """A file's text once ``change`` has been at its document."""
+
+    def changed(text: str) -> str:
+        change(document := yaml.safe_load(text))
+        return str(yaml.safe_dump(document, sort_keys=False))
+
+    return changed
 
 
 def _staged(change: Callable[[RehearsalNetwork, str], object]) -> Effect:

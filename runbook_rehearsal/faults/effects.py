@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from ..chain.templates import NO_EXPORT
 from ..chain.world import Event, EventKind
-from ..files import rewritten, unpack
-from ..layout import git, write_data
+from ..files import unpack
+from ..layout import git, spoil_checkout, write_data
 from ..loopback import Listener
 from ..people import OPERATOR_FAULTS, Verb, forged_file
-from .asset_effects import ASSET_EFFECTS, Effect, Undo
+from .asset_effects import ASSET_EFFECTS, Effect, Hear, Undo, in_yaml, rewriting
 from .bad_releases import BREAKS, bad_release
 from .table import Active
 from .telemetry_effects import TELEMETRY_EFFECTS
@@ -26,28 +24,14 @@ if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
 
-def _write(pattern: str, change: Callable[[str], str], *, restart: bool = False) -> Effect:
-    """Rewrite files below the network's root; ``NODE`` is the fault's, with ``restart`` it runs on them."""
-
-    def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        put_back = rewritten(network.root.glob(pattern.replace("NODE", active.node)), change)
-        if restart:
-            network.fleet.restart(active.node)
-        return lambda: put_back() and restart and network.fleet.restart(active.node)
-
-    return effect
+def _restart(network: RehearsalNetwork, active: Active) -> object:
+    return network.fleet.restart(active.node)
 
 
-def _edit(pattern: str, replacement: str, *, restart: bool = False) -> Effect:
+def _edit(pattern: str, replacement: str, *hear: Hear) -> Effect:
     """Rewrite one place of the node's TOML."""
     edit = partial(re.compile(pattern, re.MULTILINE).sub, replacement, count=1)
-    return _write("clusters/*/NODE/config.toml", edit, restart=restart)
-
-
-def _without_dry_run(text: str) -> str:
-    site = yaml.safe_load(text)
-    del site["commands"]["dry_run"]
-    return yaml.safe_dump(site, sort_keys=False)
+    return rewriting("clusters/*/NODE/config.toml", edit, *hear)
 
 
 def _since_testnet(old: str, new: str) -> Effect:
@@ -55,7 +39,7 @@ def _since_testnet(old: str, new: str) -> Effect:
         head, name, tail = text.partition('name = "testnet"')
         return head + name + tail.replace(old, new)
 
-    return _write("bundle/mainnet.toml", change)
+    return rewriting("bundle/mainnet.toml", change)
 
 
 def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
@@ -99,18 +83,12 @@ def _aside(place: Callable[[RehearsalNetwork], Path]) -> Effect:
     return effect
 
 
-def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
-    path = network.root / "checkout" / "local-change.patch"
-    if active.name == "tree-dirty":
-        path.write_text("not committed\n")
-    return lambda: path.unlink(missing_ok=True)
-
-
-def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
+def _checkout(network: RehearsalNetwork, active: Active) -> Undo:
+    """At once, or by the suite that is run."""
     checkout = network.root / "checkout"
-    if active.name == "tree-other-commit":
-        git(checkout, "checkout", "-q", "--detach", "main~1")
-    return partial(git, checkout, "checkout", "-q", "main")
+    if active.name.startswith("tree-"):
+        spoil_checkout(network.root, active.name)
+    return lambda: (git(checkout, "checkout", "-q", "main"), git(checkout, "clean", "-q", "-f"))
 
 
 def _forged(verb: Verb) -> Effect:
@@ -130,15 +108,18 @@ def _closed(listener: Callable[[RehearsalNetwork], Listener]) -> Effect:
     return effect
 
 
+def _limited_once(network: RehearsalNetwork, active: Active) -> Undo:
+    network.forge.limited_once = True
+    return partial(setattr, network.forge, "limited_once", False)
+
+
 def _other_digest(running: str) -> str:
     return json.dumps({**json.loads(running), "digest": "sha256:" + "0" * 64}) + "\n"
 
 
 def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     binary = unpack(network.release.previous_artifact).decode()
-    return _write("clusters/*/NODE/bin/rpp-node", lambda text: binary, restart=True)(
-        network, active
-    )
+    return rewriting("clusters/*/NODE/bin/rpp-node", lambda text: binary, _restart)(network, active)
 
 
 # --- what has happened already when it is switched on: the history is laid again with it -----------
@@ -204,9 +185,7 @@ EFFECTS: dict[str, Effect] = {
     "page-during-soak": _once("consensus-slow", 3600.0, 1800.0),
     "telemetry-gap-during-soak": _once("metrics-gap", 3600.0, 1800.0),
     "restart-during-soak": _restarted(1),
-    "gossip-silent": _since_restart("gossip-silent"),
-    "gossip-drops": _since_restart("gossip-drops"),
-    "gossip-slow": _since_restart("gossip-slow"),
+    **{name: _since_restart(name) for name in ("gossip-silent", "gossip-drops", "gossip-slow")},
     "halted-once": _once("consensus-stall", 5400.0, 4200.0),
     "mass-restart": _restarted(2),
     "gap-during-epochs": _once("metrics-gap", 3600.0, 1800.0),
@@ -216,36 +195,35 @@ EFFECTS: dict[str, Effect] = {
     "log-down": _closed(lambda network: network.signed.listener),
     "previous-artifact-missing": _aside(lambda network: network.release.previous_artifact.parent),
     "node-cut-off": _node_down,
-    "tree-dirty": _dirty_tree,
-    "tree-other-commit": _other_commit,
-    "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", restart=True),
-    "channel-wrong": _edit(
-        r'^release_channel = "\w+"', 'release_channel = "testnet"', restart=True
+    **dict.fromkeys(
+        ("tree-dirty", "tree-other-commit", "suite-dirty-tree", "suite-other-commit"), _checkout
     ),
+    "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", _restart),
+    "channel-wrong": _edit(r'^release_channel = "\w+"', 'release_channel = "testnet"', _restart),
     "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096"),
     "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8"),
     "candidate-missing": _previous_build,
     "store-gone": _aside(lambda network: network.world.root / "store"),
-    "kit-target-tampered": _write("kits/*/targets*/NODE.toml", lambda text: text + "# edited\n"),
+    "kit-target-tampered": rewriting("kits/*/targets*/NODE.toml", lambda text: text + "# edited\n"),
     "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0"),
     "misplaced-scalar": _edit(r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1"),
     "bundle-not-monotonic": _since_testnet("reconstruction = true", "reconstruction = false"),
     "bundle-rewards-early": _since_testnet("timetoke_rewards = false", "timetoke_rewards = true"),
-    "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
-    "no-dry-run": _write("site.yaml", _without_dry_run),
-    "binary-changed": _write("clusters/*/NODE/running.json", _other_digest),
-    "gate-reversed": _edit(
-        r"^malachite_consensus = \w+", "malachite_consensus = false", restart=True
-    ),
+    "worm-contradiction": rewriting("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
+    "no-dry-run": rewriting("site.yaml", in_yaml(lambda site: site["commands"].pop("dry_run"))),
+    "binary-changed": rewriting("clusters/*/NODE/running.json", _other_digest),
+    "gate-reversed": _edit(r"^malachite_consensus = \w+", "malachite_consensus = false", _restart),
     "node-down": _node_down,
     "wal-corrupt": _wal_corrupt,
     "node-will-not-start": _stays_down,
     "node-half-stopped": _stays_down,
     "node-stays-down": _stays_down,
-    "suite-dirty-tree": _dirty_tree,
-    "suite-other-commit": _other_commit,
     "ack-forged": _forged("acknowledge"),
     "signoff-forged": _forged("sign-off"),
+    "rules-nowhere": rewriting(
+        "site.yaml", in_yaml(lambda site: site["telemetry"].update(rules=["no/such/folder"]))
+    ),
+    "forge-limited-once": _limited_once,
     "forge-down": _closed(lambda network: network.listeners["forge"]),
     "grafana-down": _closed(lambda network: network.listeners["grafana"]),
 }

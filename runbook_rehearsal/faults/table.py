@@ -82,7 +82,6 @@ _OBSERVE = ("canary.activate.observe",)
 _CLIENTS = ("canary.activate.witness-clients",)
 _REGRESSION = ("mainnet.ready.no-regression",)
 _GATES = ("testnet.ready.gates",)
-_AFTER_GATE = ("testnet.activate.regression-suites",)
 _REWARDS = ("canary.activate.rewards-gate",)
 _ROLLED = ("testnet.activate.deploy",)
 _WATCH = ("mainnet.activate.watch",)
@@ -105,7 +104,7 @@ _GATES_OFF = ("canary.recover.disable-gates",)
 _STALL = ("mainnet.recover.stall",)
 _CUT_OFF = _GATES_OFF + _REVERT + _STALL
 _DEPLOYS = _DEPLOY + _REWARDS + _WITNESS
-_EVERY_SUITE = _SUITES + _AFTER_GATE
+_EVERY_SUITE = (*_SUITES, "testnet.activate.regression-suites")
 
 _OBSERVING = _BASELINE + _GATE + _OBSERVE + _CLIENTS + _WATCH
 """Items that look at what their stage's change brought."""
@@ -142,10 +141,18 @@ _ALL = (
     Fault("manifest-missing", _BINARY, "INCONCLUSIVE", "there are no checksums", "release"),
     Fault("manifest-unsigned", _BINARY, "INCONCLUSIVE", "checksums are unsigned", "release"),
     Fault("provenance-other-subject", _BINARY, "FAIL", "provenance of another file", "release"),
+    Fault("manifest-as-bsd", _BINARY, "PASS", "its checksums are written as BSD does", "release"),
+    Fault("provenance-other-kind", _BINARY, "FAIL", "a statement of another kind", "release"),
+    Fault("provenance-commit-of-tool", _BINARY, "INCONCLUSIVE", "a tool's commit", "release"),
+    Fault("provenance-in-envelope", _BINARY, "PASS", "its provenance is enveloped", "release"),
+    Fault("provenance-among-others", _BINARY, "PASS", "another's provenance is first", "release"),
     Fault("provenance-missing", _BINARY, "INCONCLUSIVE", "there is no provenance", "release"),
     Fault("provenance-unsigned", _BINARY, "INCONCLUSIVE", "provenance is unsigned", "release"),
     Fault("sbom-invalid", _BINARY, "FAIL", "the SBOM breaks its schema", "release"),
     Fault("sbom-other-artifact", _BINARY, "FAIL", "the SBOM is of another file", "release"),
+    Fault("sbom-other-hash", _BINARY, "FAIL", "one hash of the SBOM is another file's", "release"),
+    Fault("sbom-other-version", _BINARY, "FAIL", "the SBOM is of another version", "release"),
+    Fault("sbom-other-name", _BINARY, "INCONCLUSIVE", "another name, without a hash", "release"),
     Fault("sbom-missing", _BINARY, "INCONCLUSIVE", "there is no SBOM", "release"),
     Fault("sbom-unsigned", _BINARY, "INCONCLUSIVE", "the SBOM is unsigned", "release"),
     Fault("log-down", _BINARY, "INCONCLUSIVE", "the log refuses connections", "release"),
@@ -157,6 +164,16 @@ _ALL = (
     Fault("panel-stale", _WATCHED, "INCONCLUSIVE", "a panel's series ended", "telemetry"),
     Fault("panel-parse-error", _WATCHED, "INCONCLUSIVE", "a panel's query is none", "grafana"),
     Fault("panel-variable-unset", _WATCHED, "INCONCLUSIVE", "a variable has no value", "grafana"),
+    Fault("panel-mapped-red", _WATCHED, "FAIL", "a value is mapped to red", "grafana"),
+    Fault("panel-graph-red", _WATCHED, "FAIL", "a graph is coloured by its value", "grafana"),
+    Fault("panel-colour-written-out", _WATCHED, "FAIL", "red is written as a number", "grafana"),
+    Fault("panel-override-red", _WATCHED, "INCONCLUSIVE", "an override colours red", "grafana"),
+    Fault("panel-legacy", _WATCHED, "INCONCLUSIVE", "a panel of Grafana 7", "grafana"),
+    Fault("panel-shows-maximum", _WATCHED, "INCONCLUSIVE", "it shows its maximum", "grafana"),
+    Fault("panel-without-query", _WATCHED, "INCONCLUSIVE", "a panel asks nothing", "grafana"),
+    Fault("panels-uncoloured", _WATCHED, "PASS", "panels show no colour", "grafana"),
+    Fault("panels-as-exported", _WATCHED, "PASS", "rows, variables, empty keys", "grafana"),
+    Fault("series-short-lived", _WATCHED, "PASS", "a series that ended has no number", "grafana"),
     Fault("dashboard-missing", _WATCHED, "INCONCLUSIVE", "Grafana lacks a dashboard", "grafana"),
     Fault("dashboard-empty", _WATCHED, "INCONCLUSIVE", "a dashboard has no panel", "grafana"),
     Fault("topic-cannot-be-red", _WATCHED, "INCONCLUSIVE", "no panel has a limit", "grafana"),
@@ -166,13 +183,20 @@ _ALL = (
     Fault("rule-not-loaded", _WATCHED, "FAIL", "a shipped rule is not loaded", "telemetry"),
     Fault("rule-unhealthy", _WATCHED, "FAIL", "a rule cannot be evaluated", "telemetry"),
     Fault("rule-never-evaluated", _WATCHED, "INCONCLUSIVE", "rules await evaluation", "telemetry"),
+    Fault("rule-cannot-fire", _WATCHED, "INCONCLUSIVE", "it asks for no series", "telemetry"),
+    Fault("rule-of-same-name", _WATCHED, "INCONCLUSIVE", "one may not page", "telemetry"),
+    Fault("rules-below-unread", _WATCHED, "FAIL", "a folder's rules are not loaded", "telemetry"),
+    Fault("rules-nowhere", _WATCHED, "INCONCLUSIVE", "the site names no folder of rules", "config"),
     Fault("paging-alert-firing", _WATCHED, "FAIL", "a paging alert fires", "telemetry"),
     Fault("watchdog-missing", _WATCHED, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
     Fault("alertmanager-not-in-prometheus", _WATCHED, "FAIL", "alerts go elsewhere", "telemetry"),
+    Fault("alertmanagers-unlisted", _WATCHED, "PASS", "no list", "telemetry", embedded=True),
     Fault("alertmanager-down", _WATCHED, "INCONCLUSIVE", "it refuses connections", "telemetry"),
     Fault("watchdog-stale", _WATCHED, "INCONCLUSIVE", "it is stale", "telemetry", embedded=True),
     Fault("route-to-nowhere", _WATCHED, "FAIL", "pages go to the dashboard", "telemetry"),
     Fault("receiver-without-notifier", _WATCHED, "FAIL", "the pager has no way out", "telemetry"),
+    Fault("route-by-series-label", _WATCHED, "INCONCLUSIVE", "by a label of series", "telemetry"),
+    Fault("silence-elsewhere", _WATCHED, "PASS", "a host of no cluster is silenced", "telemetry"),
     Fault("silence-on-paging", _WATCHED, "FAIL", "pages of the cluster are silenced", "telemetry"),
     Fault("mute-interval", _WATCHED, "INCONCLUSIVE", "pages are muted at times", "telemetry"),
     Fault("inhibited-by-watchdog", _WATCHED, "INCONCLUSIVE", "pages may be kept back", "telemetry"),
@@ -202,6 +226,9 @@ _ALL = (
     Fault("comment-answer-lost", _ISSUE, "PASS", "a write lands, its answer does not", "forge"),
     Fault("ci-red", _CI, "FAIL", "a required check failed", "forge"),
     Fault("ci-status-red", _CI, "FAIL", "a commit status is a failure", "forge"),
+    Fault("ci-status-of-check-red", _CI, "FAIL", "a required check's status is red", "forge"),
+    Fault("ci-suite-red", _CI, "FAIL", "a required check of a second suite failed", "forge"),
+    Fault("ci-app-red", _CI, "FAIL", "a required check of a second app failed", "forge"),
     Fault("ci-pending", _CI, "INCONCLUSIVE", "a required check still runs", "forge"),
     Fault("ci-missing", _CI, "INCONCLUSIVE", "a required check never ran", "forge"),
     Fault("ci-none", _CI, "INCONCLUSIVE", "no check ran at all", "forge"),
@@ -212,6 +239,7 @@ _ALL = (
     Fault("forge-down", _CI, "INCONCLUSIVE", "the forge refuses connections", "forge"),
     Fault("forge-401", _CI, "INCONCLUSIVE", "the forge refuses the token", "forge"),
     Fault("forge-429", _CI, "INCONCLUSIVE", "the forge's rate limit is spent", "forge"),
+    Fault("forge-limited-once", _CI, "PASS", "the forge wants a minute of quiet", "forge"),
     Fault("forge-403", _CI, "INCONCLUSIVE", "the forge's hourly limit is spent", "forge"),
     Fault("forge-500", _CI, "INCONCLUSIVE", "the forge answers with an error", "forge"),
     Fault("forge-truncated", _CI, "INCONCLUSIVE", "the forge's answers break off", "forge"),
@@ -231,6 +259,8 @@ _ALL = (
     Fault("suite-fails", _EVERY_SUITE, "FAIL", "a test of the suite fails", "command"),
     Fault("suite-skips", _EVERY_SUITE, "FAIL", "the suite says it skipped its test", "command"),
     Fault("suite-empty", _EVERY_SUITE, "FAIL", "the suite ran no test", "command"),
+    Fault("suite-warns", _SUITES, "PASS", "the compiler says that it skips something", "command"),
+    Fault("suite-by-nextest", _SUITES, "PASS", "another program runs the tests", "command"),
     Fault("suite-dirty-tree", _SUITES, "FAIL", "the suite leaves the tree dirty", "command"),
     Fault("suite-other-commit", _SUITES, "FAIL", "the suite checks out another commit", "command"),
     Fault("suite-no-summary", _EVERY_SUITE, "INCONCLUSIVE", "the output breaks off", "command"),
@@ -290,12 +320,12 @@ _ALL = (
     Fault("ack-missing", _ACK, "INCONCLUSIVE", "an operator says nothing", "forge"),
     Fault("ack-late", _ACK, "INCONCLUSIVE", "an operator acknowledges after the window", "forge"),
     Fault("ack-other-window", _ACK, "INCONCLUSIVE", "an operator names the next day", "forge"),
+    Fault("ack-quoted", _ACK, "INCONCLUSIVE", "an operator's word is a quotation", "forge"),
     Fault("ack-withdrawn", _ACK, "FAIL", "an operator takes its word back", "forge"),
-    Fault(
-        "ack-forged", _ACK, "INCONCLUSIVE", "a validator's word is signed by another key", "forge"
-    ),
+    Fault("ack-forged", _ACK, "INCONCLUSIVE", "a validator's word has another key", "forge"),
     Fault("signoff-missing", _SIGN, "INCONCLUSIVE", "an operator says nothing", "forge"),
     Fault("signoff-other-plan", _SIGN, "INCONCLUSIVE", "an operator quotes another plan", "forge"),
+    Fault("signoff-quoted", _SIGN, "INCONCLUSIVE", "an operator's word is a quotation", "forge"),
     Fault("signoff-withdrawn", _SIGN, "FAIL", "an operator takes its word back", "forge"),
     Fault("signoff-forged", _SIGN, "INCONCLUSIVE", "a validator's word has another key", "forge"),
     Fault("hotfix-branch-missing", _HOTFIX, "FAIL", "a hotfix branch does not exist", "forge"),

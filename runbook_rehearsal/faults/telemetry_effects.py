@@ -3,140 +3,119 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from operator import methodcaller
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import yaml
 
-from ..files import rewritten
-from .asset_effects import Effect, Undo
+from .asset_effects import Change, Effect, Undo, in_yaml, rewriting
 from .table import Active
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
-    from ..telemetry.servers import TelemetryServers
 
-On = Callable[["TelemetryServers", Active], Undo]
-Change = Callable[[str, str], str]
-"""Another text of a file, for a cluster."""
+OWN_RULES = "prometheus/rules/rehearsal.yaml"
 
 
-def _with_telemetry(effect: On) -> Effect:
-    def made(network: RehearsalNetwork, active: Active) -> Undo:
-        servers = network.telemetry
-        return effect(servers, active) if servers is not None else lambda: None
-
-    return made
-
-
-def _server_down(name: str) -> On:
-    def effect(servers: TelemetryServers, active: Active) -> Undo:
+def _server_down(name: str) -> Effect:
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        if (servers := network.telemetry) is None:
+            return int
         servers.down(name)
-        return lambda: servers.up(name)
+        return partial(servers.up, name)
 
     return effect
 
 
-def _rewritten(name: str, change: Change, told: Callable[[TelemetryServers], object]) -> On:
-    """Rewrite a file of the servers; they hear of it by ``told``."""
-
-    def effect(servers: TelemetryServers, active: Active) -> Undo:
-        paths = [servers.world.root / name]
-        put_back = rewritten(paths, lambda text: change(text, active.cluster))
-        told(servers)
-        return lambda: (put_back(), told(servers))
-
-    return effect
+def _relay(network: RehearsalNetwork, active: Active) -> None:
+    network.relay()
 
 
-def _own_rules(change: Change, *, loaded: bool = True) -> On:
-    """Rewrite the rule file; unless ``loaded`` the server does not hear of it."""
-    told = _relay if loaded else id
-    return _rewritten("prometheus/rules/rehearsal.yaml", change, told)
-
-
-_relay = methodcaller("relay")
-
-
+_STAGING = {"receiver": "dashboard", "matchers": ['namespace="staging"']}
 _PAGE = 'max by (cluster) (up{cluster="CLUSTER"}) > 0'
 _BROKEN = "up * on (cluster) up"  # several series meet several: loaded, never evaluated
 
 
-def _added(expr: str) -> Callable[[str, str], str]:
-    def change(text: str, cluster: str) -> str:
-        return text + (
-            "      - alert: RehearsedPage\n"
-            f"        expr: {expr.replace('CLUSTER', cluster)}\n"
-            "        labels: {severity: page, team: consensus}\n"
-        )
-
-    return change
+def _added(expr: str, alert: str = "RehearsedPage", severity: str = "page") -> Change:
+    rule = (
+        f"      - alert: {alert}\n"
+        f"        expr: {expr}\n"
+        f"        labels: {{severity: {severity}, team: consensus}}\n"
+    )
+    return lambda text: text + rule
 
 
-def _without_watchdog(text: str, cluster: str) -> str:
-    return re.sub(r"  - name: watchdog\n(?:    .*\n)+", "", text)
+_without_watchdog = rewriting(
+    OWN_RULES, partial(re.compile(r"  - name: watchdog\n(?:    .*\n)+").sub, ""), _relay
+)
 
 
-def _routing(change: Callable[[dict[str, Any]], dict[str, Any]]) -> On:
+def _routing(change: Callable[[Any], object]) -> Effect:
     """Alertmanager's configuration with other sections, read again."""
 
-    def changed(text: str, cluster: str) -> str:
-        document = yaml.safe_load(text)
-        return str(yaml.safe_dump(document | change(document), sort_keys=False))
+    def reload(network: RehearsalNetwork, active: Active) -> None:
+        if network.telemetry is not None:
+            url = f"{network.telemetry.urls['alertmanager']}/-/reload"
+            httpx.post(url, timeout=10, trust_env=False).raise_for_status()
 
-    def reload(servers: TelemetryServers) -> None:
-        url = f"{servers.urls['alertmanager']}/-/reload"
-        httpx.post(url, timeout=10, trust_env=False).raise_for_status()
-
-    return _rewritten("alertmanager/alertmanager.yml", changed, reload)
+    return rewriting("alertmanager/alertmanager.yml", in_yaml(change), reload)
 
 
-def _muted(document: dict[str, Any]) -> dict[str, Any]:
+def _rules_below(network: RehearsalNetwork, active: Active) -> Undo:
+    """A folder of rules that the server does not read."""
+    path = network.root / "prometheus/rules/more/extra.rules"
+    path.parent.mkdir(parents=True)
+    path.write_text("groups: [{name: more, rules: [{alert: More, expr: up == 0}]}]\n")
+    return partial(shutil.rmtree, path.parent)
+
+
+def _muted(document: dict[str, Any]) -> None:
     noon = [{"times": [{"start_time": "11:00", "end_time": "13:00"}]}]
     document["route"]["routes"][0]["mute_time_intervals"] = ["lunch"]
-    return {"time_intervals": [{"name": "lunch", "time_intervals": noon}]}
+    document["time_intervals"] = [{"name": "lunch", "time_intervals": noon}]
 
 
-def _inhibited(document: dict[str, Any]) -> dict[str, Any]:
+def _inhibited(document: dict[str, Any]) -> None:
     watchdog, critical = ['alertname="Watchdog"'], ['severity="critical"']
-    return {"inhibit_rules": [{"source_matchers": watchdog, "target_matchers": critical}]}
+    document["inhibit_rules"] = [{"source_matchers": watchdog, "target_matchers": critical}]
 
 
-def _silence(servers: TelemetryServers, active: Active) -> Undo:
-    api, now = servers.urls["alertmanager"] + "/api/v2", datetime.now(UTC)
-    texts = {"severity": "page|critical", "cluster": active.cluster}
-    silence = {
-        "comment": "works on the racks",
-        "createdBy": "somebody",
-        "startsAt": now.isoformat(),
-        "endsAt": (now + timedelta(hours=2)).isoformat(),
-        "matchers": [{"name": k, "value": v, "isRegex": True} for k, v in texts.items()],
-    }
-    posted = httpx.post(f"{api}/silences", json=silence, timeout=10, trust_env=False)
-    key = posted.raise_for_status().json()["silenceID"]
+def _silence(**matchers: str) -> Effect:
+    """Of a label each, by default of every page of the cluster."""
 
-    def undo() -> None:
-        httpx.delete(f"{api}/silence/{key}", timeout=10, trust_env=False).raise_for_status()
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        if network.telemetry is None:
+            return int
+        api, now = network.telemetry.urls["alertmanager"] + "/api/v2", datetime.now(UTC)
+        texts = matchers or {"severity": "page|critical", "cluster": active.cluster}
+        silence = {
+            "comment": "works on the racks",
+            "createdBy": "somebody",
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(hours=2)).isoformat(),
+            "matchers": [{"name": k, "value": v, "isRegex": True} for k, v in texts.items()],
+        }
+        posted = httpx.post(f"{api}/silences", json=silence, timeout=10, trust_env=False)
+        key = posted.raise_for_status().json()["silenceID"]
+        return partial(httpx.delete, f"{api}/silence/{key}", timeout=10, trust_env=False)
 
-    return undo
+    return effect
 
 
-def _rules(mutate: Callable[[dict[str, Any]], bool]) -> On:
+def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
     """Load the shipped rules mutated; those for which ``mutate`` is false are left out."""
 
-    def changed(text: str, cluster: str) -> str:
-        groups = yaml.safe_load(text)["groups"]
-        for group in groups:
+    def change(document: Any) -> None:
+        for group in document["groups"]:
             group["rules"] = [rule for rule in group["rules"] if mutate(rule)]
-        return str(yaml.safe_dump({"groups": groups}, sort_keys=False))
 
-    return _rewritten("prometheus/rules/rollout.yaml", changed, _relay)
+    return rewriting("prometheus/rules/rollout.yaml", in_yaml(change), _relay)
 
 
-def _replaced(key: str, old: str, new: str) -> On:
+def _replaced(key: str, old: str, new: str) -> Effect:
     def mutate(rule: dict[str, Any]) -> bool:
         place = rule if key == "expr" else rule["labels"]
         place[key] = place[key].replace(old, new)
@@ -145,28 +124,34 @@ def _replaced(key: str, old: str, new: str) -> On:
     return _rules(mutate)
 
 
-_ON: dict[str, On] = {
+TELEMETRY_EFFECTS: dict[str, Effect] = {
     "alert-never-fires": _replaced("expr", "== 0", "== -1"),
     "alert-without-guard": _rules(lambda rule: "Absent" not in rule["alert"]),
     "alert-not-paging": _replaced("severity", "critical", "warning"),
     # Several series meet several: Prometheus loads the rule, and fails to evaluate it.
     "alert-unhealthy": _replaced("expr", "== 0", "== 0 and on () up * on (cluster) up"),
     "alerts-not-loaded": _rules(lambda rule: False),
-    "watchdog-missing-in-window": _own_rules(_without_watchdog),
-    "silence-during-soak": _silence,
-    "silence-during-epochs": _silence,
+    "watchdog-missing-in-window": _without_watchdog,
+    "silence-during-soak": _silence(),
+    "silence-during-epochs": _silence(),
     "prometheus-down": _server_down("prometheus"),
     "alertmanager-down": _server_down("alertmanager"),
-    "rule-not-loaded": _own_rules(_added(_PAGE), loaded=False),
-    "paging-alert-firing": _own_rules(_added(_PAGE)),
-    "rule-unhealthy": _own_rules(_added(_BROKEN)),
-    "watchdog-missing": _own_rules(_without_watchdog),
-    "route-to-nowhere": _routing(lambda document: {"route": document["route"] | {"routes": []}}),
+    "rule-not-loaded": rewriting(OWN_RULES, _added(_PAGE)),
+    "paging-alert-firing": rewriting(OWN_RULES, _added(_PAGE), _relay),
+    "rule-unhealthy": rewriting(OWN_RULES, _added(_BROKEN), _relay),
+    "watchdog-missing": _without_watchdog,
+    "route-to-nowhere": _routing(lambda found: found["route"].update(routes=[])),
     "receiver-without-notifier": _routing(
-        lambda document: {"receivers": [{"name": one["name"]} for one in document["receivers"]]}
+        lambda found: [one.pop("webhook_configs", None) for one in found["receivers"]]
     ),
     "mute-interval": _routing(_muted),
     "inhibited-by-watchdog": _routing(_inhibited),
-    "silence-on-paging": _silence,
+    "silence-on-paging": _silence(),
+    "silence-elsewhere": _silence(alertname="DiskFull", node="dev-9"),
+    "rule-cannot-fire": rewriting(OWN_RULES, _added("rpp_node_gone_total > 0"), _relay),
+    "rule-of-same-name": rewriting(
+        OWN_RULES, _added("up < 0", "ConsensusLivenessStall", "'{{ $labels.severity }}'"), _relay
+    ),
+    "rules-below-unread": _rules_below,
+    "route-by-series-label": _routing(lambda found: found["route"]["routes"].insert(0, _STAGING)),
 }
-TELEMETRY_EFFECTS = {name: _with_telemetry(effect) for name, effect in _ON.items()}

@@ -9,6 +9,7 @@ import hmac
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,21 +18,6 @@ from starlette.responses import JSONResponse, Response
 from ..chain.timeline import ChainState, state_at
 from ..loopback import App, Loopback, Scope
 from .fleet import Fleet, Running
-
-
-class Bucket:
-    """The node's token bucket for one client: ``burst`` requests at once, then so many a minute."""
-
-    def __init__(self, burst: int, now: float) -> None:
-        self.tokens, self.at = float(burst), now
-
-    def take(self, burst: int, per_minute: int, now: float) -> int:
-        self.tokens = min(burst, self.tokens + max(now - self.at, 0) * per_minute / 60)
-        self.at = now
-        if self.tokens < 1:
-            return -1
-        self.tokens -= 1
-        return int(self.tokens)
 
 
 class View:
@@ -142,15 +128,11 @@ class Rpc:
         self.fleet: Fleet
         self._token = token
         self._loopback = loopback
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # tokens left, and when
         self._chains: dict[str, tuple[tuple[int, int], ChainState]] = {}
 
     def app(self, name: str) -> App:
-        async def serve(scope: Scope, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                await self._serve(name, scope, receive, send)
-
-        return serve
+        return partial(self._serve, name)
 
     async def _serve(self, name: str, scope: Scope, receive: Any, send: Any) -> None:
         running = self.fleet.running.get(name)
@@ -171,11 +153,10 @@ class Rpc:
         if not on("rpc-truncated"):
             await response(scope, receive, send)
             return
-        start = {"status": response.status_code, "headers": response.raw_headers}
-        await send({"type": "http.response.start", **start})
-        half = bytes(response.body)[: len(response.body) // 2]
-        await send({"type": "http.response.body", "body": half, "more_body": True})
-        await self._loopback.hang_up(scope)
+        body = bytes(response.body)[: len(response.body) // 2]
+        await self._loopback.break_off(
+            scope, send, response.status_code, response.raw_headers, body
+        )
 
     def _faults(self, running: Running) -> Callable[[str], bool]:
         spec = running.spec
@@ -187,10 +168,15 @@ class Rpc:
         self._chains.clear()
 
     def _limit(self, running: Running, client: str) -> dict[str, str]:
-        # The bucket refills in rehearsal time: hours skipped by the clock have passed for it too.
-        config, now = running.config, self.fleet.world.clock.now()
-        bucket = self._buckets.setdefault((running.spec.name, client), Bucket(config.burst, now))
-        left = bucket.take(config.burst, config.per_minute, now)
+        """A token bucket for each client: ``burst`` requests at once, then so many a minute.
+
+        It refills in rehearsal time: hours skipped by the clock have passed for it too.
+        """
+        config, now, key = running.config, self.fleet.world.clock.now(), (running.spec.name, client)
+        tokens, at = self._buckets.get(key, (float(config.burst), now))
+        tokens = min(config.burst, tokens + max(now - at, 0) * config.per_minute / 60)
+        left = int(tokens) - 1
+        self._buckets[key] = tokens - (left >= 0), now
         wait = str(math.ceil(60 / config.per_minute))
         values = {"limit": str(config.burst), "remaining": str(max(left, 0)), "reset": wait}
         headers = {f"x-ratelimit-{name}": value for name, value in values.items()}

@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import yaml
@@ -24,6 +25,7 @@ from ..chain.world import World
 from .embedded import ready
 from .tsdb import matcher
 
+_now, _parsed = partial(datetime.now, UTC), datetime.fromisoformat
 RESOLVE_TIMEOUT = timedelta(minutes=5)
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
 Json = dict[str, Any]
@@ -136,14 +138,6 @@ def _taken(alert: Json) -> tuple[str, Json]:
     key = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16]
     ends = _parsed(alert["endsAt"]) if alert.get("endsAt") else now + RESOLVE_TIMEOUT
     return key, {"endsAt": _text(ends), "updatedAt": _text(now), "labels": labels}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _parsed(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _text(instant: datetime) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -124,6 +125,15 @@ class EmbeddedPrometheus:
         if "rule-never-evaluated" in self.world.faults and rule.name != "Watchdog":
             health, evaluated = "unknown", "0001-01-01T00:00:00Z"
         active = [alert for alert in self.history.engine.active.values() if alert.rule is rule]
+        alerts = [
+            {
+                "labels": alert.labels,
+                "annotations": alert.annotations(),
+                "state": "firing" if alert.firing else "pending",
+                "activeAt": _rfc3339(alert.since),
+            }
+            for alert in active
+        ]
         firing = any(alert.firing for alert in active)
         return {
             "name": rule.name,
@@ -135,11 +145,13 @@ class EmbeddedPrometheus:
             "state": "firing" if firing else "pending" if active else "inactive",
             "duration": rule.wait_s,
             "annotations": dict(rule.annotations),
-            "alerts": [_alert(alert) for alert in active],
+            "alerts": alerts,
             "type": "alerting",
         }
 
     def _alertmanagers(self, form: Form) -> Any:
+        if "alertmanagers-unlisted" in self.world.faults:
+            raise HTTPException(404)
         elsewhere = "alertmanager-not-in-prometheus" in self.world.faults
         url = "http://127.0.0.1:9" if elsewhere else self.alertmanager
         active = [{"url": f"{url}/api/v2/alerts"}]
@@ -175,12 +187,3 @@ def _point(at: int, value: float) -> list[Any]:
 
 def _rfc3339(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _alert(alert: Alert) -> Any:
-    return {
-        "labels": alert.labels,
-        "annotations": alert.annotations(),
-        "state": "firing" if alert.firing else "pending",
-        "activeAt": _rfc3339(alert.since),
-    }

@@ -330,5 +330,4 @@ class Recorder:
 
     def is_up(self, name: str) -> bool:
         now = self.world.clock.now()
-        node = {each.name: each for each in self.nodes(now)}[name]
-        return bool(node.up(np.array([now]))[0])
+        return any(bool(n.up(np.array([now]))[0]) for n in self.nodes(now) if n.name == name)

@@ -1,14 +1,12 @@
 """Alert rules, read from files and evaluated over a stretch of time.
 
-``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of them where promtool is
-missing: input series and queries with the samples they must give. Exit code 0 and SUCCESS, 1 and
-FAILED, 2 for anything else in the file.
+``failures`` runs unit tests of them where promtool is missing: input series and queries with the
+samples they must give.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,18 +224,3 @@ def _known(table: dict[str, Any], keys: set[str]) -> dict[str, Any]:
 
 def _ms(text: str) -> int:
     return round(_seconds(text) * 1000)
-
-
-def main() -> int:
-    try:
-        failed = failures(Path(sys.argv[1]))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        sys.stderr.write(f"{sys.argv[1]}: {error}\n")
-        return 2
-    said = "".join(f"    {line}\n" for line in failed)
-    sys.stdout.write(f"  FAILED:\n{said}" if failed else "  SUCCESS (without promtool)\n")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

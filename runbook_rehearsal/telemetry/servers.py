@@ -88,10 +88,9 @@ class Real:
             }
             for node in self._world.nodes()
         ]
-        elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
-        alertmanager = (
-            "127.0.0.1:9" if elsewhere else self.servers["alertmanager"].url[len("http://") :]
-        )
+        alertmanager = self.servers["alertmanager"].url.removeprefix("http://")
+        if "alertmanager-not-in-prometheus" in self._world.faults:
+            alertmanager = "127.0.0.1:9"
         evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
@@ -110,7 +109,6 @@ class Embedded:
         self._loopback = loopback
 
     def publish(self, history: History) -> None:
-        """Serve this history from now on, also when Prometheus was down."""
         self._prometheus.history = history
         if "prometheus" in self.servers:
             self.servers["prometheus"].start()
@@ -176,11 +174,6 @@ class TelemetryServers:
             self.stop()
             raise
 
-    def forget_silences(self) -> None:
-        """Drop every silence that the embedded Alertmanager remembers, those that ended as well."""
-        if isinstance(self._backend, Embedded):
-            self._backend.alertmanager.silences.clear()
-
     def stop(self) -> None:
         if hasattr(self, "_backend"):
             for server in self._backend.servers.values():
@@ -206,8 +199,13 @@ class TelemetryServers:
                 self._settle(seconds)
 
     def back_to(self, point: object) -> None:
-        """Lay the history again as it is at ``point``, once for as long as nobody asks for another."""
+        """Lay the history again as it is at ``point``, once for as long as nobody asks for another.
+
+        The embedded Alertmanager forgets its silences, those that ended as well.
+        """
         with self._lock:
+            if isinstance(self._backend, Embedded):
+                self._backend.alertmanager.silences.clear()
             before, kept = self._kept
             if kept is not None and before is point and kept.holds(self._rules()):
                 self._history = kept.copy()

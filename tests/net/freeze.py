@@ -1,4 +1,4 @@
-"""``python -m tests.net.freeze [GROUP | ITEM | NOTEBOOK ...]``: write the outcomes that the matrix is held to.
+"""``python -m tests.net.freeze [GROUP | ITEM | FAULT | NOTEBOOK ...]``: write the outcomes that hold the matrix.
 
 A change of ``outcomes.json`` is a decision, and the commit that makes it says why.
 """

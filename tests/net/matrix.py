@@ -139,7 +139,7 @@ STORAGE = (
     "canary.recover.halt-fallback", "mainnet.recover.restore",
 )  # fmt: skip
 WITH_HALT = STORAGE[2:]
-BEFORE_OPEN = ("no-dry-run",)
+BEFORE_OPEN = ("no-dry-run", "rules-nowhere")
 """What a stage reads once, when it is opened: its site."""
 SPOKEN = ("testnet.silent", "mainnet.unsigned")
 ENDLESS = {"probe-hangs": "probe", "suite-hangs": "suites", "provision-no-answer": "restart"}
@@ -202,7 +202,7 @@ def without_fault(practice: Practice, name: str) -> seam.Run:
 
 
 def freeze(practice: Practice, wanted: list[str], tell: Callable[[str], None]) -> None:
-    """Write what the ``wanted`` groups, items and notebooks come to now; others stay."""
+    """Write what the ``wanted`` groups, items, faults and notebooks come to now; others stay."""
     for key, run, item in _all(practice, wanted):
         found = came_to(run, item) if item else came_out(run)
         why = run.verdict.get("refused") or (run.reason(item) if item else "")
@@ -224,7 +224,7 @@ def _write(path: Path, key: str, value: Any) -> None:
 def _all(practice: Practice, wanted: list[str]) -> Iterator[tuple[str, seam.Run, str]]:
     for group in GROUPS:
         for case in cases(group):
-            if group in wanted or case.item in wanted:
+            if {group, case.item, case.fault.name} & {*wanted}:
                 yield case.key, meet(practice, case), case.item
         for name in healthy(group):
             if group in wanted or name in wanted:
