@@ -330,7 +330,7 @@ def test_a_milestone_is_found_by_its_exact_title(world: World) -> None:
     pages = Pages([milestone(1, "v1.4")], [milestone(2, state="closed")])
     found = backlog(world, pages).milestone("v1.4.0")
 
-    assert found is not None and (found.number, found.state) == (2, "closed")
+    assert found is not None and found.number == 2
     assert world.asked[0].url.query == b"state=all&per_page=100"
     assert backlog(world, pages).milestone("V1.4.0") is None
     with saying(SourceError, "forge: milestones: expected one called v1.4.0, got 2"):

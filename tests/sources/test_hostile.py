@@ -15,8 +15,8 @@ from runbook_lib.sources.alertmanager import read_config
 from runbook_lib.sources.artifacts import parse_checksums
 from runbook_lib.sources.keys import read_signed
 from runbook_lib.sources.signatures import Policy
-from runbook_lib.sources.snapshots import Manifest, parse_signature
-from runbook_lib.sources.wire import decode_once
+from runbook_lib.sources.snapshots import Manifest, verified_by
+from runbook_lib.sources.wire import decode
 from runbook_lib.sources.words import NodeReport, Statement
 from runbook_rehearsal.signing import new_key, pem
 
@@ -104,8 +104,8 @@ CONTENT = st.one_of(
         (lambda data: read_rules(data, "name"), "name:"),
         (lambda data: read_signed(data, Statement), ""),
         (lambda data: read_signed(data, NodeReport), ""),
-        (lambda data: decode_once("name", data, Manifest), "name: "),
-        (lambda data: parse_signature(data, "name"), "name: expected 64 bytes in hex or base64"),
+        (lambda data: decode("name", data, Manifest, once=True), "name: "),
+        (lambda data: verified_by(b"", data, "name", {}), "name: expected 64 bytes in hex or base64"),
     ],
     ids=["routes", "checksums", "rules", "word", "report", "manifest", "signature"],
 )  # fmt: skip

@@ -147,11 +147,11 @@ def test_the_loop_runs_beside_a_running_one_and_can_be_closed() -> None:
         async def inner() -> int:
             return 7
 
-        return http.run(inner)
+        return http.run(inner())
 
     assert asyncio.run(outer()) == 7
-    assert http._portal is not None
-    http._portal.start_task_soon(asyncio.sleep, 60)
+    assert http._loop is not None
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(60), http._loop)
     http.close()
     http.close()
 
