@@ -108,16 +108,14 @@ def test_a_listed_operator_may_sign_with_their_own_key(desk: Desk) -> None:
     assert json.loads(out)["by"] == "bob"
 
 
-def test_an_encrypted_key_takes_its_passphrase_from_the_environment(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encrypted_key_takes_its_passphrase_from_the_environment(desk: Desk) -> None:
     """Never from the command line, and it is printed nowhere."""
     desk.key.write_bytes(as_pem(desk.practice.key, PASSPHRASE.encode()))
     without = desk.refused(DIGEST)
     unset = desk.refused(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
-    monkeypatch.setenv("KEY_PASSPHRASE", "wrong")
+    desk.practice.patch.setenv("KEY_PASSPHRASE", "wrong")
     wrong = desk.refused(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
-    monkeypatch.setenv("KEY_PASSPHRASE", PASSPHRASE)
+    desk.practice.patch.setenv("KEY_PASSPHRASE", PASSPHRASE)
     code, out, _ = desk.run(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
 
     expected = f"{desk.key}: expected an Ed25519 private key, PEM or 32 raw bytes"

@@ -65,8 +65,7 @@ def by_ada(root: Path) -> str:
         keep_file(made.folder, "targets/main-1.toml", "[a]")
         tape = LiveTape(made.folder / "tape", Redactor())
         tape.record(("i", 1, "k", 1), Asked("read"), {}, b"body")
-    files = {"recover.sh": b"", "targets/m.toml": b"[kept]"}
-    _put(root / "kits" / "v1-canary-0001", files, GROUP)
+    _put(root / "kits" / "v1-canary-0001", {"recover.sh": b"", "targets/m.toml": b"[kept]"}, GROUP)
     return made.name
 
 

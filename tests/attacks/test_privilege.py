@@ -117,8 +117,7 @@ def test_nobody_is_handed_the_key_that_signs(key: str, variable: str) -> None:
     """No command by its environment, no server by a header."""
     values = example()
     values["clock"] = {"source": "offset-file", "path": "c", "wait": {"argv": ["wind"]}}
-    node = {"name": "a", "rpc_command": {"argv": ["ask"]}}
-    values["clusters"]["testnet"]["nodes"] = [node]
+    values["clusters"]["testnet"]["nodes"] = [{"name": "a", "rpc_command": {"argv": ["ask"]}}]
     at: Any = values
     *tables, last = key.removesuffix(".0").split(".")
     for name in tables:

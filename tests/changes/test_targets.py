@@ -144,8 +144,7 @@ def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context
 def test_an_attempt_renders_a_target_without_secrets_in_the_evidence_and_once(
     context: Context,
 ) -> None:
-    kept = keep_target(context, "dev-1", PLAIN, None)
-    assert kept == context.folder / "targets" / "dev-1.toml"
+    assert keep_target(context, "dev-1", PLAIN, None) == context.folder / "targets" / "dev-1.toml"
     said = "dev-1: expected the target this attempt already rendered, got another; start a new one"
     with saying(SourceError, said):
         keep_target(context, "dev-1", SHOWN, None)

@@ -34,10 +34,10 @@ NUMBERS = count(1)
 class Bench:
     """``window`` is one nobody spoke of before; ``params`` and ``plan`` are what a check is given."""
 
-    def __init__(self, network: RehearsalNetwork, root: Path, number: int) -> None:
-        self.network, self.root = network, root
+    def __init__(self, network: RehearsalNetwork, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self.network, self.root, self.patch = network, root, patch
         now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-        start = now + timedelta(hours=2 + number)
+        start = now + timedelta(hours=2 + next(NUMBERS))
         self.window = Window(start, start + timedelta(hours=4))
         self.site = read_site(str(network.site))
         self.plan: Any = SimpleNamespace(digest=PLAN)
@@ -116,7 +116,7 @@ def bench(
     for name, value in network.env.items():
         monkeypatch.setenv(name, value)
     network.rpc.refill()  # many tests ask the same nodes, which count requests
-    made = Bench(network, tmp_path, next(NUMBERS))
+    made = Bench(network, tmp_path, monkeypatch)
     yield made
     made.scopes.close()
     for active in list(network.faults):

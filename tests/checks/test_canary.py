@@ -292,9 +292,9 @@ def turning(before: dict[str, bool], after: dict[str, bool]) -> Plan:
     ],
 )  # fmt: skip
 def test_testnet_ends_with_its_gate_on_and_the_others_off(
-    bench: Bench, monkeypatch: Any, before: Any, after: Any, outcome: Outcome, reason: str
+    bench: Bench, before: Any, after: Any, outcome: Outcome, reason: str
 ) -> None:
-    monkeypatch.setattr(testnet, "plan", lambda context, keep: turning(before, after))
+    bench.patch.setattr(testnet, "plan", lambda context, keep: turning(before, after))
 
     found = bench.judge(testnet.gates, "testnet")
 

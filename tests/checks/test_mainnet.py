@@ -88,8 +88,7 @@ def test_the_release_issue_itself_is_no_fix(bench: Bench, issues: Any) -> None:
     issues[42]["milestone"] = {"number": 2}
     assert judge(bench).outcome is PASS
     bench.params["issue"] = 41
-    bad = not_passed(judge(bench).rows, "subject", "what")
-    assert bad == [("#42", "risk"), ("#42", "fix")]
+    assert not_passed(judge(bench).rows, "subject", "what") == [("#42", "risk"), ("#42", "fix")]
     for one in issues.values():
         one["state"] = "closed"
     result = judge(bench)

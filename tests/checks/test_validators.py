@@ -202,13 +202,11 @@ def test_a_validator_the_site_does_not_list_is_inconclusive(bench: Bench) -> Non
         ),
     ],
 )  # fmt: skip
-def test_a_disputed_validator_set_is_inconclusive(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Any, observed: str
-) -> None:
+def test_a_disputed_validator_set_is_inconclusive(bench: Bench, change: Any, observed: str) -> None:
     speak(bench)
     plain = View.membership
     names = [f"test-{number}" for number in range(1, 8)]
-    monkeypatch.setitem(
+    bench.patch.setitem(
         ROUTES,
         "/ui/bft/membership",
         lambda view: change({name: plain(view) for name in names})[view.running.spec.name],

@@ -52,8 +52,7 @@ def measured(seed: int, level: float = 400.0, *, series: str = "{}", **about: ob
     window = {"start": START, "end": START + STEP * (len(values) - 1)}
     facts = About(digest="sha256:0", validators=4, load=18.0, **window, **ABOUT)
     frame = pd.DataFrame({series: values}, index=grid)
-    queries = {NAME: "up", LOADED: "asked"}
-    return Measured(facts.model_copy(update=about), queries, {NAME: frame})
+    return Measured(facts.model_copy(update=about), {NAME: "up", LOADED: "asked"}, {NAME: frame})
 
 
 def compared(

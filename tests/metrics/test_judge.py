@@ -499,9 +499,7 @@ def test_missing_points_of_either_side_widen_a_pair() -> None:
     ],
 )
 def test_impossible_pairs_say_why(own: list[float], rest: Floats, problem: str) -> None:
-    paired = pair(observe(own), observe(rest), relative=True)
-
-    assert paired.problems == (problem,)
+    assert pair(observe(own), observe(rest), relative=True).problems == (problem,)
 
 
 def test_an_impossible_pair_is_flat_and_leaves_the_others() -> None:

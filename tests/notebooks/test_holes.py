@@ -139,9 +139,7 @@ def test_plain_papermill_runs_it_unsealed(bench: Any) -> None:
     assert "1 attestations" in wrong(folder)
 
     (folder / "10_development.ipynb").write_bytes(bench.out.read_bytes())
-    verdict = seal_by_hand(folder)
-
-    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    assert seal_by_hand(folder).exit_code is ExitCode.INCONCLUSIVE
     assert wrong(folder) == set()
 
 

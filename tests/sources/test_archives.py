@@ -132,9 +132,7 @@ def test_no_damage_escapes(digest: Any, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at : at + data.draw(st.integers(0, 600))] = data.draw(st.binary(max_size=12))
-    found = digest(bytes(whole))
-
-    assert found.startswith(("sha256:", "expected "))
+    assert digest(bytes(whole)).startswith(("sha256:", "expected "))
 
 
 def test_what_a_scope_is_told_is_replayed(world: World, tmp_path: Path) -> None:

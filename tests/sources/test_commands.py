@@ -276,8 +276,7 @@ def is_gone(pid: int) -> bool:
 
 def test_a_commands_code_its_output_to_16_mib_and_its_input_are_as_they_are() -> None:
     code = "import os,sys; print(os.getcwd()); print('bad', file=sys.stderr); sys.exit(3)"
-    ended = run(python(code), timeout_s=60)
-    assert ended == Ended(3, f"{PROJECT}\n".encode(), b"bad\n")
+    assert run(python(code), timeout_s=60) == Ended(3, f"{PROJECT}\n".encode(), b"bad\n")
     # Its input ends, so that it never waits for a terminal.
     assert run(python("import sys; print(sys.stdin.read())"), timeout_s=60).stdout == b"\n"
     long = run(python("import sys; sys.stdout.write('x' * (17 << 20))"), timeout_s=60)

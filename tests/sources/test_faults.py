@@ -124,8 +124,7 @@ def test_another_status(world: World, source: str, status: int) -> None:
         return
     hint, forges = HINTS[status]
     got = forges if source in FORGES else '{"message":"no luck"}' + hint
-    said = problem(world, source, lambda _: answer)
-    assert said == f"expected status 200, got {status}: {got}"
+    assert problem(world, source, lambda _: answer) == f"expected status 200, got {status}: {got}"
 
 
 @every_source

@@ -72,9 +72,7 @@ def test_a_signed_report_counts(read: Any) -> None:
     ids=["forged", "stranger", "ahead"],
 )
 def test_what_does_not_count_says_why(read: Any, data: bytes, fault: str) -> None:
-    found = read(data)
-
-    assert found.received[0].fault.startswith(fault)
+    assert read(data).received[0].fault.startswith(fault)
 
 
 def test_an_unreadable_report_is_named(read: Any) -> None:

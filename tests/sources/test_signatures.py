@@ -45,8 +45,7 @@ from .verifying import (
 
 
 def with_entry_of(signed: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    entry = other["verificationMaterial"]["tlogEntries"][0]
-    return tamper(signed, *ENTRY, value=entry)
+    return tamper(signed, *ENTRY, value=other["verificationMaterial"]["tlogEntries"][0])
 
 
 STAMPS = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"junk")}]}
@@ -284,9 +283,7 @@ NO_PROOF = "no proof of signing time"
 def test_a_detached_signature_without_its_log_entry_is_no_proof(
     file: Path, find: Find | None, problem: str
 ) -> None:
-    found = one(file, POLICY, Detached(AUTHORITY).material, find=find)
-
-    assert found == ("INCONCLUSIVE", problem)
+    assert one(file, POLICY, Detached(AUTHORITY).material, find=find) == ("INCONCLUSIVE", problem)
 
 
 def test_what_a_log_answers_is_not_believed_and_what_is_wrong_needs_no_log(file: Path) -> None:

@@ -78,8 +78,7 @@ def test_an_apply_stands_behind_the_environment_of_its_stage() -> None:
     assert "pull_request" not in apply["if"]
     assert apply["environment"].endswith("|| inputs.stage }}")
     assert apply["concurrency"]["cancel-in-progress"] is False
-    given = triggers["workflow_dispatch"]["inputs"]
-    assert given["stage"]["options"] == list(playbook.STAGES)
+    assert triggers["workflow_dispatch"]["inputs"]["stage"]["options"] == list(playbook.STAGES)
     assert len(triggers["schedule"]) == 1
 
 
@@ -176,9 +175,7 @@ def test_development_waits_and_the_scheduled_run_carries_it_on(
 
 def test_an_apply_without_an_approved_plan_is_broken(runner: Runner, tmp_path: Path) -> None:
     """Before anything ran: red, with the reason in the summary, and no notebook to keep."""
-    ended = runner.carry("apply", tmp_path / "none", STAGE="testnet")
-
-    assert ended[:2] == ("3", 3)
+    assert runner.carry("apply", tmp_path / "none", STAGE="testnet")[:2] == ("3", 3)
     summary = (tmp_path / "none" / "summary").read_text()
     assert "approved_plan: expected the digest of an approved plan" in summary
 

@@ -171,8 +171,7 @@ def test_what_cannot_be_sent_is_published_later(
 
 def test_a_sealed_recovery_is_published(network: RehearsalNetwork, monkeypatch: Any) -> None:
     """As a section of its own, its files attached; what its outbox kept goes out first."""
-    item = telling.public_report.item
-    monkeypatch.setitem(playbook.DECLARED, "canary_recovery", (item,))
+    monkeypatch.setitem(playbook.DECLARED, "canary_recovery", (telling.public_report.item,))
     recovery = Recovery(network, telling.public_report)
     network.fault("forge-down@canary")
     recovery.run()
@@ -181,9 +180,7 @@ def test_a_sealed_recovery_is_published(network: RehearsalNetwork, monkeypatch: 
     nbformat.write(book, recovery.folder / "35_canary_recovery.ipynb")
     seal_by_hand(recovery.folder)
 
-    problems = at_sealing(recovery.folder)
-
-    assert problems == []
+    assert at_sealing(recovery.folder) == []
     assert recovery.issue["state"] == "open"
     told = "\n".join(comment["body"] for comment in network.forge.comments.values())
     assert "### ? INCONCLUSIVE · canary_recovery · attempt 1" in told
@@ -270,9 +267,7 @@ def test_one_member_is_no_majority(network: RehearsalNetwork) -> None:
     for account in ("rehearsal-council-a", "rehearsal-council-a", "rehearsal-second"):
         network.say(account, word)
 
-    result = recovery.comes_to(ExitCode.WAITING)
-
-    assert "got 1 of 3 members: rehearsal-council-a" in result.reason
+    assert "got 1 of 3 members: rehearsal-council-a" in recovery.comes_to(ExitCode.WAITING).reason
 
 
 def test_other_measures_than_those_published_are_told_as_well(network: RehearsalNetwork) -> None:

@@ -97,8 +97,7 @@ def test_the_script_alone_undoes_a_canary_and_the_recovery_reads_back(applied: A
     assert (found.returncode, found.stderr) == (0, ""), found.stdout
     assert applied.gates == dict.fromkeys(CANARIES, False)
     journal = (applied.kit / "journal.tsv").read_bytes()
-    again = applied.script()
-    assert (again.returncode, (applied.kit / "journal.tsv").read_bytes()) == (0, journal)
+    assert (applied.script().returncode, (applied.kit / "journal.tsv").read_bytes()) == (0, journal)
 
     verdict, folder = applied.carried.recover("canary", attempt=applied.attach())
 

@@ -227,9 +227,7 @@ def test_before_its_window_a_change_waits(team: Team) -> None:
     assert mutations(folder) == []
 
 
-def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
-    team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(team: Team) -> None:
     """Its steps are done, and that is no proof that the chain bears them: nothing follows until it is."""
     told = team.approved()
     asked: list[list[str]] = []
@@ -238,7 +236,7 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
         asked.append(list(nodes))
         return [check_row(nodes[0], "blocks behind", "at most 3", 99, ok=False)]
 
-    monkeypatch.setattr(roll, "healthy", ill)
+    team.patch.setattr(roll, "healthy", ill)
     verdict, folder = team.carry(**told)
     made = len(mutations(folder))
     again = {"attempt": verdict.attempt, "retry_reason": "looked at it"}
@@ -345,15 +343,13 @@ def test_an_instruction_says_all_there_is_to_do(team: Team) -> None:
 # --- hours later ----------------------------------------------------------------------------------
 
 
-def test_a_node_dropped_hours_later_lets_the_rollout_finish_without_it(
-    team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_dropped_hours_later_lets_the_rollout_finish_without_it(team: Team) -> None:
     """On another's word; the others get the release. What was verified before has aged: the dropped
     node is said to be out, and to the next attempt it is drift.
 
     The last of this file: the hours in which that node told nothing are no baseline for another test.
     """
-    monkeypatch.setitem(playbook.DECLARED, "testnet", (DRIFT, *DECLARED))
+    team.patch.setitem(playbook.DECLARED, "testnet", (DRIFT, *DECLARED))
     told = team.approved()
     team.network.fault("node-stays-down@testnet/test-3")
     verdict, folder = team.carry(**told)

@@ -44,6 +44,7 @@ class Watch:
     """Mainnet attempts whose gate took effect when a test says."""
 
     network: RehearsalNetwork
+    patch: pytest.MonkeyPatch
     release: str
     window: dict[str, Any] = field(default_factory=dict)
     """What an attempt fixes, as it was opened."""
@@ -85,7 +86,7 @@ def mainnet(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Itera
     (network.root / "notifications.json").unlink(missing_ok=True)
     network.forge.comments.clear()
     store = network.root / "store"
-    yield Watch(network, f"v1.4.0-{len(list(store.iterdir()))}")
+    yield Watch(network, monkeypatch, f"v1.4.0-{len(list(store.iterdir()))}")
     clear(network)
 
 
@@ -164,9 +165,7 @@ def test_a_healthy_watch_is_waiting_for_its_next_look(mainnet: Watch) -> None:
     assert [row for row in found.open_rows if row.return_at is None] == []
 
 
-def test_a_day_without_an_anomaly_passes_and_replays(
-    mainnet: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_without_an_anomaly_passes_and_replays(mainnet: Watch) -> None:
     """Every look made, the whole window judged against what was pinned before; offline the same.
 
     Without a baseline it is INCONCLUSIVE, and says which is missing. To the command over is not
@@ -196,7 +195,7 @@ def test_a_day_without_an_anomaly_passes_and_replays(
         assert (passed.exit_code, passed.line) == (0, "the watch is over, and passed")
         assert len(stage._session.record.events()) == entries
 
-    assert replayed(folder, monkeypatch).result == live.result
+    assert replayed(folder, mainnet.patch).result == live.result
 
 
 def test_a_look_without_the_store_is_made_up_later(mainnet: Watch) -> None:
@@ -248,9 +247,7 @@ def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
     assert datetime.fromisoformat(found.result.data["anchor"]) > begun  # type: ignore[union-attr,arg-type]
 
 
-def test_nobody_acknowledging_is_escalated_to_everybody(
-    later: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_acknowledging_is_escalated_to_everybody(later: Watch) -> None:
     """After engage_minutes, not before, to the council and the engineers; once."""
     later.network.fault("commander-silent@mainnet")
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
@@ -269,7 +266,7 @@ def test_nobody_acknowledging_is_escalated_to_everybody(
     assert sorted(set(roles)) == ["governance-council", "release-commander", "release-engineer"]
     assert len(roles) == 3 * count
     assert "escalated" in str(rows(found)["anomaly", "decided"].observed)
-    assert replayed(stage.folder, monkeypatch).result == found.result
+    assert replayed(stage.folder, later.patch).result == found.result
 
 
 def test_what_cannot_be_sent_waits_in_the_outbox(later: Watch) -> None:
@@ -404,9 +401,7 @@ def test_several_commands_at_once_add_one_look(mainnet: Watch) -> None:
     assert len(slots) == len(set(slots))
 
 
-def test_the_command_loops_and_escalates_at_the_deadline(
-    later: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_loops_and_escalates_at_the_deadline(later: Watch) -> None:
     """It looks again when the commander's time is up, and goes on to the end of the watch."""
     later.network.fault("commander-silent@mainnet")
     slept: list[float] = []
@@ -417,7 +412,7 @@ def test_the_command_loops_and_escalates_at_the_deadline(
             raise KeyboardInterrupt
         later.network.fast_forward(seconds + 1.0)
 
-    monkeypatch.setattr("runbook_lib.commands.site.sleep", sleep)
+    later.patch.setattr("runbook_lib.commands.site.sleep", sleep)
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
         code = main(["watch", "--loop", "--site", str(later.network.site), later.release])
         count = len(recorded(stage, "anomaly"))
@@ -428,14 +423,14 @@ def test_the_command_loops_and_escalates_at_the_deadline(
 
 
 def test_the_command_needs_an_attempt_that_reached_the_watch(
-    mainnet: Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mainnet: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["watch", "--site", str(mainnet.network.site), mainnet.release]
     assert main(argv) == 3
     assert capsys.readouterr().err == (
         f"{mainnet.release}/mainnet: expected an attempt that applied, got none yet\n"
     )
-    monkeypatch.setitem(playbook.DECLARED, "mainnet", (GATE, ITEM))
+    mainnet.patch.setitem(playbook.DECLARED, "mainnet", (GATE, ITEM))
     with mainnet.opened(timedelta(minutes=16)):
         assert main(argv) == 3
     assert f"expected every item before the watch passed, got {GATE}" in capsys.readouterr().err

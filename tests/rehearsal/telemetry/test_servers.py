@@ -190,8 +190,7 @@ def test_an_alert_is_routed_by_its_severity(shared: Site) -> None:
         [{"name": "pager"}],
         [{"name": "dashboard"}],
     ]
-    status = shared.get("alertmanager", "/api/v2/status")
-    assert "receiver: pager" in status["config"]["original"]
+    assert "receiver: pager" in shared.get("alertmanager", "/api/v2/status")["config"]["original"]
 
 
 @pytest.mark.parametrize(
