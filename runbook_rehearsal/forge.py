@@ -150,9 +150,12 @@ class Forge:
         def restore() -> None:
             again = copy.deepcopy(held)
             self.comments, self.issues, published.releases, published.assets = again
-            self._writes.clear()
+            self.refill()
 
         return restore
+
+    def refill(self) -> None:
+        self._writes.clear()
 
     async def app(self, scope: Scope, receive: Any, send: Any) -> None:
         writes = scope["method"] != "GET"

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 Undo = Callable[[], object]
 Effect = Callable[["RehearsalNetwork", Active], Undo]
-
-
 Change = Callable[[str], str]
-Hear = Callable[["RehearsalNetwork", Active], object]
+Reload = Callable[["RehearsalNetwork", Active], object]
 """Makes whoever reads a file take it up."""
 
 
-def rewriting(pattern: str, change: Change, hear: Hear = lambda network, active: None) -> Effect:
+def rewriting(
+    pattern: str, change: Change, reload: Reload = lambda network, active: None
+) -> Effect:
     """Rewrite files below the network's root; ``NODE`` and ``CLUSTER`` are the fault's.
 
     They are put back unless somebody else wrote one meanwhile.
@@ -37,12 +37,12 @@ def rewriting(pattern: str, change: Change, hear: Hear = lambda network, active:
         after = {p: change(p.read_text()).replace("CLUSTER", active.cluster) for p in paths}
         for path, text in after.items():
             write_atomically(path, text, path.stat().st_mode & 0o777)
-        hear(network, active)
+        reload(network, active)
 
         def undo() -> None:
-            if all(path.read_text() == text for path, text in after.items()):
+            if all(p.exists() and p.read_text() == text for p, text in after.items()):
                 put_back()
-                hear(network, active)
+                reload(network, active)
 
         return undo
 

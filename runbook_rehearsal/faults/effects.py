@@ -15,7 +15,7 @@ from ..files import unpack
 from ..layout import git, spoil_checkout, write_data
 from ..loopback import Listener
 from ..people import OPERATOR_FAULTS, Verb, forged_file
-from .asset_effects import ASSET_EFFECTS, Effect, Hear, Undo, in_yaml, rewriting
+from .asset_effects import ASSET_EFFECTS, Effect, Reload, Undo, in_yaml, rewriting
 from .bad_releases import BREAKS, bad_release
 from .table import Active
 from .telemetry_effects import TELEMETRY_EFFECTS
@@ -28,10 +28,10 @@ def _restart(network: RehearsalNetwork, active: Active) -> object:
     return network.fleet.restart(active.node)
 
 
-def _edit(pattern: str, replacement: str, *hear: Hear) -> Effect:
+def _edit(pattern: str, replacement: str, *reload: Reload) -> Effect:
     """Rewrite one place of the node's TOML."""
     edit = partial(re.compile(pattern, re.MULTILINE).sub, replacement, count=1)
-    return rewriting("clusters/*/NODE/config.toml", edit, *hear)
+    return rewriting("clusters/*/NODE/config.toml", edit, *reload)
 
 
 def _since_testnet(old: str, new: str) -> Effect:
