@@ -30,6 +30,7 @@ from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError, guarded
 from .evidence import publish, sealing, standing
 from .evidence.record import Record
+from .evidence.replay import environment
 from .machine import require_kernel
 from .next_steps import verdict_card
 from .params import stage_params
@@ -135,7 +136,7 @@ def prepare(nb: Any, output_path: str | None) -> Run:
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
     params = stage_params(stage, values, where)
-    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
+    require_ours(nb, stage, NOTEBOOKS[stage])
     if params.site and os.environ.get("RUNBOOK_REPLAY"):
         raise ParameterError(
             f"{where}: site: expected none while RUNBOOK_REPLAY is exported, got {params.site}:"
@@ -227,7 +228,7 @@ def _handoff() -> Iterator[Any]:
         # No start-up script of a user's profile judges, nor does a kernel need a home.
         given |= {"IPYTHONDIR": scratch, "MPLBACKEND": "agg"}
         # What the kernel runs is judged; it must not sign.
-        with notebook.environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
+        with environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
 
 
@@ -290,3 +291,22 @@ def unexecuted(nb: Any) -> list[str]:
         if got != number:
             return [f"{named}: expected it to run as number {number}, got {got}"]
     return []
+
+
+FORBIDDEN_TAGS = frozenset({"raises-exception", "skip-execution", "nbval-skip"})
+
+
+def require_ours(book: notebook.Notebook, stage: str, expected: str) -> None:
+    """The notebook is one of ours with its code unaltered. Raises NotebookError saying what is not."""
+    forbidden = sorted(
+        {tag for cell in book["cells"] for tag in notebook.tags(cell)} & FORBIDDEN_TAGS
+    )
+    if forbidden:
+        raise NotebookError(f"notebook: expected no cell tagged {', '.join(forbidden)}, got one")
+    known = notebook.known_digests().get(expected)
+    found = notebook.code_digest(book)
+    if known != found:
+        raise NotebookError(
+            f"{expected}: expected the {stage} notebook as shipped, got altered code ({found});"
+            " undo the change, or run `make notebooks` if it is meant to ship"
+        )

@@ -13,10 +13,11 @@ from typing import Any
 from .errors import NotebookError, ParameterError
 from .evidence.events import Status
 from .evidence.record import Record
+from .evidence.replay import environment
 from .evidence.standing import FINAL, standing
 from .files import replace_file
 from .machine import require_kernel
-from .notebook import KERNEL, environment, filled_in, read
+from .notebook import KERNEL, filled_in, read
 from .notebook import NOTEBOOKS as FOLDER
 from .playbook import NOTEBOOKS
 from .verdicts import ExitCode, Standing

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,8 @@ KERNEL = "runbook"
 """Our kernel spec (``kernels/``): it imports nothing from the folder it works in."""
 PARAMETERS, INJECTED, ENFORCE, VERDICT = "parameters", "injected-parameters", "enforce", "verdict"
 VERDICT_SOURCE = "# The verdict, written by the engine after the run."
-FORBIDDEN_TAGS = frozenset({"raises-exception", "skip-execution", "nbval-skip"})
+
+
 MAX_BOOK = 256 * 1024 * 1024
 Cell = Mapping[str, Any]
 Notebook = Mapping[str, Any]
@@ -149,20 +148,6 @@ def known_digests() -> dict[str, str]:
         ) from error
 
 
-def require_ours(notebook: Notebook, stage: str, expected: str) -> None:
-    """The notebook is one of ours with its code unaltered. Raises NotebookError saying what is not."""
-    forbidden = sorted({tag for cell in notebook["cells"] for tag in tags(cell)} & FORBIDDEN_TAGS)
-    if forbidden:
-        raise NotebookError(f"notebook: expected no cell tagged {', '.join(forbidden)}, got one")
-    known = known_digests().get(expected)
-    found = code_digest(notebook)
-    if known != found:
-        raise NotebookError(
-            f"{expected}: expected the {stage} notebook as shipped, got altered code ({found});"
-            " undo the change, or run `make notebooks` if it is meant to ship"
-        )
-
-
 def filled_in(path: Path, values: Mapping[str, Any]) -> bytes:
     """A notebook of ours without outputs and with ``values`` as its parameters.
 
@@ -205,17 +190,3 @@ def _literal(name: str, value: ast.expr) -> Any:
         raise NotebookError(
             f"parameters cell: {name}: expected a literal, got an expression"
         ) from error
-
-
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Variables that are set for a while; an empty value leaves one as it is."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: value for name, value in values.items() if value})
-    try:
-        yield
-    finally:
-        for name, old in before.items():
-            os.environ.pop(name, None)
-            if old is not None:
-                os.environ[name] = old

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib import notebook
+from runbook_lib import engine, notebook
 from runbook_lib.errors import NotebookError
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.playbook import NOTEBOOKS
@@ -108,7 +108,7 @@ def test_the_digest_is_of_the_code_alone() -> None:
 def test_the_shipped_notebooks_are_their_digests() -> None:
     for stage, name in NOTEBOOKS.items():
         shipped = notebook.read(notebook.NOTEBOOKS / name)
-        notebook.require_ours(shipped, stage, name)
+        engine.require_ours(shipped, stage, name)
         assert notebook.stage_of(shipped) == stage
 
 

@@ -35,7 +35,7 @@ from .operators import instructions, look, tell_all
 from .power import cut, powers
 from .state import good_map, require_known, states
 from .targets import (
-    artifact_or_none,
+    artifact_of,
     changed,
     keep,
     keep_target,
@@ -390,3 +390,11 @@ def _inspected(context: Context, made: Undone | None, found: dict[str, list[Row]
             expected = "inspected, as it began and did not end"
             rows.append(check_row(node, f"{step} of {made.name}", expected, seen, outcome))
     return rows
+
+
+def artifact_or_none(context: Context, state: NodeState) -> Artifact | None:
+    """The file of a build; a record of the store that is damaged tells of none."""
+    try:
+        return artifact_of(context, state)
+    except RecordDamaged:
+        return None

@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from ..canonical import canonical
 from ..clusters import Node
@@ -31,10 +33,12 @@ from ..evidence.events import SnapshotChosen, StepTaken, last, of
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources import snapshots
-from ..sources.commands import Kept, OfNode, Replayed, SiteCommands, Wal, answer, wal_of
+from ..sources.commands import OfNode, Root, SiteCommands, Wal, answer
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
+from ..sources.running import reason
 from ..sources.snapshots import About, Bundle
+from ..sources.wire import Height
 from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
 from .back import undone
@@ -572,3 +576,29 @@ def _followers(
         return rows
     update = {"outcome": Outcome.INCONCLUSIVE, "return_at": now + LOOK_AGAIN}
     return [r if r.outcome is Outcome.PASS else r.model_copy(update=update) for r in rows]
+
+
+class Replayed(OfNode):
+    """``restored_root`` is the snapshot's, ``commitment_root`` that at ``height``, after the log."""
+
+    wal_corruption_detected: bool
+    pruning_proof_verified: bool
+    restored_root: Root
+    expected_state_root: Root
+    commitment_root: Root
+    restored_matches_expected: bool
+    height: Height
+
+
+class Kept(OfNode):
+    """The name under which the old data were put aside."""
+
+    kept: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def wal_of(node: str, ended: Ended) -> Wal:
+    """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
+    if ended.code != 0:
+        got = ended.problem or f"exit {ended.code}: {reason(ended)}"
+        raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
+    return answer("inspect_wal", node, ended.stdout, Wal)

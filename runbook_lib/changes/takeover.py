@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from ..context import Context
 from ..errors import LockHeld, RecordDamaged
 from ..evidence.events import Status, TakenOver
 from ..sources.local import recorded
-from ..sources.process import command_line, parent_of
 
 POLL_S = 0.2
 GRACE_S = 10.0
@@ -75,3 +76,17 @@ def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]
                 os.killpg(pid, signal.SIGKILL)
                 ended.append(pid)
     return ended
+
+
+def parent_of(pid: int) -> int:
+    """The id of a process' parent; 0 where it cannot be told."""
+    with suppress(psutil.Error, ValueError):
+        return int(psutil.Process(pid).ppid())
+    return 0
+
+
+def command_line(pid: int) -> list[str]:
+    """A process' words; none where they cannot be told."""
+    with suppress(psutil.Error, ValueError):
+        return list(psutil.Process(pid).cmdline())
+    return []

@@ -21,7 +21,7 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError, tried
+from ..errors import ParameterError, SourceError, tried
 from ..evidence.events import PlanMade
 from ..evidence.record import recorded
 from ..files import keep_file, place, replace_file
@@ -314,14 +314,6 @@ def missing(state: NodeState) -> str:
     if not state.artifact:
         return "the artifact of its binary is not known; `runbook adopt --artifact FILE` tells it"
     return "set `previous_release`, or put it where the site says"
-
-
-def artifact_or_none(context: Context, state: NodeState) -> Artifact | None:
-    """The file of a build; a record of the store that is damaged tells of none."""
-    try:
-        return artifact_of(context, state)
-    except RecordDamaged:
-        return None
 
 
 # --- the phases of a stage, and their plan --------------------------------------------------------

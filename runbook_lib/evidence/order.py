@@ -85,10 +85,7 @@ class Earlier(Model):
     stage: str
     attempt: int = 0
     name: str = ""
-    head: str = ""
     seal: str = ""
-    outcome: str = ""
-    ended: str = ""
     policy: str = ""
     problem: str = ""
 
@@ -126,10 +123,7 @@ def find_earlier(
             stage=before,
             attempt=attempt.number,
             name=attempt.name,
-            head=attempt.record.head,
             seal=sealed[-1].digest if sealed else "",
-            outcome=found.outcome.value,
-            ended=found.ended.isoformat(),
             policy=policy_of(entries),
             problem=_problem(store, attempt, found, commit, source, trust),
         )

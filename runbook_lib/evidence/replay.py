@@ -5,8 +5,10 @@ Never code from the evidence: the notebook that runs is the one that ships with 
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +114,7 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
 
 def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:
     asked = str(folder.resolve())
-    with notebook.environment(
-        RUNBOOK_REPLAY=asked, RUNBOOK_REPLAY_OK="1", RUNBOOK_REPLAY_KEEP=str(kept)
-    ):
+    with environment(RUNBOOK_REPLAY=asked, RUNBOOK_REPLAY_OK="1", RUNBOOK_REPLAY_KEEP=str(kept)):
         return run(stage)
 
 
@@ -135,3 +135,17 @@ def _compare(was: Standing, now: Standing) -> Row:
 
 def _short(standing: Standing) -> str:
     return f"{standing.outcome} ({standing.state}): {standing.reason}"[:300]
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Variables that are set for a while; an empty value leaves one as it is."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value})
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            os.environ.pop(name, None)
+            if old is not None:
+                os.environ[name] = old

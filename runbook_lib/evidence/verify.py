@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
+from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Any
 
@@ -279,16 +280,9 @@ def _tape(
 
 _BOUND = re.compile(r"(>=|<=|>|<|at least|at most|below|above)? ?(-?[\d,]+(?:\.\d+)?)")
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
-    "": lambda got, limit: got == limit,
-    ">=": lambda got, limit: got >= limit,
-    "at least": lambda got, limit: got >= limit,
-    "<=": lambda got, limit: got <= limit,
-    "at most": lambda got, limit: got <= limit,
-    ">": lambda got, limit: got > limit,
-    "above": lambda got, limit: got > limit,
-    "<": lambda got, limit: got < limit,
-    "below": lambda got, limit: got < limit,
-}
+    "": eq, ">=": ge, "at least": ge, "<=": le, "at most": le, ">": gt, "above": gt, "<": lt,
+    "below": lt,
+}  # fmt: skip
 
 
 def _findings(entries: Sequence[log.Event]) -> None:

@@ -103,24 +103,6 @@ class Wal(OfNode):
     problem: str = ""
 
 
-class Kept(OfNode):
-    """The name under which the old data were put aside."""
-
-    kept: Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-class Replayed(OfNode):
-    """``restored_root`` is the snapshot's, ``commitment_root`` that at ``height``, after the log."""
-
-    wal_corruption_detected: bool
-    pruning_proof_verified: bool
-    restored_root: Root
-    expected_state_root: Root
-    commitment_root: Root
-    restored_matches_expected: bool
-    height: Height
-
-
 @dataclass(frozen=True)
 class NodeConfig:
     """A node's TOML. ``text`` is without its secrets, ``digest`` that of the file as it is.
@@ -146,14 +128,6 @@ class ToolVerdict:
     ok: bool
     text: str
     unknown_keys: tuple[str, ...] = ()
-
-
-def wal_of(node: str, ended: Ended) -> Wal:
-    """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
-    if ended.code != 0:
-        got = ended.problem or f"exit {ended.code}: {reason(ended)}"
-        raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
-    return answer("inspect_wal", node, ended.stdout, Wal)
 
 
 class SiteCommands:

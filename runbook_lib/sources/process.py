@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from ..files import open_own
 from ..strict import PROJECT
 
@@ -148,17 +146,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _head(file: IO[bytes]) -> bytes:
     file.seek(0)
     return file.read(MAX_OUTPUT)
-
-
-def parent_of(pid: int) -> int:
-    """The id of a process' parent; 0 where it cannot be told."""
-    with suppress(psutil.Error, ValueError):
-        return int(psutil.Process(pid).ppid())
-    return 0
-
-
-def command_line(pid: int) -> list[str]:
-    """A process' words; none where they cannot be told."""
-    with suppress(psutil.Error, ValueError):
-        return list(psutil.Process(pid).cmdline())
-    return []

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from runbook_lib.changes import storage
+from runbook_lib.changes.storage import Kept, Replayed, wal_of
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.events import SnapshotChosen
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.commands import Kept, Replayed, Stopped, answer, wal_of
+from runbook_lib.sources.commands import Stopped, answer
 from runbook_lib.sources.process import Ended
 
 from ..conftest import not_passed
