@@ -38,9 +38,10 @@ from ..wording import count, utc
 from . import gossip, preflight, quiet
 from .activation_proof import judge_proof
 from .baselines import pin_before, read_catalogue
+from .epochs import whole_epochs
 from .observe import VOTES_OF_MEDIAN, balances, observe
 from .observe import canary_comparison as comparison
-from .quiet import Break, Seen, whole_epochs
+from .quiet import Break, Seen
 from .regression import REWARDS
 from .rollouts import rollout
 

@@ -17,7 +17,8 @@ from ..metrics.frames import STEP, Watched
 from ..outcomes import Outcome
 from ..wording import utc
 from .baselines import read_catalogue
-from .quiet import IDLE, Seen, Window, breaks, judge, whole_epochs, window
+from .epochs import whole_epochs
+from .quiet import IDLE, Seen, Window, breaks, judge, window
 
 TRAFFIC = "pipeline_gossip_events_total"
 METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")

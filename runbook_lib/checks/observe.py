@@ -21,7 +21,7 @@ from ..evidence.order import effect
 from ..outcomes import CheckResult, Outcome
 from ..sources.node import Consensus
 from .activation_proof import Span, counted, counters, gated, judge_effect, traffic
-from .quiet import epochs_since
+from .epochs import epochs_since
 from .regression import REWARDS, data_of, shown
 from .rollouts import captured
 

@@ -1,6 +1,4 @@
-"""Windows of a cluster: whether one was quiet, and how many whole epochs it holds.
-
-Quiet is covered by data first, then without a page or a halt.
+"""Windows of a cluster: whether one was quiet, which is covered by data, without a page or a halt.
 
 Silences do not hide an alert from the metrics store, so that what fired is known from there; a
 silence is a break because nobody was called. Alertmanager forgets expired ones after its retention
@@ -9,7 +7,7 @@ silence is a break because nobody was called. Alertmanager forgets expired ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -22,8 +20,7 @@ from ..errors import SourceError
 from ..evidence.events import StepTaken
 from ..findings import unread
 from ..metrics import catalogue
-from ..metrics.frames import LATE, LONGEST, Epoch, Flags, Stretch, Watched, progress, read
-from ..metrics.frames import due as due_epochs
+from ..metrics.frames import LONGEST, Flags, Stretch, Watched, read
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence, host_labels, matched
 from ..wording import utc
@@ -257,54 +254,4 @@ def restarts(over: Window) -> dict[str, list[Break]]:
         events += breaks(down, "down", proven=True)
         if events:
             found[node.name] = sorted(events, key=lambda event: event.start)
-    return found
-
-
-# --- whole epochs of a window, and when enough of them will be over ---
-
-Missing = Callable[[Sequence[Epoch]], int]
-"""How many more whole epochs are needed beyond those found."""
-
-
-def whole_epochs(
-    context: Context,
-    since: datetime,
-    missing: Missing,
-    *,
-    until: datetime,
-    begun: datetime | None = None,
-    length: int = 0,
-) -> tuple[tuple[Epoch, ...], datetime | None]:
-    """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
-
-    None when none are ``missing``. ``length`` is that of the cluster's epochs unless given. Raises SourceError.
-    """
-    begun, length = begun or since, length or context.cluster.epoch_length
-    block_s = context.cluster.block_time_ms / 1000
-    if until - since < LATE:
-        return (), since + timedelta(seconds=block_s * length) * (missing(()) + 1)
-    epochs, height, boundary = progress(context.prometheus, context.matchers, since, until, length)
-    found = tuple(epoch for epoch in epochs if epoch.start >= begun)
-    left = missing(found)
-    if left <= 0:
-        return found, None
-    # The epoch under way counts if its beginning was seen.
-    left += boundary is None or boundary < begun
-    at = due_epochs(left, height, length, block_s, until)
-    return found, at + max(begun - until, timedelta(0))
-
-
-def epochs_since(
-    context: Context, since: datetime, missing: Missing, what: str
-) -> tuple[Epoch, ...]:
-    """Every whole epoch that began after ``since``; a finding says when enough will be over.
-
-    ``missing`` says how many more are needed beyond those. Raises SourceError.
-    """
-    # From a little before, so that the height is known at once; a boundary that was passed before
-    # ``since`` may be seen until ``LATE`` after it, and must not count.
-    found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
-    if due is not None:
-        expected = f"{len(found) + missing(found)} whole epochs"
-        context.unknown("epochs", what, expected, f"{len(found)} so far", due)
     return found

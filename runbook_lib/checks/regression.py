@@ -22,7 +22,7 @@ from ..metrics.catalogue import LOAD, Catalogue, Metric
 from ..metrics.frames import LATE, STEP, Epoch
 from ..outcomes import CheckResult
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .quiet import epochs_since
+from .epochs import epochs_since
 
 if TYPE_CHECKING:
     from ..metrics.compare import Compared
