@@ -12,13 +12,15 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import stamina
 
 from ..errors import ParameterError
 from ..reach import ClientCertificate, Reached
@@ -113,16 +115,40 @@ class Answer:
             return {"failure": self.failure, "text": self.text}, b""
         return {"status": self.status, "headers": self.headers}, self.body
 
-    def worth_asking_again(self, asked: int) -> float | None:
-        """After how many seconds, when it was ``asked`` so often; None for not at all.
+    @property
+    def again(self) -> bool | float:
+        """Whether to ask again, and after how many seconds where the server says so.
 
         A server that wants a longer wait than ours is not asked again.
         """
         if self.failure in ("TooLarge", "GivenUp") or self.status not in (0, *RETRIED_STATUS):
-            return None
+            return False
         wanted = self.headers.get("retry-after", "")
-        wait = float(wanted) if wanted.isdecimal() else FIRST_WAIT_S * 2 ** (asked - 1)
-        return wait if wait <= LONGEST_WAIT_S else None
+        return not wanted.isdecimal() or (float(wanted) <= LONGEST_WAIT_S and float(wanted))
+
+
+class Again(Exception):
+    """An answer worth asking for again."""
+
+
+async def with_retries(
+    once: Callable[[], Awaitable[Answer]], attempts: int, *, live: bool
+) -> Answer:
+    """The last answer of so many attempts; a replay waits for none."""
+    got = Answer()
+
+    def wait(error: Exception) -> bool | float:
+        return isinstance(error, Again) and (got.again if live or got.again is False else 0.0)
+
+    with suppress(Again):
+        async for attempt in stamina.retry_context(
+            on=wait, attempts=attempts, timeout=None, wait_initial=FIRST_WAIT_S, wait_jitter=0.0
+        ):
+            with attempt:
+                got = await once()
+                if got.again is not False:
+                    raise Again
+    return got
 
 
 class Http:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 import json
 import os
 import tempfile
@@ -28,7 +27,7 @@ from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
-from .http import FAILURES, Answer, Budget, Http, Purpose, Request
+from .http import FAILURES, Answer, Budget, Http, Purpose, Request, with_retries
 from .local import MAX_FILE, Algorithm, FileDigest
 from .process import Ended
 from .redact import Redactor
@@ -292,8 +291,8 @@ class Scope:
         return self.outside.run(all_of_them())
 
     async def _asked(self, request: Request, key: str, retries: int) -> Answer:
-        """The last answer; a replay waits for none."""
-        for number in itertools.count(1):
+
+        async def once() -> Answer:
             asked, sent = Asked(request.purpose), Answer()
             if self.live:
                 budget = self._budgets.setdefault(request.source, Budget())
@@ -301,12 +300,10 @@ class Scope:
             meta, body = self._ask(key, asked, sent.kept)
             if (failure := meta.get("failure")) and failure not in FAILURES:
                 raise RecordDamaged(f"tape: expected a known failure, got {failure!r}")
-            got = Answer(**meta, body=body)
-            wait = got.worth_asking_again(number)
-            if wait is None or number == retries or request.purpose != "read":
-                break
-            await asyncio.sleep(wait if self.live else 0)
-        return got
+            return Answer(**meta, body=body)
+
+        attempts = retries if request.purpose == "read" else 1
+        return await with_retries(once, attempts, live=self.live)
 
     def _request_key(self, request: Request) -> str:
         query = "?" + urlencode(sorted(request.params)) if request.params else ""
