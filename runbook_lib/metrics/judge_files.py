@@ -16,12 +16,11 @@ import pandas as pd
 
 from ..errors import ParameterError
 from ..strict import validate
-from .intervals import Floats, observe
+from .intervals import observe
 from .judge import Judgement, Rule, judge_all
 
 TIME, DAY, EARLIEST, MAX_ROWS = "time", 86_400, 1e9, 10_000_000
-"""Numbers before EARLIEST (2001), or a year ahead, are dates, rows or milliseconds by mistake; more rows
-than MAX_ROWS after filling gaps is a wrong time stamp."""
+"""Numbers before EARLIEST (2001) or a year ahead are no seconds; so many rows are a wrong time."""
 OWN = ("Unnamed: 0", "__index_level_0__")
 """What pandas' own row numbers are called in a file."""
 
@@ -54,7 +53,11 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
         if table.index.name == TIME:
             table = table.reset_index()
-        times = _seconds(table[TIME])
+        stamps = table[TIME]
+        if not pd.api.types.is_numeric_dtype(stamps):
+            since = pd.to_datetime(stamps, utc=True, format="ISO8601") - pd.Timestamp(0, tz="UTC")
+            stamps = since / pd.Timedelta(seconds=1)
+        times = np.asarray(stamps, dtype=np.float64)
         own = [name for name in OWN if name in table and (np.diff(table[name]) == 1).all()]
         names = [column] if column else [name for name in table if name not in (TIME, *own)]
         values = table[names].apply(pd.to_numeric).astype(float)
@@ -79,11 +82,3 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
         raise ParameterError(f"{path}: {TIME}: expected a constant step of {step:g} s, got {where}")
     values.index = np.rint(places).astype(int)
     return step, values.reindex(range(int(values.index[-1]) + 1))
-
-
-def _seconds(column: pd.Series[Any]) -> Floats:
-    if pd.api.types.is_numeric_dtype(column):
-        return np.asarray(column, dtype=np.float64)
-    stamps = pd.to_datetime(column, utc=True, format="ISO8601")
-    since = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return np.asarray(since, dtype=np.float64)
