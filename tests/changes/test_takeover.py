@@ -57,8 +57,9 @@ def command(tmp_path: Path) -> Iterator[Callable[[str, int], int]]:
     def start(attempt: str, run: int) -> int:
         stem = tmp_path / "v1" / attempt / "steps" / "main-1-restart-1"
         stem.parent.mkdir(parents=True)
-        hangs = ["/bin/sh", "-c", "read line", str(stem)]
-        begun.append(subprocess.Popen(hangs, stdin=subprocess.PIPE, start_new_session=True))
+        hangs, pipe = ["/bin/sh", "-c", "echo; read line", str(stem)], subprocess.PIPE
+        begun.append(subprocess.Popen(hangs, stdin=pipe, stdout=pipe, start_new_session=True))
+        begun[-1].stdout.readline()  # until then it may have no words of its own
         stem.with_suffix(".pid").write_text(f"{begun[-1].pid} {run}")
         return begun[-1].pid
 
