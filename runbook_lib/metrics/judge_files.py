@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import time
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +20,11 @@ from .judge import Judgement, Rule, judge_all
 
 TIME, DAY, EARLIEST, MAX_ROWS = "time", 86_400, 1e9, 10_000_000
 """Numbers before EARLIEST (2001) or a year ahead are no seconds; so many rows are a wrong time."""
-OWN = ("Unnamed: 0", "__index_level_0__")
-"""What pandas' own row numbers are called in a file."""
+OWN = ("Unnamed: 0", "__index_level_0__")  # what pandas calls its own row numbers in a file
 
 
 def judge_files(
-    baseline: Path, current: Path, *, column: str | None = None, **rule: Any
+    baseline: Path, current: Path, *, column: str | None = None, **rule: object
 ) -> tuple[Judgement, ...]:
     """Judge ``current`` against ``baseline``, every series or the one named ``column``.
 
@@ -35,9 +33,8 @@ def judge_files(
     (step, before), (other, after) = _read(baseline, column), _read(current, column)
     if set(before) != set(after) or not np.isclose(step, other, rtol=1e-3):
         wanted = f"{sorted(map(str, before))} every {step:g} s as in {baseline}"
-        raise ParameterError(
-            f"{current}: expected {wanted}, got {sorted(map(str, after))} every {other:g} s"
-        )
+        got = f"{sorted(map(str, after))} every {other:g} s"
+        raise ParameterError(f"{current}: expected {wanted}, got {got}")
     cycle = round(DAY / step)
     daily = cycle > 1 and abs(cycle * step - DAY) < 1e-6 * DAY
     daily &= all(len(each) % cycle == 0 and len(each) >= 2 * cycle for each in (before, after))
@@ -64,9 +61,8 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
         if not names or any(pd.api.types.is_bool_dtype(table[name]) for name in names):
             raise ValueError("no series of numbers")
     except KeyError as error:
-        raise ParameterError(
-            f"{path}: expected the columns {TIME} and {column or 'one a series'}, got no {error}"
-        ) from error
+        wanted = f"the columns {TIME} and {column or 'one a series'}"
+        raise ParameterError(f"{path}: expected {wanted}, got no {error}") from error
     except (OSError, ValueError, TypeError) as error:
         raise ParameterError(f"{path}: cannot be read: {error}") from error
     gaps = np.diff(times)

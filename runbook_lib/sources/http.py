@@ -166,14 +166,15 @@ class Http:
         self._slots = asyncio.Semaphore(PARALLEL)
         self._paces: dict[str, _Pace] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread()
+        self._thread, self._opening = threading.Thread(), threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; an interrupt cancels it."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-            self._thread.start()
+        with self._opening:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+                self._thread.start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -189,13 +190,16 @@ class Http:
         if self._loop is None:
             return
         loop, self._loop = self._loop, None
-        self._clients.clear()  # none has a socket but for an answer that is awaited
+        clients = list(self._clients.values())
+        self._clients.clear()
 
         async def end() -> None:
             unfinished = asyncio.all_tasks() - {asyncio.current_task()}
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+            await asyncio.gather(*(client.aclose() for client in clients))
+            await asyncio.sleep(0)  # a socket is let go of one round later
             loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)

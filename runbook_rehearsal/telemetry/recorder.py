@@ -179,7 +179,9 @@ class NodeTelemetry:
         pool, share = float(len(self.timeline.names)), self.timeline.participation(self._start)
         name = "rpp_crypto_vrf_selection_"
         yield from _histogram(f"{name}participation_rate", {}, blocks, share, 0.0)
-        yield _counter(f"{name}rejected_total", {}, blocks * pool - blocks * pool * share)
+        verified = blocks * pool * share
+        yield _counter(f"{name}accepted_total", {}, verified)
+        yield _counter(f"{name}rejected_total", {}, blocks * pool - verified)
 
     def _proofs(self) -> Iterator[Row]:
         blocks, depth = self._blocks, self.timeline.queue_depth(self._start)
@@ -193,6 +195,8 @@ class NodeTelemetry:
         verifying = self._own("verify", VERIFY_S, 0.06) * slow
         proof = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
         yield from _histogram("rpp_stark_verify_duration_seconds", proof, 2 * blocks, verifying)
+        outcomes = "rpp_runtime_proof_verification_outcomes_total"
+        yield _counter(outcomes, {**proof, "result": "ok"}, 2 * blocks)
 
     def _traffic(self) -> Iterator[Row]:
         timeline, blocks, segments = self.timeline, self._blocks, self._segments
