@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import stamina
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
@@ -81,9 +82,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waiting() -> Iterator[None]:
     """Retries happen, without the pauses between them."""
-    monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
+    with stamina.set_testing(True, attempts=9, cap=True):
+        yield
 
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
