@@ -422,13 +422,11 @@ def hear(
     A file is its path, or what was in it. Raises SourceError when a place cannot be read, and for a file that approves anything else.
     """
     found: list[Word | Refused] = [_signed(scope, site, digest, file) for file in files if file]
-    folder = site.words_folder(release)
-    for issue in dict.fromkeys(filter(None, issues)) or [0]:
-        if issue:
-            for comment in GitHub(scope, site.forge).comments(issue):
-                found += _comment(site, comment)
-        if folder is not None:
-            found += _folder(scope, site, folder)
+    for issue in dict.fromkeys(filter(None, issues)):
+        for comment in GitHub(scope, site.forge).comments(issue):
+            found += _comment(site, comment)
+    if (folder := site.words_folder(release)) is not None:
+        found += _folder(scope, site, folder)
     words = [one for one in dict.fromkeys(found) if isinstance(one, Word)]
     return Heard(
         tuple(word for word in words if not word.withdraws),
