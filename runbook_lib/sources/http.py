@@ -187,11 +187,11 @@ class Http:
 
         What is asked later opens them again.
         """
-        if self._loop is None:
-            return
-        loop, self._loop = self._loop, None
-        clients = list(self._clients.values())
-        self._clients.clear()
+        with self._opening:
+            if (loop := self._loop) is None:
+                return
+            thread, self._loop = self._thread, None
+            clients, self._clients = [*self._clients.values()], {}
 
         async def end() -> None:
             unfinished = asyncio.all_tasks() - {asyncio.current_task()}
@@ -203,7 +203,7 @@ class Http:
             loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
-        self._thread.join()
+        thread.join()
         loop.close()
 
     async def send(self, request: Request, budget: Budget) -> Answer:
