@@ -56,7 +56,7 @@ def test_a_path_of_a_machine_is_recognised() -> None:
         assert MACHINE.search(text)
     for text in (
         b"chain/.github/workflows/x.yml",
-        b"{project}/work/x",
+        b"{project}/tmp/x",
         b"https://a.example/home/x",
     ):
         assert not MACHINE.search(text)
