@@ -1,7 +1,5 @@
 """`make bench`: every benchmark in turn, each in a process of its own; figures and ratios, no verdict."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

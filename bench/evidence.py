@@ -1,7 +1,5 @@
 """Seal and verify: seconds for an ordinary attempt, and 2 GiB against one pass of hashing."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """`/status/rollout` of 500 nodes that each answer after 20 ms, against asking one after the other."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import statistics

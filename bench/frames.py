@@ -5,8 +5,6 @@ Against prometheus-pandas, and against the bare read of the same bytes. From a r
 turn; the size of our memory is that of a fresh process.
 """
 
-from __future__ import annotations
-
 import shutil
 import socket
 import statistics

@@ -5,8 +5,6 @@ the same figures. Every series has mean 1 and a marginal sd of 15 % unless its t
 the tolerance is 10 %, lower is better. "+9.9 %" multiplies the current window.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import time

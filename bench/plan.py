@@ -1,7 +1,5 @@
 """The plans of canary and mainnet for 500 validators, from the world as it is to the digest."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time

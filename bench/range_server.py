@@ -1,7 +1,5 @@
 """Answers range queries with two million made-up samples: `range_server.py PORT`."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 from urllib.parse import parse_qs

@@ -4,8 +4,6 @@ A canary apply is made in this process, then taken back by the command, a proces
 instant is the journal's: the first node restarted on its previous configuration.
 """
 
-from __future__ import annotations
-
 import statistics
 import subprocess
 import sys

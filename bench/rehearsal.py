@@ -4,8 +4,6 @@ All stages, plan and apply, the 24 h watch and the report; the network's start i
 bare runs, of which the median counts, are spread around it, so that both meet the same machine.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import sys

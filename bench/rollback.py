@@ -5,8 +5,6 @@ of its own, in turn. "Per core used" is processor time: what other work on the m
 of either side's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

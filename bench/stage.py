@@ -4,8 +4,6 @@ The bare one only imports pandas, matplotlib and httpx. The network's start is n
 are whole commands, run in turn; the ratio of medians is what is compared.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import subprocess

@@ -1,7 +1,5 @@
 """Staged-rollout runbooks for rpp-chain: notebooks whose executed copy is release evidence."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """Canonical JSON (RFC 8785) and sha256 digests: the one spelling every digest is made of."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

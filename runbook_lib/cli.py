@@ -4,8 +4,6 @@ Results go to stdout (``--json``: one document), errors to stderr as ``where: wh
 got Y``. Exit codes: 0 passed, 1 refused, 2 inconclusive, 3 broken or wrong usage, 4 waiting.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -1,7 +1,5 @@
 """Is this machine able to run a stage, and can it reach the site: what is missing, how to get it."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import shutil

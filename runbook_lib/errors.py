@@ -4,8 +4,6 @@ A failed check is a value (``outcomes.CheckResult``), never an exception.
 Messages read ``where: what: expected X, got Y`` and end with what to do.
 """
 
-from __future__ import annotations
-
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence

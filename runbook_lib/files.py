@@ -3,8 +3,6 @@
 Others can write where we write: what lies in the way may be a link to somebody's own file.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -1,7 +1,5 @@
 """Findings that fail closed: each is INCONCLUSIVE until it is judged, or when its source cannot be read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field

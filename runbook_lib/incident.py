@@ -4,8 +4,6 @@ Acknowledged, mitigated and closed by whoever runs the command; signed off by so
 approval of the closing statement's digest, in an issue or a signed file.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from datetime import datetime

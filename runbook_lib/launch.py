@@ -1,7 +1,5 @@
 """Running a stage notebook headless from our own commands, with the engine papermill would use."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import threading

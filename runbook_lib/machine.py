@@ -1,7 +1,5 @@
 """What a run needs of the machine before its kernel starts."""
 
-from __future__ import annotations
-
 import json
 import resource
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What a verdict means for a person: its card, one line of refusal, and what to do next."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

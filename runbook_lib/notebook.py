@@ -4,8 +4,6 @@ papermill's own parameter inference is a regular expression that loses ``dict(..
 lines, and a misspelt parameter only warns there.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Mapping, Sequence

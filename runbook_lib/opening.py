@@ -1,7 +1,5 @@
 """Opening an attempt: a new one, a further session of one that is there, or a recorded one."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import stat

@@ -4,8 +4,6 @@ Three outcomes, no booleans: PASS needs proof, FAIL is disproof, everything else
 and blocks as well. Everything here is a frozen value that survives a round trip through JSON.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum

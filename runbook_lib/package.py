@@ -1,7 +1,5 @@
 """Which version of the package this is, and the digest of its code as it was imported."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

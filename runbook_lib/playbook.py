@@ -5,8 +5,6 @@ An item is declared by a stage once it is built; the order of a stage's tuple is
 notebook, and a change runs only when every item before it holds.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal

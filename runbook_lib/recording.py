@@ -3,8 +3,6 @@
 What the replay writes goes to a store of its own that goes away with it.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import zipfile

@@ -1,7 +1,5 @@
 """``runbook recover``: the newest apply of a stage taken back, headless, in one command."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from pathlib import Path

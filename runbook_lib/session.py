@@ -1,7 +1,5 @@
 """One opening of an attempt, live or in replay: what its tries may know, and where they write."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

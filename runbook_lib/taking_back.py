@@ -1,7 +1,5 @@
 """What a recovery takes back, and that it is held to the log of that: to its plan, signature, parameters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

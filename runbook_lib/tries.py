@@ -4,8 +4,6 @@ Every try begins with "started" in the record and ends with "result", "planned" 
 one that has no end was interrupted.
 """
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Where items stand, and the verdict and exit code of a whole attempt. Frozen values, too."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import IntEnum
 from typing import Literal

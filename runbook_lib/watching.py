@@ -5,8 +5,6 @@ It adds looks to the newest applied attempt and judges nothing: that is the note
 one is recorded. Its questions lie on the attempt's tape under a name of their own.
 """
 
-from __future__ import annotations
-
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """How outcomes are said: one word and symbol for every state an item or an attempt can be in."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -5,8 +5,6 @@ it and puts the id into ``asked``. The answer is a line (exit code, whether anyt
 ``.said`` holds a complaint) and what was printed.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

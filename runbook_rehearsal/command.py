@@ -1,7 +1,5 @@
 """Register the command ``rehearse`` with ``runbook`` (entry point ``runbook.commands``)."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

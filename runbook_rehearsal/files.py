@@ -1,7 +1,5 @@
 """Files of the rehearsal, put in place in one step, named by digest; and keys made from names."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib

@@ -4,8 +4,6 @@ Shapes, paging (``per_page`` up to 100, ``Link``), error bodies and rate-limit a
 docs.github.com/rest. Whatever a client sends beyond what is documented is refused.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """What GitHub's REST API does alike everywhere (docs.github.com/rest), and its releases."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The files of a rehearsal network: bundle, checkout, artifacts, nodes' folders, site, parameters."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -5,8 +5,6 @@ connections, as when a process dies. uvicorn's protocol class does the HTTP; its
 used, because it cannot add or close a single socket while it runs.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import socket

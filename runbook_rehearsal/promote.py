@@ -4,8 +4,6 @@ Development in one run; then for each stage the operators' words, a plan run, th
 another person, and the apply run. Time passes where the playbook wants it to.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Only this module knows both sides: the rehearsal network, and the runbooks that are run against it.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import json

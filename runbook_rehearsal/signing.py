@@ -7,8 +7,6 @@ Beside the artifact lie provenance, SBOM and checksums; the log entries of their
 ``POST /api/v1/log/entries/retrieve``, as Rekor's.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

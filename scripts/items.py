@@ -1,7 +1,5 @@
 """Write docs/items.md: every item of the playbook, its notebook, and the faults that prove it."""
 
-from __future__ import annotations
-
 from runbook_lib import playbook
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.faults.table import FAULTS

@@ -1,7 +1,5 @@
 """Draw mutants of the modules that decide, and count how many the tests kill: 95 % must be."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import os

@@ -5,8 +5,6 @@ The committed outputs are exactly that run, byte-stable, so that nbval compares 
 ``--recorded`` only names the notebooks that have a recording to replay.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -3,8 +3,6 @@
 The release before goes through the stage first, so that there is a baseline to compare with.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import zipfile

@@ -4,8 +4,6 @@ The limits are what is there; they only go down. Lines are those of ``.py``, ``.
 files, docstrings included; statements are counted beside them, so that a longer line buys nothing.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

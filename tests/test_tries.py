@@ -1,7 +1,5 @@
 """Every try is kept, and nothing passes that was not proven."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -3,8 +3,6 @@
 Each quotes a digest that somebody else approved; a lone operator's own counts where the site says so.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from .. import playbook

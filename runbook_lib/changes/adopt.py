@@ -1,7 +1,5 @@
 """Taking a cluster over as it is: the first known state of nodes we have never changed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

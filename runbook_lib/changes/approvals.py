@@ -6,8 +6,6 @@ that digest. An approval that was withdrawn counts no more. Account and key of o
 approver. Before each node approvals are asked again, and whether the site's policy moved.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

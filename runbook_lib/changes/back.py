@@ -5,8 +5,6 @@ A node is looked at when its turn comes, so that what is back already is only re
 are instructed about their nodes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace

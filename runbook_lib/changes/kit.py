@@ -11,8 +11,6 @@ A target is the node's file as it was, secrets included: of it the record and th
 the digest.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ The script is the site's own commands, quoted, in a frame that keeps a journal. 
 writes its kit, and what reads one, loads this.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Several nodes at once, as only a recovery takes them: nothing waits for anything then."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -10,8 +10,6 @@ nodes see it advertise, and the report that its operator signed. One without the
 nothing. What we can read of the node ourselves must agree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace

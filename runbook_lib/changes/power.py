@@ -5,8 +5,6 @@ quorum is ceil(2/3 of the total) + 1 (the chain's rpp/consensus/node.rs). RPC te
 power, only the total: the sum must equal it, or nothing is known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

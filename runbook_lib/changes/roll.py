@@ -5,8 +5,6 @@ chain still committing. What an earlier try did is read back and not repeated; t
 it is judged again, before anything follows: the try may have ended on just that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 

@@ -5,8 +5,6 @@ adoption in the store. Nothing else says what a cluster should be like before a 
 what an attempt that passed, or an adoption, left on each node: where a rollback leads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path

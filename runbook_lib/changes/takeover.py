@@ -1,7 +1,5 @@
 """Taking the cluster's lock over from a command that was left behind, for a recovery."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

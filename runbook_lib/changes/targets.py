@@ -9,8 +9,6 @@ A node on which nothing differs stays in its phase of the plan: it is read back,
 release's anchor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ once that is decided, a finding that begins anew is a new one. Whether an anomal
 in time is computed from timestamps by each look; there is no timer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

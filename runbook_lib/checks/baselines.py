@@ -1,7 +1,5 @@
 """Baselines: captured, pinned by digest, and measured again."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta

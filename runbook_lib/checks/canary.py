@@ -1,7 +1,5 @@
 """The canary stage: its readiness and activation items, in the playbook's order."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Whether CI is green for a commit: only a success that the expected app reported is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..context import Context

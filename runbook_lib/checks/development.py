@@ -1,7 +1,5 @@
 """The development stage: its readiness and activation items, in the playbook's order."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whole epochs of a window, and when enough of them will be over."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 

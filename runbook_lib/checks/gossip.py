@@ -1,7 +1,5 @@
 """Whether gossip stayed as it was before a change."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 

@@ -3,8 +3,6 @@
 Its last item stands here: the release issue holds the checks so far, read back, before apply.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

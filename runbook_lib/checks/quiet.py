@@ -5,8 +5,6 @@ silence is a break because nobody was called. Alertmanager forgets expired ones 
 (120 h unless it says otherwise): older ones cannot be known, and the row says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta

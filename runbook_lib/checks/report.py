@@ -4,8 +4,6 @@ Nothing is judged here. Everything is read from the store through the tape, so t
 the same page.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

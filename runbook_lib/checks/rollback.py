@@ -7,8 +7,6 @@ artifact is its asset. The newest bundles are
 judged whole, as many as the site wants; so is each that does not say how new it is.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

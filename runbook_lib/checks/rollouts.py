@@ -1,7 +1,5 @@
 """What the changes of testnet, canary and mainnet have in common: roll a plan's phases, then look."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The testnet stage: its readiness and activation items, in the playbook's order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 

@@ -4,8 +4,6 @@ A validator of the chain speaks by its operator's account (an ours-controlled no
 the release engineers') or by a file signed with its own key. Each is one row, named after its node.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -4,8 +4,6 @@ A notification that cannot be sent lies in ``outbox/`` of the attempt and goes o
 one that went out as we died is sent again. Nothing here keeps the watch from looking.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """What commands print: rows as a table, one JSON document, a line of progress."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """``runbook run`` and ``runbook lab``: a stage's parameters from the command line, and its run."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

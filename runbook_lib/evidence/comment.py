@@ -14,8 +14,6 @@ incident): found by its first line, written in place of the earlier one, and rea
 wrote under our marker is never trusted nor edited.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

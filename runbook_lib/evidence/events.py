@@ -4,8 +4,6 @@ A kind, a version or a key that is not known here makes a log unreadable; it is 
 Instants that are judged are fields of their own: ``written`` is the machine's clock.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union
 

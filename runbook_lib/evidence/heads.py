@@ -4,8 +4,6 @@ Who can write the store can remove its newest attempts or put yesterday's back; 
 issue was told of their heads stays. A head is the digest of the newest attested payload.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """The events of an incident's own log."""
 
-from __future__ import annotations
-
 from pydantic import AwareDatetime
 
 from ..canonical import digest

@@ -1,7 +1,5 @@
 """An incident on the forge: an issue for each audience, and whether those who ended it still say so."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -5,8 +5,6 @@ made in the same world (live, or the same rehearsal): complete, sealed, PASS, it
 verified. A plan, a replay, or an older pass behind a newer failure permits nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -5,8 +5,6 @@
 No part of a seal, as it goes away; the record names each with its digest, and nothing else is sent.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 The site file as an attempt read it lies on its tape; its digest stands in the attempt's log.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..errors import ParameterError, RunbookError, SourceError, tried

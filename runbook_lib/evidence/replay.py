@@ -3,8 +3,6 @@
 Never code from the evidence: the notebook that runs is the one that ships with this version.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -7,8 +7,6 @@ another file over the same payload. Of an attempt that nobody signs, SIGNER is `
 Source: in-toto Statement v1, https://in-toto.io/attestation/test-result/v0.1
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

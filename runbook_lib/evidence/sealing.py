@@ -5,8 +5,6 @@ its ``sealed`` event, and then an attestation is written over all of it. The ear
 attestations stay beside it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ One function for everybody who asks: the enforce cell, the engine, ``runbook sea
 ``status`` all judge the same events the same way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any

@@ -4,8 +4,6 @@ Computed from the attempts in the store. The earliest opening is a bound, not a 
 playbook's windows from the instants the journals say, epochs at the chain's nominal pace.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

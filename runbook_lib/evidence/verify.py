@@ -18,8 +18,6 @@ cannot be done without it:
 (13) nothing was added since the seal: what was is named, and is INCONCLUSIVE until it is sealed
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

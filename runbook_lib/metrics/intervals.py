@@ -13,8 +13,6 @@ Limits of the change combine both windows by MOVER, in closed form and without a
 symmetry (difference: Newcombe 1998; ratio: Donner and Zou, Stat Methods Med Res 2012).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

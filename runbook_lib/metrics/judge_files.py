@@ -5,8 +5,6 @@ constant step; rows left out and empty cells are missing points. Windows that bo
 two at least, are judged with their daily cycle taken out.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from time import time
 

@@ -5,8 +5,6 @@ manifest, its provenance, its SBOM) counts only when it is signed by the same si
 input is a ParameterError; nothing here reads the network but ``Trust.find``.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Collection, Mapping

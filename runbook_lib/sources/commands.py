@@ -4,8 +4,6 @@ Those that change the world need the cluster's lock and return how they ended, f
 whatever their exit code.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field

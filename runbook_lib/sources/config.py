@@ -4,8 +4,6 @@ A dotted key names one value (``rollout.feature_gates.pruning``; list elements a
 so that drift, plans and cards speak of the same thing.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

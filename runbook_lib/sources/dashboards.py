@@ -5,8 +5,6 @@ else colours a panel is named in its ``problem``: a limit in the site takes its 
 Source: grafana/packages/grafana-data/src/{field,utils/valueMappings}, v11.
 """
 
-from __future__ import annotations
-
 import colorsys
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The files of a release: straight from the disk for a command, through the tape for a check."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A list that cannot be read to its last page is never a shorter list. A write goe
 one whose answer was lost took place is for the caller to look up.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@ Measured for a fleet: a semaphore of 64 and no keep-alive pool is the fastest ht
 connections or its own queue are slower (a pool of 500 takes ten times as long).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

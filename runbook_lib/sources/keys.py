@@ -4,8 +4,6 @@ Source: cryptography's own loaders and verifiers; ECDSA and RSA (PKCS #1 v1.5) s
 Ed25519 signs the content itself.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

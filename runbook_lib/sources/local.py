@@ -1,7 +1,5 @@
 """Files of this machine as answers: what can be kept of one, or why it cannot be read."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

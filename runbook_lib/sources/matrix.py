@@ -4,8 +4,6 @@ Samples travel as ``"values":[[1764500000.123,"1.5"],...]``. Each such span is c
 parsed by itself, one series at a time; what is left is small and is read against a model.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ kept) or by a command that prints the answer as ``curl --include`` does. One nod
 hides the others: its place in the answer holds the error.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@ inherits the cluster's lock and writes to files, so that it neither dies with us
 unseen, and whoever comes next waits for it or sees that it is still at work.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import shutil

@@ -5,8 +5,6 @@ document (TOML, YAML, JSON), what stands under a key that says secret, whatever 
 text, the same where it is assigned, and what has the shape of a credential.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -3,8 +3,6 @@
 The answer is only a hint; who asked verifies the entry against the trusted root.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from contextlib import closing

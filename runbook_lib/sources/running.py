@@ -1,7 +1,5 @@
 """A command of the site: an argv whose ``{placeholders}`` are filled in, run without a shell."""
 
-from __future__ import annotations
-
 import re
 
 from .. import reach, site

@@ -20,8 +20,6 @@ key; what it does not say is not provable. Signatures come in the chain's two sp
 base64 of 64 bytes (``snapshot-verify`` reads these), and ``VERSION:BASE64`` (the node reads this).
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterator, Mapping

@@ -9,8 +9,6 @@ many-th use of that request in that try.
     <attempt>/tape/<ab>/<hex>       bodies by their sha256
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

@@ -4,8 +4,6 @@ Answers may hold keys we do not know (servers grow), but a key we read must be t
 right type: valid JSON of another shape is a SourceError, never a default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, TypeVar

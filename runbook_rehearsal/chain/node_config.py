@@ -4,8 +4,6 @@ A scalar that stands after a table header belongs to that table, as TOML says; t
 templates fall into that trap.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path

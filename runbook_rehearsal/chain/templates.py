@@ -1,7 +1,5 @@
 """The TOML files of the network: the nodes' configurations and the rollout bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from .node_config import ADMISSION_TIERS, CHANNELS, GATES

@@ -4,8 +4,6 @@ Every instant is *rehearsal* time, in unix seconds (float), unless it is named `
 and its telemetry are functions of the seed and the events, so that a skipped hour has happened.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import time

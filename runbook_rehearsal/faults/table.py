@@ -4,8 +4,6 @@ A fault without an entry in ``effects.EFFECTS`` is acted out by the layer that i
 ``NAME@STAGE`` breaks the cluster of that stage, ``NAME@STAGE/NODE`` another node than the default.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

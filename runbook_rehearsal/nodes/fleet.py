@@ -1,7 +1,5 @@
 """The nodes as processes would be: a change on disk is effective only after a restart."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -3,8 +3,6 @@
 Of each answer the fields that somebody asks for, in the chain's shapes; powers are decimal strings.
 """
 
-from __future__ import annotations
-
 import hmac
 import math
 from collections.abc import Callable

@@ -9,8 +9,6 @@
 A running node has its data in memory and writes them when it stops.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -4,8 +4,6 @@ It notifies nobody and inhibits nothing. Of each answer what is asked for, in Al
 instants are wall time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

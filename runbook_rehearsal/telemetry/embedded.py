@@ -4,8 +4,6 @@ Of each answer what is asked for; shapes, status codes and error texts are Prome
 are wall time. An expression beyond the subset that ``promql`` evaluates is answered 422.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime

@@ -3,8 +3,6 @@
 Source: grafana.com/docs/grafana/latest/developers/http_api.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The processes of a real Prometheus and Alertmanager: start, wait until ready, stop."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

@@ -6,8 +6,6 @@ are those of Prometheus 2 (5 min lookback, windows closed on both sides, its ext
 rates). What is not supported raises ``Unsupported``: an answer is either Prometheus' own or none.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterable
 from datetime import timedelta

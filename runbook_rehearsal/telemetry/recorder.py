@@ -7,8 +7,6 @@ series carries ``job``, ``cluster`` and ``instance`` (the node's name). Counters
 origin of the history and again when a node restarts. Instants are rehearsal seconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -3,8 +3,6 @@
 So nothing is copied when the clock runs ahead. Messages are protobuf in snappy's block format.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ History is laid from a fixed origin up to now, and goes on from then: the embedd
 it, the real one reads it from us.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import threading

@@ -1,7 +1,5 @@
 """The release's summary: hostile words stay words, every stage is told, and it always fits."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser

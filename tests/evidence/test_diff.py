@@ -1,7 +1,5 @@
 """Two attempts compared: items, numbers, waivers, environment."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

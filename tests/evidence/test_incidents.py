@@ -1,7 +1,5 @@
 """Incidents: what they come to, what they block, and what cannot be taken from under them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from contextlib import suppress

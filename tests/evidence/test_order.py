@@ -1,7 +1,5 @@
 """What opens the next stage: an attempt that applied and passed in this world, and nothing like it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What could not be sent is kept until it is sent: at no instant does it look as if it were."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

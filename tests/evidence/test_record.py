@@ -1,7 +1,5 @@
 """The record keeps what was appended, whoever died meanwhile, and notices what was altered."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Sealing by hand, rendering and replaying: what a person does with an attempt afterwards."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where a release stands, and the earliest instant the next stage can open."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """The store numbers attempts without a gap, misses what was removed, and lends one lock a cluster."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """An attempt verifies from its files alone, and no alteration of any of them does."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Whole runs, as a person or CI starts them: real processes, real kernels, a network to run against."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil
