@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.evidence import sealing, verify
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.standing import verdict
 from runbook_lib.recording import RECORDINGS
 from runbook_lib.signers import Signing, Trust
@@ -27,7 +27,7 @@ BIG, FILES = 2 * 1024**3, 64
 
 def sealed(folder: Path) -> None:
     """Seal what was recorded anew, and verify it."""
-    entries = Record(folder / "record.jsonl").events()
+    entries = Log(folder / "log.jsonl").events()
     signing = Signing("bench", CryptoSigner(KEY))
     name = next(folder.glob("*.ipynb"), folder / "10_development.ipynb").name
     sealing.seal(folder, name, b"{}", verdict(entries), code="", foreign=False, signing=signing)

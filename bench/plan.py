@@ -16,7 +16,7 @@ from runbook_lib.changes.state import kept_config
 from runbook_lib.changes.targets import make_plan
 from runbook_lib.context import Context
 from runbook_lib.evidence.events import Adopting, NodeVerified
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.plan import NodeState, Plan
@@ -164,7 +164,7 @@ def adopt(fleet: LargeFleet, store: Store) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes((fleet.root / "nodes" / f"{name}.toml").read_bytes())
         read = NodeState.model_validate(state)
-        attempt.record.append(NodeVerified(item="adopt", node=name, state=read, at=at))
+        attempt.log.append(NodeVerified(item="adopt", node=name, state=read, at=at))
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def opened(fleet: LargeFleet, stage: str) -> Iterator[Context]:
             scope=Scope(LiveTape(folder / "tape", redactor), outside, "stage.plan", 1),
             store=Store(site.store_path),
             folder=folder,
-            record=Record(folder / "record.jsonl"),
+            log=Log(folder / "log.jsonl"),
             journal=(),
             private=folder,
         )

@@ -152,8 +152,8 @@ def _incident_options(made: argparse.ArgumentParser) -> None:
         ("acknowledge", "somebody is at it"),
         ("mitigated", "its harm is contained"),
         ("close", "it is over, for the --reason given"),
-        ("sign-off", "record somebody else's approval of its closing"),
-        ("ratify", "record the council's approval of its break-glass"),
+        ("sign-off", "log somebody else's approval of its closing"),
+        ("ratify", "log the council's approval of its break-glass"),
     ):
         steps.add_argument(f"--{step}", dest="step", action="store_const", const=step, help=text)
     made.add_argument("--reason", default="", help="why it is over")

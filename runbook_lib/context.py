@@ -1,7 +1,7 @@
 """What a check or change gets: its parameters, its site, and sources bound to its own tape scope.
 
 One context lives for one try of one item. Everything it learns of the outside goes through
-``scope``; everything it keeps goes into the attempt's folder or the record.
+``scope``; everything it keeps goes into the attempt's folder or the log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .clusters import Cluster
 from .errors import LockHeld, SourceError, Stopped, tried
 from .evidence import order
 from .evidence.events import Event, Opened, PolicyAccepted, of
-from .evidence.record import Record, opened_by
+from .evidence.log import Log, opened_by
 from .evidence.store import Store
 from .findings import Findings
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
@@ -43,7 +43,7 @@ AT_ONCE = 16
 
 @dataclass
 class Context(Findings):
-    """``journal`` holds the record's events this try may rely on; ``record`` is where it writes.
+    """``journal`` holds the log's events this try may rely on; ``log`` is where it writes.
 
     ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
     ``undone`` says which recovery undoes this attempt, if one does.
@@ -56,7 +56,7 @@ class Context(Findings):
     scope: Scope
     store: Store
     folder: Path
-    record: Record
+    log: Log
     journal: Sequence[Event]
     plan: Plan | None = None
     attempt_name: str = ""
@@ -69,14 +69,14 @@ class Context(Findings):
     def so_far(self) -> list[Event]:
         """The journal and what was recorded since, newest last; may contain duplicates.
 
-        In a replay the record holds nothing of earlier tries, and live the journal nothing of now.
+        In a replay the log holds nothing of earlier tries, and live the journal nothing of now.
         """
-        return [*self.journal, *self.record.events()]
+        return [*self.journal, *self.log.events()]
 
     @property
     def opened(self) -> Opened:
-        """What this attempt was opened with. Raises RecordDamaged."""
-        return opened_by(self.journal or self.record.events(), self.attempt_name)
+        """What this attempt was opened with. Raises LogDamaged."""
+        return opened_by(self.journal or self.log.events(), self.attempt_name)
 
     @property
     def cluster_name(self) -> str:

@@ -2,7 +2,7 @@
 
 papermill's exit code and metadata are not evidence: a ``sys.exit(0)`` in a cell, a failed shell
 line and a dead kernel all look like success there. So this engine validates before, watches
-during, judges afterwards by the record and by execution counts, seals, publishes, and leaves by
+during, judges afterwards by the log and by execution counts, seals, publishes, and leaves by
 SystemExit, always: a normal return would let papermill save once more over what was sealed.
 """
 
@@ -29,7 +29,7 @@ from papermill.iorw import write_ipynb
 from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError, guarded
 from .evidence import publish, sealing, standing
-from .evidence.record import Record
+from .evidence.log import Log
 from .evidence.replay import environment
 from .machine import require_kernel
 from .next_steps import verdict_card
@@ -244,12 +244,12 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         nb.cells = [from_dict(cell) for cell in sealing.with_card(nb.cells, card)]
         write_ipynb(nb, str(output))
         return Report(ExitCode.BROKEN, output=output, problems=problems)
-    record = Record(folder / "record.jsonl")
-    verdict = standing.verdict(record.events(), problems)
+    log = Log(folder / "log.jsonl")
+    verdict = standing.verdict(log.events(), problems)
     data, leaked = _sealed_bytes(run, nb, verdict, folder)
     if leaked:
         problems.append("notebook: a secret stood in an output and was taken out; find out how")
-        verdict = standing.verdict(record.events(), problems)
+        verdict = standing.verdict(log.events(), problems)
         data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
     code = notebook.code_digest(nb)

@@ -83,8 +83,8 @@ class LockHeld(StoreError):
     """Another run is changing the same cluster."""
 
 
-class RecordDamaged(StoreError):
-    """A record, tape or manifest does not match its own digests."""
+class LogDamaged(StoreError):
+    """A log, tape or manifest does not match its own digests."""
 
 
 class Stopped(RunbookError):

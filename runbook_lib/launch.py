@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import NotebookError, ParameterError
 from .evidence.events import Status
-from .evidence.record import Record
+from .evidence.log import Log
 from .evidence.replay import environment
 from .evidence.standing import FINAL, standing
 from .files import replace_file
@@ -96,13 +96,13 @@ def _followed(scratch: Path, shown: Shown | None, told: Told | None) -> Iterator
 
 
 def _follow(note: Path, done: threading.Event, shown: Shown, told: Told | None) -> None:
-    seen, record = 0, None
+    seen, log = 0, None
     while True:
         last_round = done.wait(POLL_S)
-        if record is None and note.exists():
-            record = Record(Path(json.loads(note.read_bytes())["folder"]) / "record.jsonl")
+        if log is None and note.exists():
+            log = Log(Path(json.loads(note.read_bytes())["folder"]) / "log.jsonl")
             seen = json.loads(note.read_bytes())["entries"]
-        entries = record.events() if record is not None else []
+        entries = log.events() if log is not None else []
         try:
             for entry in entries[seen:]:
                 if isinstance(entry, FINAL):

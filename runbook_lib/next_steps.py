@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import display, playbook
 from .evidence.comment import plan_digest
-from .evidence.record import Record, opened_by
+from .evidence.log import Log, opened_by
 from .evidence.store import WAY_BACK
 from .outcomes import Outcome
 from .params import STAGE_PARAMS
@@ -77,7 +77,7 @@ def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
         return []
     stage = playbook.RECOVERY.get(verdict.stage, verdict.stage)
     if stage != verdict.stage:
-        undoes = opened_by(Record(folder / "record.jsonl").events(), folder.name).undoes
+        undoes = opened_by(Log(folder / "log.jsonl").events(), folder.name).undoes
         folder = folder.parents[2] / (undoes.name if undoes else "")
     if not (path := folder / BACK).is_file():
         return []
@@ -98,7 +98,7 @@ def _apply(verdict: Verdict, given: str, folder: Path | None) -> str:
     command = f"runbook run {verdict.stage} {given} -p mode apply"
     if "approved_plan" not in STAGE_PARAMS[verdict.stage].model_fields:
         return f"Make what is planned: `{command}`"
-    digest = plan_digest(Record(folder / "record.jsonl").events())
+    digest = plan_digest(Log(folder / "log.jsonl").events())
     return f"Have the plan approved, then: `{command} -p approved_plan {digest}`"
 
 

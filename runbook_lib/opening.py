@@ -40,12 +40,12 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     params, site, operator = _given(stage, given, where)
     attempt, note = _attempt(stage, params, site, operator)
-    number = 1 + len(of(attempt.record.events(), SessionOpened))
+    number = 1 + len(of(attempt.log.events(), SessionOpened))
     session = live_session(stage, site, attempt, params, operator, number)
     try:
         _begin_session(session, params)
         if note:
-            session.record.append(Note(text=note))
+            session.log.append(Note(text=note))
     except BaseException:
         session.close()
         raise
@@ -109,7 +109,7 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tupl
         return _create(store, stage, params, site, operator), note
     recovery = stage in playbook.RECOVERY
     if not recovery and (change := _accepted(found, params, site, operator)):
-        found.record.append(change)
+        found.log.append(change)
     return found, note
 
 
@@ -146,7 +146,7 @@ def _accepted(
     attempt: Attempt, params: StageParams, site: Site, operator: str
 ) -> PolicyAccepted | None:
     """What accepts the site's policy after that of an attempt; None where it is the same."""
-    policy = policy_of(attempt.record.events())
+    policy = policy_of(attempt.log.events())
     if policy == site.policy_digest:
         return None
     from .evidence.policy import accepted_policy
@@ -158,7 +158,7 @@ def _built_on(store: Store, stage: str, params: StageParams, source: str) -> lis
     """The attempts whose policy an apply must share: the stage before's, and the approved plan's."""
 
     def counts(one: Attempt) -> bool:
-        mode, plan = store.opened(one).mode, plan_of(one.record.events())
+        mode, plan = store.opened(one).mode, plan_of(one.log.events())
         if store.opened(one).source != source:
             return False
         if (one.stage, mode) == (stage, "plan"):
@@ -213,7 +213,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
     for change in changes:
-        attempt.record.append(change)
+        attempt.log.append(change)
     return attempt
 
 
@@ -234,7 +234,7 @@ def _begin_session(session: Session, params: StageParams) -> None:
         version=VERSION,
         package=package_digest(),
     )
-    session.record.append(opened)
+    session.log.append(opened)
     hand_over(session)
 
 

@@ -8,9 +8,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from .errors import RecordDamaged, StoreError
+from .errors import LogDamaged, StoreError
 from .evidence.events import SessionOpened, of
-from .evidence.record import opened_by, parse
+from .evidence.log import opened_by, parse
 from .evidence.store import Store
 from .package import VERSION
 from .params import stage_params
@@ -31,14 +31,14 @@ def open_replay(stage: str, folder: Folder) -> Session:
     if isinstance(folder, Path):
         plain_files(folder)
     try:
-        recorded = parse(read(folder / "record.jsonl"), "record.jsonl")[0]
+        recorded = parse(read(folder / "log.jsonl"), "log.jsonl")[0]
     except FileNotFoundError:
         recorded = []
     opened, sessions = opened_by(recorded, folder.name), of(recorded, SessionOpened)
     if opened.stage != stage:
-        raise RecordDamaged(f"{folder.name}: expected a {stage} attempt, got one of {opened.stage}")
+        raise LogDamaged(f"{folder.name}: expected a {stage} attempt, got one of {opened.stage}")
     if not sessions:
-        raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
+        raise LogDamaged(f"{folder.name}: expected a session in the log, got none")
     tape = ReplayTape(folder / "tape", last_tries(recorded))
     params = stage_params(stage, params_in(recorded), "recording")
     site = recorded_site(folder, params.site)
@@ -64,21 +64,21 @@ def open_replay(stage: str, folder: Folder) -> Session:
         scratch=scratch,
     )
     now = {"source": "replay", "run": run_kind(), "version": VERSION}
-    session.record.append(sessions[-1].model_copy(update=now))
+    session.log.append(sessions[-1].model_copy(update=now))
     hand_over(session)
     return session
 
 
 def recorded_site(folder: Folder, path: str) -> Site:
-    """The site file as an attempt's tape holds it. Raises RecordDamaged."""
+    """The site file as an attempt's tape holds it. Raises LogDamaged."""
     for entry in read_entries(folder / "tape"):
         if entry.item == OPEN and entry.key.startswith("READ "):
             return parse_site(read_body(folder / "tape", entry.body), path)
-    raise RecordDamaged(f"{folder.name}: tape: expected the site file, got none")
+    raise LogDamaged(f"{folder.name}: tape: expected the site file, got none")
 
 
 def recording(stage: str) -> zipfile.Path:
-    """The recording that ships with us, read in place. Raises StoreError, RecordDamaged."""
+    """The recording that ships with us, read in place. Raises StoreError, LogDamaged."""
     archive = RECORDINGS / f"{stage}.zip"
     try:
         return zipfile.Path(archive)
@@ -87,4 +87,4 @@ def recording(stage: str) -> zipfile.Path:
             f"{stage}: expected a shipped recording, got none; run `make recording`"
         ) from None
     except zipfile.BadZipFile as error:
-        raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error
+        raise LogDamaged(f"{archive.name}: expected an archive, got: {error}") from error

@@ -38,14 +38,14 @@ def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: st
     """Keep the journal of a recovery kit that was used as a file of the recovery's attempt.
 
     It is neither parsed nor believed: the recovery reads every node back. Returns the attempt's
-    number. Raises OSError, RecordDamaged for a kit that has no readable journal.
+    number. Raises OSError, LogDamaged for a kit that has no readable journal.
     """
     journal = recorded(kit / JOURNAL, LONGEST_JOURNAL)
     attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
     name = f"kit/journal-{digest.removeprefix('sha256:')[:12]}.tsv"
     path = keep_file(attempt.folder, name, journal)
     about = Attached(kit=kit.resolve().name, file=f"kit/{path.name}", digest=digest)
-    attempt.record.append(about)
+    attempt.log.append(about)
     return attempt.number
 
 
@@ -81,7 +81,7 @@ def unfinished(stage: str, params: StageParams) -> int:
     mine = [one for one in found if store.opened(one).params == params.fixed()]
     if not mine:
         return 0
-    opened, code = store.opened(mine[-1]), verdict(mine[-1].record.events()).exit_code
+    opened, code = store.opened(mine[-1]), verdict(mine[-1].log.events()).exit_code
     undoes, _ = what_to_undo(store, params.release, stage, opened.source, params.undoes)
     if code is ExitCode.PASSED or opened.undoes != undoes:
         return 0

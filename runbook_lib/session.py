@@ -10,8 +10,8 @@ from typing import Any
 
 from . import playbook
 from .canonical import canonical
-from .evidence import events as log
-from .evidence.record import Record, opened_by
+from .evidence import events as kinds
+from .evidence.log import Log, opened_by
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
 from .files import replace_file
@@ -42,7 +42,7 @@ class Session:
     source: Source
     operator: str
     params: StageParams
-    recorded: Sequence[log.Event] = ()
+    recorded: Sequence[kinds.Event] = ()
     scratch: tempfile.TemporaryDirectory[str] | None = None
     _private: tempfile.TemporaryDirectory[str] | None = None
 
@@ -66,12 +66,12 @@ class Session:
         return opened_by(self.recorded, "recording").source if self.recorded else self.source
 
     @property
-    def record(self) -> Record:
-        return self.attempt.record
+    def log(self) -> Log:
+        return self.attempt.log
 
     def scope(self, item: str, number: int) -> Scope:
         """The tape scope of one try of ``item``; a guard's try asked under its change."""
-        ended = log.of(self.recorded, log.RunEnded)
+        ended = kinds.of(self.recorded, kinds.RunEnded)
         under = [e.under for e in ended if (e.item, e.number) == (item, number) and e.under]
         item, number = under[-1] if under else (item, number)
         return Scope(
@@ -96,33 +96,33 @@ class Session:
         self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self._private.name)
 
-    def next_try(self, item: str, known: Sequence[log.Event] | None = None) -> int:
+    def next_try(self, item: str, known: Sequence[kinds.Event] | None = None) -> int:
         """The number of the next try of ``item``; in replay, that of the recorded one.
 
-        ``known``: the events so far, for who holds the record's lock.
+        ``known``: the events so far, for who holds the log's lock.
         """
         if self.replay:
             return last_tries(self.recorded).get(item, 0)
-        started = log.of(self.record.events() if known is None else known, log.RunStarted)
+        started = kinds.of(self.log.events() if known is None else known, kinds.RunStarted)
         return max((e.number for e in started if e.item == item), default=0) + 1
 
     def may_judge_again(self, change: str, item: str, number: int) -> bool:
         """Whether a guard can be judged under a try of ``change``; in replay, if it was."""
-        judged = log.of(self.recorded, log.PrerequisiteJudged)
+        judged = kinds.of(self.recorded, kinds.PrerequisiteJudged)
         asked = (change, item, number)
         return not self.replay or asked in ((e.change, e.item, e.number) for e in judged)
 
-    def journal(self, item: str, number: int) -> Sequence[log.Event]:
-        """What a try may know of the past: in replay, the record as it was when the try began."""
+    def journal(self, item: str, number: int) -> Sequence[kinds.Event]:
+        """What a try may know of the past: in replay, the log as it was when the try began."""
         if not self.replay:
-            return self.record.events()
+            return self.log.events()
         return self.recorded[: _began(self.recorded, item, number)]
 
-    def aftermath(self, item: str, number: int) -> Sequence[log.Event]:
-        """What is known when a try ends; in replay, the record as it was then."""
+    def aftermath(self, item: str, number: int) -> Sequence[kinds.Event]:
+        """What is known when a try ends; in replay, the log as it was then."""
         if not self.replay:
-            return self.record.events()
-        for ended in log.of(self.recorded, *FINAL):
+            return self.log.events()
+        for ended in kinds.of(self.recorded, *FINAL):
             if (ended.item, ended.number) == (item, number):
                 return self.recorded[: ended.seq]
         return self.recorded
@@ -141,19 +141,19 @@ class Session:
                 folder.cleanup()
 
 
-def params_in(events: Sequence[log.Event]) -> dict[str, Any]:
-    """The parameters an attempt was opened with, and its newest session's. Raises RecordDamaged."""
-    session = log.last(events, log.SessionOpened)
-    return {**opened_by(events, "record").params, **(session.params if session else {})}
+def params_in(events: Sequence[kinds.Event]) -> dict[str, Any]:
+    """The parameters an attempt was opened with, and its newest session's. Raises LogDamaged."""
+    session = kinds.last(events, kinds.SessionOpened)
+    return {**opened_by(events, "log").params, **(session.params if session else {})}
 
 
-def last_tries(events: Sequence[log.Event]) -> dict[str, int]:
+def last_tries(events: Sequence[kinds.Event]) -> dict[str, int]:
     """Item -> number of its last try that ended."""
-    return {event.item: event.number for event in log.of(events, *FINAL)}
+    return {event.item: event.number for event in kinds.of(events, *FINAL)}
 
 
-def _began(events: Sequence[log.Event], item: str, number: int) -> int:
-    for started in log.of(events, log.RunStarted):
+def _began(events: Sequence[kinds.Event], item: str, number: int) -> int:
+    for started in kinds.of(events, kinds.RunStarted):
         if (started.item, started.number) == (item, number):
             return started.seq
     return len(events)
@@ -166,7 +166,7 @@ def run_kind() -> RunKind:
 
 def hand_over(session: Session) -> None:
     """Tell whoever started this kernel, or follows it, where the attempt is."""
-    entries = len(session.record.events())
+    entries = len(session.log.events())
     note = {"folder": str(session.attempt.folder), "entries": entries}
     for name in ("RUNBOOK_HANDOFF", "RUNBOOK_FOLLOW"):
         if target := os.environ.get(name):

@@ -19,7 +19,7 @@ from . import display, playbook, wording
 from .changes.apply import Applier, Change
 from .context import Context, Judge
 from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded, tried
-from .evidence import events as log
+from .evidence import events as kinds
 from .evidence import standing as standings
 from .evidence.order import undone_by
 from .evidence.store import WAY_BACK, Lock
@@ -75,12 +75,12 @@ def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
 
 
 class Stage:
-    """An open stage: the cells of its notebook. Their results go into the record as they happen."""
+    """An open stage: the cells of its notebook. Their results go into the log as they happen."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._tries = Tries(session, recorded_plan(session))
-        if session.params.waivers or log.of(session.recorded, log.WaiverAccepted):
+        if session.params.waivers or kinds.of(session.recorded, kinds.WaiverAccepted):
             from .changes.accepted import accept_waivers
 
             accept_waivers(session)
@@ -99,7 +99,7 @@ class Stage:
 
     def verdict(self) -> Verdict:
         """What the attempt amounts to so far."""
-        return standings.verdict(self._session.record.events())
+        return standings.verdict(self._session.log.events())
 
     @guarded()
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
@@ -163,7 +163,7 @@ class Stage:
     @guarded()
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""
-        self._session.record.append(log.Enforced(number=self._session.number))
+        self._session.log.append(kinds.Enforced(number=self._session.number))
         verdict = self.verdict()
         card = verdict_card(verdict, None if self._session.replay else self.folder)
         if verdict.exit_code is not ExitCode.PASSED:
@@ -218,15 +218,15 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
 
         wait_for_lock(context, name, owner)
     with context.store.cluster_lock(name, owner) as lock:
-        taken = context.record.append(log.LockTaken(cluster=name, owner=owner))
+        taken = context.log.append(kinds.LockTaken(cluster=name, owner=owner))
         try:
             if change.exclusive and not waits:
                 _require_free(context)
             yield replace(lock, fence=taken.seq)
         except Exception:
-            context.record.append(log.LockReleased(cluster=name))
+            context.log.append(kinds.LockReleased(cluster=name))
             raise
-        context.record.append(log.LockReleased(cluster=name))
+        context.log.append(kinds.LockReleased(cluster=name))
 
 
 def _require_free(context: Context) -> None:
@@ -253,14 +253,14 @@ def _require_free(context: Context) -> None:
 
 
 def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult | None:
-    """Record its rows as planned, and None; what already fails is a result."""
+    """Log its rows as planned, and None; what already fails is a result."""
     found = change.plan(context)
     if any(row.outcome is Outcome.FAIL for row in found):
         return context.conclude(found, passed="", empty="")
     tries.session.tape.sync()
     number, reason = context.scope.number, "planned; nothing was changed"
-    made = log.Planned(item=change.item, number=number, reason=reason, rows=tuple(found))
-    tries.session.record.append(made)
+    made = kinds.Planned(item=change.item, number=number, reason=reason, rows=tuple(found))
+    tries.session.log.append(made)
     return None
 
 
@@ -271,7 +271,7 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     context = replace(context, undone=lambda: _undone(session, context))
     try:
         with cluster_lock(context, owner, change, waits=session.recovery) as lock:
-            look = partial(lock.lost, context.record)
+            look = partial(lock.lost, context.log)
             mine = replace(context, unlocked=lambda: context.scope.notice("lock lost", look))
             mine.require_going_on()
             guard = Guard(tries, mine)
@@ -309,7 +309,7 @@ def _prepare_way_back(session: Session, change: Change, context: Context) -> lis
     stage, item = session.stage, change.item
     if stage not in playbook.STAGES or item == playbook.DOCUMENT or not needs_plan(stage, item):
         return []
-    known = bool(log.of(context.journal, log.KitWritten))
+    known = bool(kinds.of(context.journal, kinds.KitWritten))
     if context.scope.live and not (context.folder / WAY_BACK).exists():
         from .changes.kit import prepare
 

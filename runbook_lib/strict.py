@@ -176,7 +176,7 @@ def matching(pattern: str, expected: str) -> AfterValidator:
 # It becomes a folder of the store or a file of an attempt: no separators, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 ATTEMPT = re.compile(rf"{NAME.pattern}/{NAME.pattern}/[0-9]{{4,9}}")
-"""How records name an attempt: RELEASE/STAGE/NUMBER."""
+"""How logs name an attempt: RELEASE/STAGE/NUMBER."""
 
 
 def parse_instant(text: str) -> datetime:

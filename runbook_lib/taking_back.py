@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ParameterError, RecordDamaged, RunbookError
+from .errors import LogDamaged, ParameterError, RunbookError
 from .evidence.events import Event, Sealed, StepTaken, Undoes, of
+from .evidence.log import Log, opened_by
 from .evidence.order import plan_of, undoing
-from .evidence.record import Record, opened_by
 from .evidence.seal import FOLDER
 from .evidence.store import Store
 from .evidence.verify import verify_log
@@ -30,7 +30,7 @@ def what_to_undo(
     found = []
     for attempt in store.readable(release, stage)[0]:
         opened = store.opened(attempt)
-        entries = read_or(list[Event](), attempt.record.events, (RunbookError, OSError))
+        entries = read_or(list[Event](), attempt.log.events, (RunbookError, OSError))
         if opened.mode != "apply" or opened.source != source:
             continue
         if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
@@ -72,20 +72,20 @@ def undoes_of(
 
 
 def require_signed(store: Store, name: str, trust: Trust, reason: str) -> None:
-    """Raises RecordDamaged for a sealed apply whose log is not as it was signed, without a ``reason``.
+    """Raises LogDamaged for a sealed apply whose log is not as it was signed, without a ``reason``.
 
     One that was killed has no seal: its plan is what counts.
     """
     apply = store.named(name)
     opened = store.opened(apply)
-    sealed = bool(of(apply.record.events(), Sealed)) or (apply.folder / FOLDER).exists()
+    sealed = bool(of(apply.log.events(), Sealed)) or (apply.folder / FOLDER).exists()
     rows = verify_log(apply.folder, trust) if sealed else []
     wrong = [f"{row.what}: {row.observed}" for row in rows if row.outcome is not Outcome.PASS]
     if opened.name != apply.name:
         wrong = [f"the log of {opened.name}", *wrong]
     if wrong and not reason:
         more = "to take it back all the same give the reason: --reason 'WHY'"
-        raise RecordDamaged(f"{name}: expected its log as it was signed, got {wrong[0]}; {more}")
+        raise LogDamaged(f"{name}: expected its log as it was signed, got {wrong[0]}; {more}")
 
 
 def require_logged(
@@ -105,15 +105,15 @@ def require_logged(
 def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str, Any]:
     """The parameters of a file: where it lies in an attempt, those of that attempt's log.
 
-    Who can write the store can edit the file. Raises ParameterError, RecordDamaged without a log.
+    Who can write the store can edit the file. Raises ParameterError, LogDamaged without a log.
     """
     folder = path.absolute().parent
     if back := folder.name == "recovery":
         folder = folder.parent
     is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
-    if not is_ours and not (folder / "record.jsonl").exists():
+    if not is_ours and not (folder / "log.jsonl").exists():
         return values
-    opened = opened_by(Record(folder / "record.jsonl").events(), str(path))
+    opened = opened_by(Log(folder / "log.jsonl").events(), str(path))
     logged = way_back(opened) if back else dict(opened.params)
     free = TOLD if back else PER_TRY | {"attempt"}
     require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)

@@ -1,6 +1,6 @@
-"""One try of an item: whether a new one is due and may begin, what it came to, and its record.
+"""One try of an item: whether a new one is due and may begin, what it came to, and its log.
 
-Every try begins with "started" in the record and ends with "result", "planned" or "not-reached";
+Every try begins with "started" in the log and ends with "result", "planned" or "not-reached";
 one that has no end was interrupted.
 """
 
@@ -14,7 +14,7 @@ from .changes.approvals import Ruling, needs_approval, rule
 from .changes.power import margin_facts
 from .context import Context, Judge
 from .errors import ParameterError, RunbookError, SourceError
-from .evidence import events as log
+from .evidence import events as kinds
 from .evidence import standing as standings
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
 from .plan import Plan
@@ -60,12 +60,12 @@ def needs_plan(stage: str, item: str) -> bool:
     return first == item or first in before_item(stage, item)
 
 
-def _plan_missing(known: Sequence[log.Event]) -> Standing | None:
+def _plan_missing(known: Sequence[kinds.Event]) -> Standing | None:
     """What stands in the way of whatever needs the plan: none was made, or it is refused."""
     match plans(known)[-1:]:
-        case [log.PlanMade()]:
+        case [kinds.PlanMade()]:
             return None
-        case [log.PlanRefused(reason=why)]:
+        case [kinds.PlanRefused(reason=why)]:
             reason = f"refused: {why}"
         case _:
             reason = "none was made"
@@ -108,7 +108,7 @@ def context_of(session: Session, item: str, number: int, plan: Plan | None = Non
         scope=session.scope(item, number),
         store=session.store,
         folder=session.attempt.folder,
-        record=session.record,
+        log=session.log,
         journal=session.journal(item, number),
         plan=plan,
         attempt_name=session.attempt.name,
@@ -136,7 +136,7 @@ class Tries:
 
     def standing(self, item: str) -> Standing:
         """Where ``item`` stands after its last try."""
-        return standings.standing(self.session.record.events(), item)
+        return standings.standing(self.session.log.events(), item)
 
     def run(self, item: str, run: Run) -> Standing:
         """Where ``item`` stands after a new try, or after its last one where none is due.
@@ -168,19 +168,19 @@ class Tries:
         assert result is not None
         session.tape.sync()
         number = context.scope.number
-        judged = log.PrerequisiteJudged(
+        judged = kinds.PrerequisiteJudged(
             change=under.partition("/")[0], item=check.item, number=number, result=result
         )
-        session.record.append(judged)
+        session.log.append(judged)
         if result.outcome is not Outcome.PASS and not session.replay:
             tried = self._claim(check.item)
             self._judged(check.item, tried, result, under=(under, number))
         return result
 
     def not_reached(self, item: str, number: int, why: str, due: datetime | None) -> None:
-        """Record that a try ended before anything was asked; ``due`` is when to come back."""
-        made = log.NotReached(item=item, number=number, reason=f"not reached: {why}", due=due)
-        self.session.record.append(made)
+        """Log that a try ended before anything was asked; ``due`` is when to come back."""
+        made = kinds.NotReached(item=item, number=number, reason=f"not reached: {why}", due=due)
+        self.session.log.append(made)
 
     # --- whether it begins ----------------------------------------------------------------------
 
@@ -216,28 +216,28 @@ class Tries:
         number = self._start(item)
         if planned:
             reason = f"planned: follows {blocking.item}"
-            session.record.append(log.Planned(item=item, number=number, reason=reason))
+            session.log.append(kinds.Planned(item=item, number=number, reason=reason))
         else:
             why = f" {blocking.reason}" if blocking.item == "the plan" and blocking.reason else ""
             self.not_reached(item, number, f"blocked by {blocking.item}{why}", blocking.return_at)
         return False
 
     def _start(self, item: str) -> int:
-        """Record that a try begins, and its number; in replay behind the recorded tries before it."""
+        """Log that a try begins, and its number; in replay behind the recorded tries before it."""
         session, number = self.session, self.session.next_try(item)
         if session.replay and item not in self._shown:
-            for ended in log.of(session.recorded, log.RunEnded):
+            for ended in kinds.of(session.recorded, kinds.RunEnded):
                 if ended.item == item and ended.number < number:
-                    session.record.append(ended)
+                    session.log.append(ended)
         return self._claim(item)
 
     def _claim(self, item: str) -> int:
         """A number that no run beside us has: each is told apart on the tape by its own."""
 
-        def begin(known: list[log.Event]) -> log.RunStarted:
-            return log.RunStarted(item=item, number=self.session.next_try(item, known))
+        def begin(known: list[kinds.Event]) -> kinds.RunStarted:
+            return kinds.RunStarted(item=item, number=self.session.next_try(item, known))
 
-        started = self.session.record.append_if(begin)
+        started = self.session.log.append_if(begin)
         assert started is not None
         return started.number
 
@@ -255,7 +255,7 @@ class Tries:
             raise
         except KeyboardInterrupt:
             session.tape.sync()
-            session.record.append(log.RunStopped(item=context.item, number=context.scope.number))
+            session.log.append(kinds.RunStopped(item=context.item, number=context.scope.number))
             raise
         except Exception as error:
             clean = session.outside.redactor.clean_text
@@ -269,8 +269,10 @@ class Tries:
     ) -> None:
         self.session.tape.sync()
         why = self.session.params.retry_reason
-        ended = log.RunEnded(item=item, number=number, result=result, retry_reason=why, under=under)
-        self.session.record.append(ended)
+        ended = kinds.RunEnded(
+            item=item, number=number, result=result, retry_reason=why, under=under
+        )
+        self.session.log.append(ended)
 
 
 @dataclass
@@ -330,23 +332,23 @@ PLAN = "stage.plan"
 Margins = Sequence[tuple[str, Value]]
 
 
-def plans(events: Sequence[log.Event]) -> list[log.PlanMade | log.PlanRefused]:
+def plans(events: Sequence[kinds.Event]) -> list[kinds.PlanMade | kinds.PlanRefused]:
     """The plans that were made or refused; the last one counts."""
-    return log.of(events, log.PlanMade, log.PlanRefused)
+    return kinds.of(events, kinds.PlanMade, kinds.PlanRefused)
 
 
 def recorded_plan(session: Session) -> Plan | None:
     """The plan that a continued attempt has, without the nodes that were dropped since."""
     if session.replay:
         return None
-    made = log.last(session.record.events(), log.PlanMade)
+    made = kinds.last(session.log.events(), kinds.PlanMade)
     return _shrunk(session, made.plan) if made else None
 
 
 def _shrunk(session: Session, plan: Plan) -> Plan:
     """``plan`` without the nodes that this attempt dropped."""
-    events = session.recorded if session.replay else session.record.events()
-    dropped = [event.node for event in log.of(events, log.NodeDropped)]
+    events = session.recorded if session.replay else session.log.events()
+    dropped = [event.node for event in kinds.of(events, kinds.NodeDropped)]
     if not session.replay and getattr(session.params, "drops", []):
         from .changes.accepted import accept_drops
 
@@ -360,12 +362,12 @@ def next_plan(session: Session) -> int:
     """The number of the next try of a plan; in replay that of the recorded one, 0 for none."""
     if session.replay:
         return len(plans(session.recorded))
-    return len(plans(session.record.events())) + 1
+    return len(plans(session.log.events())) + 1
 
 
 def show_plan(session: Session, plan: Plan) -> display.Card:
     """The plan that this attempt has already."""
-    made = log.of(session.record.events(), log.PlanMade)[-1]
+    made = kinds.of(session.log.events(), kinds.PlanMade)[-1]
     return plan_card(plan, made.approved_by, made.margins)
 
 
@@ -393,7 +395,7 @@ def make_plan(
 
 def _refused(session: Session, ruling: Ruling) -> display.Card:
     reason, rows = explain(ruling.rows, "", ""), tuple(ruling.rows)
-    session.record.append(log.PlanRefused(rows=rows, reason=reason, outcome=ruling.outcome))
+    session.log.append(kinds.PlanRefused(rows=rows, reason=reason, outcome=ruling.outcome))
     columns = ("outcome", "subject", "what", "expected", "observed")
     shown = [
         (row.outcome.value, row.subject, row.what, row.expected, row.observed)
@@ -407,7 +409,7 @@ def _kept(
 ) -> tuple[Plan, display.Card]:
     if session.replay:
         plan = _shrunk(session, plan)
-    made = log.PlanMade(
+    made = kinds.PlanMade(
         digest=plan.digest,
         plan=plan,
         author=ruling.author or session.operator,
@@ -415,7 +417,7 @@ def _kept(
         margins=tuple(margins),
         rows=tuple(ruling.rows),
     )
-    session.record.append(made)
+    session.log.append(made)
     return plan, plan_card(plan, ruling.approved_by, margins)
 
 

@@ -13,7 +13,7 @@ from .checks.watch import ITEM, LATE, Watching
 from .context import Context
 from .errors import StoreError
 from .evidence.events import Event, WatchBegun, of
-from .evidence.record import opened_by
+from .evidence.log import opened_by
 from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
 from .opening import find_operator, live_session, require_shared
@@ -55,7 +55,7 @@ def look(site_path: str, release: str) -> Looked:
     store = Store(site.store_path)
     require_shared(store, site)
     attempt = _newest(store, release)
-    entries = attempt.record.events()
+    entries = attempt.log.events()
     done = standing(entries, ITEM)
     if done.state == "judged" and done.outcome is Outcome.PASS:
         return Looked(attempt, done, "the watch is over, and passed")
@@ -107,7 +107,7 @@ def _claim(session: Session) -> int:
         number = 1 + max((one.number for one in of(known, WatchBegun)), default=0)
         return WatchBegun(number=number, operator=session.operator, run=run_kind())
 
-    begun = session.record.append_if(make)
+    begun = session.log.append_if(make)
     assert begun is not None
     return begun.number
 
@@ -115,7 +115,7 @@ def _claim(session: Session) -> int:
 def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
     result, waived = (
         context.conclude(rows, passed="", empty="no look"),
-        waived_rows(session.record.events(), ITEM),
+        waived_rows(session.log.events(), ITEM),
     )
     return Standing(
         item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived

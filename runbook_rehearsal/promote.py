@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.comment import plan_digest
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome
 from runbook_lib.playbook import DECLARED, STAGES
@@ -250,7 +250,7 @@ class Promotion:
 
 def _digest_of(folder: Path) -> str:
     """The digest of the plan an attempt made. Raises RunbookError where it could make none."""
-    digest = plan_digest(Record(folder / "record.jsonl").events())
+    digest = plan_digest(Log(folder / "log.jsonl").events())
     if not digest:
         raise RunbookError(f"{folder}: expected a plan, got none")
     return digest

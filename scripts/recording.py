@@ -1,4 +1,4 @@
-"""Record the runs that ship with the notebooks: small rehearsals, kept as record and tape.
+"""Record the runs that ship with the notebooks: small rehearsals, kept as log and tape.
 
 The release before goes through the stage first, so that there is a baseline to compare with.
 """
@@ -103,7 +103,7 @@ def ship(stage: str, folder: Path) -> None:
     """Keep a run as the archive its notebook replays; the same files make the same bytes."""
     RECORDINGS.mkdir(exist_ok=True)
     with zipfile.ZipFile(RECORDINGS / f"{stage}.zip", "w", zipfile.ZIP_LZMA) as archive:
-        for path in [folder / "record.jsonl", *sorted((folder / "tape").rglob("*"))]:
+        for path in [folder / "log.jsonl", *sorted((folder / "tape").rglob("*"))]:
             if path.is_file():
                 named = zipfile.ZipInfo(str(path.relative_to(folder)))
                 archive.writestr(named, path.read_bytes(), zipfile.ZIP_LZMA)

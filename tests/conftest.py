@@ -484,7 +484,7 @@ class Practice:
         return attempts[-1 if number is None else number - 1].folder
 
     def events(self, kind: str | None = None) -> list[Event]:
-        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].record.events()
+        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].log.events()
         return [entry for entry in found if kind in (None, entry.kind)]
 
     def mutations(self) -> list[TapeEntry]:

@@ -109,10 +109,10 @@ def test_a_run_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_seal_that_cannot_be_written_is_broken(
     practice: Any, tmp_path: Path, capsys: Any
 ) -> None:
-    """A damaged record or a full disk is exit 3 and a sentence, not a traceback and exit 1."""
+    """A damaged log or a full disk is exit 3 and a sentence, not a traceback and exit 1."""
     practice.open()
     folder = practice.folder()
-    (folder / "record.jsonl").write_text("garbage\n")
+    (folder / "log.jsonl").write_text("garbage\n")
 
     practice.patch.setattr(engine, "prepare", lambda nb, output: run())
     practice.patch.setattr(engine, "_execute", lambda execute: [])
@@ -123,8 +123,8 @@ def test_a_seal_that_cannot_be_written_is_broken(
         )
 
     assert caught.value.code == int(ExitCode.BROKEN) == 3
-    assert caught.value.report.problems[0].startswith("seal: record.jsonl: line 1: expected an")
-    assert capsys.readouterr().err.startswith("seal: record.jsonl: line 1: ")
+    assert caught.value.report.problems[0].startswith("seal: log.jsonl: line 1: expected an")
+    assert capsys.readouterr().err.startswith("seal: log.jsonl: line 1: ")
 
 
 @pytest.mark.parametrize("kept", [True, False])

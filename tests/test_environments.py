@@ -115,7 +115,7 @@ ENVIRONMENTS = {
         3, ".*/store: expected the folder.*", ("status", "v1", "--site", "SITE"), prepare=store_is_a_file),
     "store that is read only": Broken(
         3, ".*/store: .*Read-only.*", LIVE, prepare=lambda p: mount(p, "ro")),
-    "store on a full disk": Broken(3, of("record.jsonl", "No space.*"), LIVE, prepare=full),
+    "store on a full disk": Broken(3, of("log.jsonl", "No space.*"), LIVE, prepare=full),
     "store that fills up": Broken(
         3, "seal: " + of("00_preflight.ipynb", "No space.*"), LIVE, prepare=lambda p: full(p, 40_000)),
     "private CA that is missing": Broken(

@@ -7,10 +7,10 @@ import pytest
 from runbook_lib.errors import (
     Defect,
     LockHeld,
+    LogDamaged,
     MachineError,
     NotebookError,
     ParameterError,
-    RecordDamaged,
     RunbookError,
     SourceError,
     SourceRefused,
@@ -32,7 +32,7 @@ from runbook_lib.errors import (
         (TapeMiss("never recorded"), 3, "never recorded"),
         (StoreError("full"), 3, "full"),
         (LockHeld("by ada"), 3, "by ada"),
-        (RecordDamaged("line 3"), 3, "line 3"),
+        (LogDamaged("line 3"), 3, "line 3"),
         (StageRefused("1 item failed", 1), 1, "1 item failed"),
     ],
 )

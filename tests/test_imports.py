@@ -31,7 +31,7 @@ LAYERS = (
     ("metrics", "notebook"),
     ("machine",),
     ("evidence.events", "evidence.incident_events"),
-    ("evidence.outbox", "evidence.record", "evidence.store", "evidence.standing", "evidence.seal"),
+    ("evidence.outbox", "evidence.log", "evidence.store", "evidence.standing", "evidence.seal"),
     ("evidence.verify", "evidence.incidents"),
     ("evidence.order",),
     ("evidence.comment", "evidence.status"),

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from runbook_lib.canonical import canonical
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.launch import _follow
 from runbook_lib.verdicts import Standing
 
@@ -13,14 +13,14 @@ from .events import event
 
 def test_the_hourly_lines_of_a_watch_are_told(tmp_path: Path) -> None:
     """Those of this run alone, beside the items that end."""
-    record = Record(tmp_path / "record.jsonl")
-    record.append(event("status", text="said before"))
+    log = Log(tmp_path / "log.jsonl")
+    log.append(event("status", text="said before"))
     note, done = tmp_path / "note.json", threading.Event()
     note.write_bytes(canonical({"folder": str(tmp_path), "entries": 1}))
-    record.append(event("look"))
-    record.append(event("status", text="height 7"))
-    record.append(event("started", item="mainnet.activate.watch", number=1))
-    record.append(event("not-reached", item="mainnet.activate.watch"))
+    log.append(event("look"))
+    log.append(event("status", text="height 7"))
+    log.append(event("started", item="mainnet.activate.watch", number=1))
+    log.append(event("not-reached", item="mainnet.activate.watch"))
     done.set()
     items: list[Standing] = []
     told: list[str] = []

@@ -143,8 +143,8 @@ def test_a_verdict_survives_json() -> None:
     assert Verdict.model_validate_json(found.model_dump_json()) == found
 
 
-def test_only_what_is_never_waivable_says_so_in_a_record() -> None:
-    """Records made before rows could say it read the same, and are written the same."""
+def test_only_what_is_never_waivable_says_so_in_a_log() -> None:
+    """Logs made before rows could say it read the same, and are written the same."""
     plain = row(FAIL)
     never = check_row("n1", "digest", "a", "b", ok=False, waivable=False)
 

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.changes.state import known_map
 from runbook_lib.context import Context, judges
 from runbook_lib.errors import StageRefused, StoreError
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import compare, seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import CheckResult, Outcome
@@ -50,7 +50,7 @@ def replayed(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def same(practice: Any, stage: Any) -> dict[str, Outcome]:
-    rows = compare(practice.events(), stage._session.record.events())
+    rows = compare(practice.events(), stage._session.log.events())
     return {row.subject: row.outcome for row in rows}
 
 
@@ -69,7 +69,7 @@ def test_a_replay_asks_nobody_and_finds_the_same(practice: Any, replayed: Any) -
 
 
 def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(practice: Any) -> None:
-    """It is one of several there, and its own record is told from theirs by its number."""
+    """It is one of several there, and its own log is told from theirs by its number."""
 
     @judges(DRIFT)
     def check(context: Context) -> CheckResult:
@@ -117,7 +117,7 @@ def test_a_replay_judges_aged_guards_as_they_were(practice: Any, replayed: Any) 
         practice.item(stage, item)
     replay = replayed(practice.folder())
 
-    assert len([e for e in replay._session.record.events() if e.kind == "guard"]) == 2
+    assert len([e for e in replay._session.log.events() if e.kind == "guard"]) == 2
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
 
 
@@ -153,7 +153,7 @@ def test_a_recording_that_ends_early_reaches_nothing_more(practice: Any, replaye
 @pytest.mark.parametrize("kind", ["none", "adopted"])
 def test_what_is_no_recording_cannot_be_replayed(practice: Any, kind: str, tmp_path: Path) -> None:
     if kind == "adopted":
-        Record(tmp_path / "record.jsonl").append(event("adopting"))
+        Log(tmp_path / "log.jsonl").append(event("adopting"))
     practice.patch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match="expected an opening event, got none"):
         practice.open()
@@ -171,7 +171,7 @@ def test_a_damaged_archive_is_refused(practice: Any, broken: str, tmp_path: Path
     """Whatever an archive holds: a sentence, never a traceback of its reader."""
     archive = tmp_path / "development.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as made:
-        made.writestr("record.jsonl", b"x" * 4000)
+        made.writestr("log.jsonl", b"x" * 4000)
     whole = archive.read_bytes()
     hurt = {
         "no archive": b"PK",
@@ -190,9 +190,9 @@ def test_a_damaged_recording_is_not_replayed(practice: Any, lost: str, tmp_path:
     """Without a session or its site file nobody knows what was recorded."""
     practice.open()
     kept = practice.events("opened") if lost == "session" else practice.events()
-    record = Record(tmp_path / "record.jsonl")
+    log = Log(tmp_path / "log.jsonl")
     for each in kept:
-        record.append(each)
+        log.append(each)
     practice.patch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match=f"expected (a session|the {lost}).*, got none"):
         practice.open()

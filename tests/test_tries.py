@@ -44,7 +44,7 @@ def test_an_item_of_another_stage_is_refused(practice: Any) -> None:
 def test_our_own_mistake_is_inconclusive_and_its_traceback_kept(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the record, without secrets; never a bare traceback in the notebook."""
+    """In the log, without secrets; never a bare traceback in the notebook."""
     secret = "practice-token-of-no-worth"
     stage = practice.open()
     card = stage.check(practice.check(DRIFT, ZeroDivisionError(f"divided {secret}")))

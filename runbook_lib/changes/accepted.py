@@ -17,11 +17,11 @@ from ..strict import parse_instant
 
 
 def accept_waivers(session: Session) -> None:
-    """Record this session's waivers that are in force. Raises ParameterError for any that is not."""
+    """Log this session's waivers that are in force. Raises ParameterError for any that is not."""
     if session.replay:
         begun = last(session.recorded, SessionOpened)
         for accepted in of(session.recorded[begun.seq if begun else 0 :], WaiverAccepted):
-            session.record.append(accepted)
+            session.log.append(accepted)
         return
     if not session.params.waivers:
         return
@@ -44,7 +44,7 @@ def accept_waivers(session: Session) -> None:
             grounds=grounds,
             **by,
         )
-        session.record.append(accepted)
+        session.log.append(accepted)
     session.tape.sync()
 
 
@@ -64,7 +64,7 @@ def accept_drops(session: Session, plan: Plan, dropped: list[str]) -> list[str]:
         digest = drop.digest(plan.digest, session.params.release, session.stage)
         by, _ = _by_another(session, scope, digest, drop.approval, where)
         event = NodeDropped(node=drop.node, reason=drop.reason, plan=plan.digest, **by)
-        session.record.append(event)
+        session.log.append(event)
         dropped = [*dropped, drop.node]
     session.tape.sync()
     return dropped

@@ -69,11 +69,11 @@ def adopt(
         scope.tape.sync()
         if approved:
             by = list(others) or [f"{operator} (self-approved)"]
-            attempt.record.append(Adopted(digest=found, approved_by=tuple(by)))
+            attempt.log.append(Adopted(digest=found, approved_by=tuple(by)))
             for name, (_, config) in read.items():
                 keep_file(attempt.folder, str(kept_config(Path(), name)), config.text)
                 verified = NodeVerified(item=ADOPT, node=name, state=states[name], at=scope.now())
-                attempt.record.append(verified)
+                attempt.log.append(verified)
         return Adoption(attempt, found, states, approved, bool(approved) and not others)
 
 

@@ -134,7 +134,7 @@ class Applier:
         if before[-1:] != [(phase, state)]:
             at = self.context.scope.reread()
             made = NodeVerified(item=item, node=node, phase=phase, state=state, at=at)
-            self.context.record.append(made)
+            self.context.log.append(made)
 
     def done(self, node: str, name: str) -> str:
         """The path stem of a done step's outputs; empty when it is not done."""
@@ -154,7 +154,7 @@ class Applier:
             fence=self.fence,
             **more,
         )
-        self._noted.append(self.context.record.append(noted))
+        self._noted.append(self.context.log.append(noted))
 
     def _journalled(self, node: str, name: str) -> tuple[str, str]:
         mine = [e for e in self._earlier() if (e.node, e.step) == (node, name)]
@@ -246,12 +246,12 @@ def keep(
     error: SourceError | None,
     about: str = "",
 ) -> Row:
-    """Keep what could not be sent; the row that says so. ``about`` goes into the record with it."""
+    """Keep what could not be sent; the row that says so. ``about`` goes into the log with it."""
     earlier = len(of(context.journal, Queued))
-    own = len(of(context.record.events()[len(context.journal) :], Queued))
+    own = len(of(context.log.events()[len(context.journal) :], Queued))
     number = 1 + earlier + (own if context.scope.live else 0)
     queued = outbox.keep(context.folder, kind, number, document)
-    context.record.append(queued.model_copy(update={"about": about}))
+    context.log.append(queued.model_copy(update={"about": about}))
     why = f"{error}; " if error is not None else ""
     return unknown_row(kind, "sent", "and read back", f"{why}{later(context)}")
 

@@ -13,9 +13,9 @@ from itertools import permutations
 
 from .. import playbook
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError, Stopped, tried
+from ..errors import LogDamaged, ParameterError, SourceError, Stopped, tried
 from ..evidence.events import PlanMade, of
-from ..evidence.record import attempts_in, opened_by
+from ..evidence.log import attempts_in, opened_by
 from ..findings import Findings, unread
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
@@ -203,6 +203,6 @@ def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
         for made in of(events, PlanMade):
             if made.digest == wanted:
                 if made.plan.digest != wanted:
-                    raise RecordDamaged(f"{where}: expected plan {wanted}, got {made.plan.digest}")
+                    raise LogDamaged(f"{where}: expected plan {wanted}, got {made.plan.digest}")
                 return made.plan, made.author
     return None

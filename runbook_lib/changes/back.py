@@ -15,10 +15,10 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError, tried
+from ..errors import LogDamaged, ParameterError, SourceError, tried
 from ..evidence.events import Event, NodeVerified, StepTaken, of
+from ..evidence.log import recorded
 from ..evidence.order import plan_of, policy_of
-from ..evidence.record import recorded
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan
 from ..sources.commands import NodeConfig
@@ -47,7 +47,7 @@ from .targets import (
 
 @dataclass(frozen=True)
 class Undone:
-    """The apply that a recovery undoes: its plan, who approved that, and its record."""
+    """The apply that a recovery undoes: its plan, who approved that, and its log."""
 
     name: str
     plan: Plan
@@ -88,8 +88,8 @@ def undone(context: Context) -> Undone | None:
     name = undoes.name
     try:
         entries = recorded(context.scope, context.store, name)
-    except RecordDamaged as error:
-        raise SourceError(name, f"expected its record whole, got: {error}") from error
+    except LogDamaged as error:
+        raise SourceError(name, f"expected its log whole, got: {error}") from error
     made = plan_of(entries)
     if made is None or made.digest != undoes.plan:
         raise SourceError(name, f"expected its plan {undoes.plan}, got another")
@@ -140,7 +140,7 @@ def file_of(
 def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
     """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
     for origin in context.store.everything(context.scope):
-        with suppress(SourceError, RecordDamaged):
+        with suppress(SourceError, LogDamaged):
             entries = recorded(context.scope, context.store, origin, NodeVerified)
             for name, known in states(entries, origin):
                 if name == node and known.state.config == config:
@@ -391,8 +391,8 @@ def _inspected(context: Context, made: Undone | None, found: dict[str, list[Row]
 
 
 def artifact_or_none(context: Context, state: NodeState) -> Artifact | None:
-    """The file of a build; a record of the store that is damaged tells of none."""
+    """The file of a build; a log of the store that is damaged tells of none."""
     try:
         return artifact_of(context, state)
-    except RecordDamaged:
+    except LogDamaged:
         return None

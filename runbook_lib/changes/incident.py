@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from ..canonical import digest as digest_of
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError, tried
+from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, tried
 from ..evidence import incidents, outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
 from ..evidence.events import Convened, Event, IncidentNamed, of
@@ -33,7 +33,7 @@ from ..evidence.incident_events import (
 )
 from ..evidence.incident_issues import Issues, Report, Votes
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.record import opened_by, recorded
+from ..evidence.log import opened_by, recorded
 from ..files import replace_file
 from ..findings import unread
 from ..outcomes import Outcome, Row, value_text
@@ -109,7 +109,7 @@ def _opened(context: Context) -> Incident | None:
     found = Incident(told["id"], [read_line(line.encode()) for line in told["events"]])
     named = IncidentNamed(id=found.id, first=found.opened.hash)
     if named.content not in [event.content for event in of(context.journal, IncidentNamed)]:
-        context.record.append(named)
+        context.log.append(named)
     context.judge("incident", "opened in the store", found.id, found.id)
     return found
 
@@ -277,7 +277,7 @@ def plan_council(context: Context) -> list[Row]:
 
 
 def convene(context: Context, applier: Applier) -> None:
-    """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
+    """Tell the council, hear it, log its decision. Playbook: mainnet recovery, 3."""
     if not _called(context) or (found := _opened(context)) is None:
         return
     params: RecoveryParams = context.params
@@ -327,7 +327,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> None:
             return
         outbox.drop(context.folder, _NOTICE)
     if not told:
-        context.record.append(Convened(digest=wanted, at=context.now))
+        context.log.append(Convened(digest=wanted, at=context.now))
     context.judge("council", "told", "once", "once")
 
 
@@ -364,7 +364,7 @@ def _filed_now(context: Context, found: Incident) -> list[int]:
 
 # --- what an incident is told with: gates of the nodes and figures, as cells of Markdown tables ---
 # What others wrote is shown as just that; what could not be read is listed, never left out. What ran
-# and when stands in the attempt's record, which the incident names.
+# and when stands in the attempt's log, which the incident names.
 
 
 @dataclass
@@ -385,7 +385,7 @@ class Facts:
         figures = ("metric", "when the apply began", "now")
         missing = [f"{plain(what, 80)}: {plain(why, CHARS)}" for what, why in self.missing[:limit]]
         if (cut := len(self.missing) - limit) > 0:
-            missing.append(f"and {cut} more; see the record")
+            missing.append(f"and {cut} more; see the log")
         return {
             "gates": _table(gates, self.nodes, limit),
             "figures": _table(figures, self.figures, limit, right=2),
@@ -423,7 +423,7 @@ def _table(
     marks = [":--"] * (len(columns) - right) + ["--:"] * right
     lines = [f"| {' | '.join(row)} |" for row in (columns, marks, *rows[:limit])]
     if len(rows) > limit:
-        lines += ["", f"{count(len(rows) - limit, 'more row')}; see the record"]
+        lines += ["", f"{count(len(rows) - limit, 'more row')}; see the log"]
     return "\n".join(lines)
 
 
@@ -445,12 +445,12 @@ def collect(context: Context) -> Facts:
     """Everything that can be read now; two findings say whether metrics and gates of all were."""
     facts, forward, undoes = Facts(), list[Event](), context.opened.undoes
     if undoes:
-        with facts.reading(f"record of {undoes.name}", RecordDamaged):
+        with facts.reading(f"log of {undoes.name}", LogDamaged):
             forward = recorded(context.scope, context.store, undoes.name)
     # What this very item did before is in its own issue, not in its own words.
     mine = [e for e in context.journal if getattr(e, "item", "") != context.item]
     silent = [node.name for node in context.cluster.nodes]
-    with facts.reading("gates of the nodes", RecordDamaged):
+    with facts.reading("gates of the nodes", LogDamaged):
         silent = _nodes(context, facts, [*forward, *mine])
     with facts.reading("figures", ParameterError):
         begun = opened_by(forward, "forward") if forward else context.opened

@@ -7,7 +7,7 @@ the site's own commands.
       README.md  recover.sh  targets/NODE.toml  targets-stall/NODE.toml
       operators/OPERATOR.md  journal.tsv (the script's own)
 
-A target is the node's file as it was, secrets included: of it the record and the tape know only
+A target is the node's file as it was, secrets included: of it the log and the tape know only
 the digest.
 """
 
@@ -70,7 +70,7 @@ def write_kit(context: Context, plan: Plan) -> list[Row]:
     found = derived(context, "kit", write)
     if "error" in found:
         return [unknown_row("recovery kit", "kept outside the store", "written", found["error"])]
-    context.record.append(KitWritten(folder=f"{{kits}}/{folder.name}", files=found["files"]))
+    context.log.append(KitWritten(folder=f"{{kits}}/{folder.name}", files=found["files"]))
     return []
 
 

@@ -212,7 +212,7 @@ def _put(folder: Path, files: Mapping[str, bytes], group: int) -> None:
         for at in {scratch, *((scratch / name).parent for name in files)}:
             sync_names(at)
         scratch.rename(folder)
-        # The record says next that it is there; it may lie on another disk.
+        # The log says next that it is there; it may lie on another disk.
         sync_names(folder.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import SourceError
 from ..evidence.events import Adopting, Event, NodeVerified, Opened, of
-from ..evidence.record import recorded
+from ..evidence.log import recorded
 from ..evidence.standing import JUDGED, passed
 from ..evidence.store import Store
 from ..outcomes import Model
@@ -39,7 +39,7 @@ def kept_config(folder: Path, node: str, phase: str = "") -> Path:
 def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     """The last verified state of every node of ``cluster``; a node never seen is not in it.
 
-    Raises RecordDamaged when a record of the store contradicts itself.
+    Raises LogDamaged when a log of the store contradicts itself.
     """
     return _latest(journals(scope, store, cluster, NodeVerified))
 
@@ -48,7 +48,7 @@ def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     """The last good state of every node of ``cluster``, of whatever release.
 
     Good is what the last attempt that passed (complete, applied, live) left, or an approved
-    adoption took over; a node of neither is not in it. Raises RecordDamaged, SourceError.
+    adoption took over; a node of neither is not in it. Raises LogDamaged, SourceError.
     """
     return _latest(
         (origin, entries)
@@ -57,9 +57,9 @@ def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     )
 
 
-def _latest(records: Iterable[tuple[str, list[Event]]]) -> dict[str, Known]:
+def _latest(logs: Iterable[tuple[str, list[Event]]]) -> dict[str, Known]:
     found: dict[str, Known] = {}
-    for origin, entries in records:
+    for origin, entries in logs:
         for node, known in states(entries, origin):
             if node not in found or known.at >= found[node].at:
                 found[node] = known
@@ -71,7 +71,7 @@ def journals(
 ) -> Iterator[tuple[str, list[Event]]]:
     """(attempt, events of ``kinds``) of everything that really changed or looked at ``cluster``.
 
-    Raises RecordDamaged.
+    Raises LogDamaged.
     """
     for name in store.everything(scope):
         events = recorded(scope, store, name, *kinds)
@@ -83,7 +83,7 @@ def journals(
 
 
 def states(events: Iterable[Event], origin: str) -> Iterator[tuple[str, Known]]:
-    """(node, state) as a record says they were verified."""
+    """(node, state) as a log says they were verified."""
     for one in of(events, NodeVerified):
         kept = str(kept_config(Path(origin), one.node, one.phase))
         yield one.node, Known(state=one.state, at=one.at, origin=origin, kept=kept)

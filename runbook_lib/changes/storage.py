@@ -124,7 +124,7 @@ def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:
         root=about.state_root,
         label=f"{context.params.release}-{context.stage}-{about.height}",
     )
-    context.record.append(made)
+    context.log.append(made)
     passed = [one.name for one in bundles if not one.whole]
     why = "of before the apply" if older or since is None else "none is of before the apply"
     return made, [_chosen(made, f"{why}; not whole: {', '.join(passed)}" if passed else why)]

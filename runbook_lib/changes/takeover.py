@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from ..context import Context
-from ..errors import LockHeld, RecordDamaged
+from ..errors import LockHeld, LogDamaged
 from ..evidence.events import Status, TakenOver
 from ..sources.local import recorded
 
@@ -32,7 +32,7 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
             holder = str(held).partition("held by ")[2].partition(" since ")[0]
             if holder != said:
                 said = holder
-                context.record.append(Status(text=f"waiting for the lock of {holder}"))
+                context.log.append(Status(text=f"waiting for the lock of {holder}"))
             if ended and now - ended > GRACE_S:
                 raise
             if not ended and now - begun > patience:
@@ -47,7 +47,7 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
                 pids = [*end_left_behind(undone), *end_left_behind(own, orphans=True)]
                 waited = round(now - begun)
                 over = TakenOver(holder=holder, ended=tuple(pids), waited_s=waited)
-                context.record.append(over)
+                context.log.append(over)
         time.sleep(POLL_S)
 
 
@@ -65,7 +65,7 @@ def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]
     for stem in stems:
         try:
             pid, *run = map(int, recorded(Path(f"{stem}.pid"), 100).split())
-        except (OSError, ValueError, RecordDamaged):
+        except (OSError, ValueError, LogDamaged):
             continue
         if orphans and (not run or parent_of(pid) in (0, run[0])):
             continue

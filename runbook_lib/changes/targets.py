@@ -21,7 +21,7 @@ from ..clusters import Node
 from ..context import Context
 from ..errors import ParameterError, SourceError, tried
 from ..evidence.events import PlanMade
-from ..evidence.record import recorded
+from ..evidence.log import recorded
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
 from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan

@@ -29,7 +29,7 @@ from ..sources.running import tell
 from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible
-from .watch_log import Log, patience, ways_of
+from .watch_log import WatchLog, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -96,7 +96,7 @@ class Anomaly:
         context.unknown(subject, what, expected, got)
 
 
-def known(log: Log) -> list[Anomaly]:
+def known(log: WatchLog) -> list[Anomaly]:
     """Every anomaly of the attempt, in the order of its looks."""
     acknowledged = {answer.key: answer for answer in log.of(Acknowledged)}
     decided = {answer.key: answer for answer in log.of(Decided)}
@@ -116,7 +116,7 @@ def known(log: Log) -> list[Anomaly]:
     return sorted(found, key=lambda each: (each.at, each.subject))
 
 
-def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
+def open_new(log: WatchLog, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
     """An anomaly for every finding that is part of none, of any look and of judged windows.
 
     ``queries`` by subject, for a person to look with. The ids of those that we opened.
@@ -146,7 +146,7 @@ def _part(
 
 
 def _open(
-    log: Log, attempt: str, row: Row, at: datetime, now: datetime, queries: Mapping[str, str]
+    log: WatchLog, attempt: str, row: Row, at: datetime, now: datetime, queries: Mapping[str, str]
 ) -> list[str]:
     key = {"attempt": attempt, "subject": row.subject, "at": at.isoformat()}
     name = "A" + digest(key).removeprefix("sha256:")[:8]
@@ -160,8 +160,8 @@ def _open(
 # --- who is notified of an anomaly, how, and what they answered ---
 
 
-def _listen(context: Context, log: Log) -> None:
-    """Record what commanders said. Raises SourceError."""
+def _listen(context: Context, log: WatchLog) -> None:
+    """Log what commanders said. Raises SourceError."""
     params, site = context.params, context.site
     heard = read_words(context.scope, site, issue=params.issue, release=params.release)
     ids, listed = {each.id for each in known(log)}, context.site.holders(COMMANDER)
@@ -176,7 +176,7 @@ def _listen(context: Context, log: Log) -> None:
             log.add(Decided.model_validate(said | more))
 
 
-def _deliver(context: Context, log: Log) -> dict[str, str]:
+def _deliver(context: Context, log: WatchLog) -> dict[str, str]:
     """Send what was not sent yet; by anomaly's id the first that failed."""
     trouble: dict[str, str] = {}
     ways = ways_of(context)
@@ -271,7 +271,7 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
 
 
 def engage(
-    context: Context, log: Log, metrics: Sequence[Metric], queries: Mapping[str, str]
+    context: Context, log: WatchLog, metrics: Sequence[Metric], queries: Mapping[str, str]
 ) -> dict[str, str]:
     """Open what was found, notify whoever must know, hear what they say.
 

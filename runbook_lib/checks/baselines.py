@@ -10,7 +10,7 @@ from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import Event, StepTaken, of
-from ..evidence.record import opened_by, parse
+from ..evidence.log import opened_by, parse
 from ..metrics import baseline as capturing
 from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
@@ -117,7 +117,7 @@ def _begun_before(context: Context) -> dict[str, Any] | None:
     scope, own = context.scope, int(context.folder.name)
     numbers = context.store.numbers(context.params.release, context.stage, scope)
     for name in (f"{number:04d}" for number in numbers if number < own):
-        entries, _ = parse(scope.read(context.folder.with_name(name) / "record.jsonl"), name)
+        entries, _ = parse(scope.read(context.folder.with_name(name) / "log.jsonl"), name)
         opened, kept = opened_by(entries, name), kept_by(entries, context.item)
         stepped = any(step.item == context.item for step in of(entries, StepTaken))
         same = (opened.source, opened.cluster) == (context.source, context.cluster_name)

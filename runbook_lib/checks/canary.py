@@ -19,7 +19,7 @@ from ..changes.state import journals, states
 from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
-from ..errors import RecordDamaged, SourceError
+from ..errors import LogDamaged, SourceError
 from ..evidence.events import NodeVerified, StepTaken, of
 from ..evidence.incident_events import IncidentClosed
 from ..evidence.incidents import ids, parse_incident, path_of
@@ -162,7 +162,7 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     context, what, breaks = over.context, "incidents of this release", []
     for each in ids(context.store, context.scope):
         path = path_of(context.store, each)
-        with unread(partial(_damaged, f"{path.parent.name}/{path.name}"), RecordDamaged):
+        with unread(partial(_damaged, f"{path.parent.name}/{path.name}"), LogDamaged):
             incident = parse_incident(context.scope.read(path), path.name)
         opened, closed = incident.opened, incident.last(IncidentClosed)
         ended = closed.at if closed else over.end
@@ -173,7 +173,7 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
 
 
-def _damaged(source: str, error: RecordDamaged) -> NoReturn:
+def _damaged(source: str, error: LogDamaged) -> NoReturn:
     raise SourceError(source, str(error).partition(": ")[2]) from error
 
 

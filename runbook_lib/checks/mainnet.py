@@ -110,10 +110,10 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
             since = _read_back(context)
             if since is not None and _first_frozen(context) is None:
                 kept = {"frozen_since": since.isoformat()}
-                context.record.append(Captured(item=ANNOUNCE_ITEM, data=kept))
+                context.log.append(Captured(item=ANNOUNCE_ITEM, data=kept))
             note = Note(text=f"closing duty of {owner}: unfreeze governance proposals")
-            if note.text not in [each.text for each in of(context.record.events(), Note)]:
-                context.record.append(note)
+            if note.text not in [each.text for each in of(context.log.events(), Note)]:
+                context.log.append(note)
     return context.conclude(
         passed="the window is announced in time, new proposals are frozen, both read back",
         empty="nothing was announced",

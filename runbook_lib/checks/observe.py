@@ -73,7 +73,7 @@ def observe(context: Context) -> CheckResult:
 
 
 def observed(journal: Sequence[Event]) -> tuple[datetime, datetime]:
-    """From when to when the observed epochs went, by an attempt's record. Raises SourceError."""
+    """From when to when the observed epochs went, by an attempt's log. Raises SourceError."""
     told = data_of(journal, observe.item)
     epochs = told[-1].get("epochs") if told else None
     if not epochs:

@@ -23,7 +23,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.events import Event, FigureDrawn, NodeVerified, Restoring, StepTaken, of
-from ..evidence.record import opened_by
+from ..evidence.log import opened_by
 from ..files import keep_file, replace_file
 from ..findings import read_or, unread
 from ..metrics.baseline import capture
@@ -100,7 +100,7 @@ def _restored(
     context: Context, applier: Applier, all_: Sequence[str], names: Sequence[str], *, log: bool
 ) -> list[Row]:
     """``names`` restored; ``all_`` are those that the attempt has to finish from now on."""
-    context.record.append(Restoring(item=context.item, nodes=tuple(all_)))
+    context.log.append(Restoring(item=context.item, nodes=tuple(all_)))
     return restore_nodes(context, applier, names, log=log)
 
 
@@ -170,12 +170,12 @@ def what_happened(context: Context) -> Drawn:
     keep_file(context.folder, FILE, drawn.png)
     digest, text = digest_bytes(drawn.png), drawn.text
     figure = FigureDrawn(file=FILE, digest=digest, text=text, start=start, end=end)
-    context.record.append(figure)
+    context.log.append(figure)
     return drawn
 
 
 def _until(end: datetime, events: Sequence[Event]) -> list[Event]:
-    """What had happened by then: a replay has the record to its end."""
+    """What had happened by then: a replay has the log to its end."""
     return [e for e in events if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
 
 

@@ -118,7 +118,7 @@ def beside_past_and_rest(
 ) -> dict[str, list[Compared]]:
     """Critical metrics against the canaries' past and, gauges, the rest; without a look everything.
 
-    The canaries of an attempt are, by its record, the nodes that took the rewards gate.
+    The canaries of an attempt are, by its log, the nodes that took the rewards gate.
     """
     from ..metrics.compare import compare
 

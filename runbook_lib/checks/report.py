@@ -26,7 +26,7 @@ from ..evidence.events import (
     WaiverAccepted,
     of,
 )
-from ..evidence.record import attempts_in
+from ..evidence.log import attempts_in
 from ..evidence.standing import verdict
 from ..outcomes import Outcome, Value
 from ..playbook import STAGES
@@ -41,12 +41,12 @@ EVENTS = {
     Sealed: "sealed",
     NodeDropped: "node dropped",
 }
-"""Events of a record that stand in the timeline beside results and changes of nodes."""
+"""Events of a log that stand in the timeline beside results and changes of nodes."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """One attempt, by stage and number: its record and what it amounts to."""
+    """One attempt, by stage and number: its log and what it amounts to."""
 
     name: str
     entries: Sequence[Event]

@@ -78,7 +78,7 @@ def _once(context: Context, item: str, capture: Capture) -> dict[str, Any]:
         found = dict(capture(context))
     context.findings += rows
     if all_pass(rows):
-        context.record.append(Captured(item=item, data=found))
+        context.log.append(Captured(item=item, data=found))
     return found
 
 

@@ -37,7 +37,7 @@ from .baselines import (
     read_catalogue,
     restarts,
 )
-from .watch_log import Log, patience, reachable
+from .watch_log import WatchLog, patience, reachable
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly
@@ -67,7 +67,7 @@ class Watching:
     """
 
     def __init__(self, context: Context) -> None:
-        self.context, self.log = context, Log(context)
+        self.context, self.log = context, WatchLog(context)
         self.catalogue = read_catalogue(context)
         self.metrics = self.catalogue.of_topic(*TOPICS)
         self.effect = effect(context.journal, GATE)
@@ -124,7 +124,7 @@ class Watching:
         self.all = self.slots.all()
 
     def _look(self) -> None:
-        """Record the looks that are due. A look of one query all along; live ones see nodes too."""
+        """Log the looks that are due. A look of one query all along; live ones see nodes too."""
         context, asked = self.context, self._queries()
         due = [slot for slot in self.missed() if slot.at <= context.at]
         if not due:

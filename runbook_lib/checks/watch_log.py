@@ -14,16 +14,16 @@ from ..outcomes import Outcome
 from ..playbook import COMMANDER
 
 
-class Log:
+class WatchLog:
     """The watch's events of an attempt, oldest first, as far as this run knows them.
 
-    The watch's cell, ``--continue`` and ``runbook watch`` write to one record, at once if need be:
+    The watch's cell, ``--continue`` and ``runbook watch`` write to one log, at once if need be:
     appends are idempotent by key. What others added goes through the tape, so that a replay learns
     of it at the same place.
     """
 
     def __init__(self, context: Context) -> None:
-        self._scope, self._record = context.scope, context.record
+        self._scope, self._log = context.scope, context.log
         journal = context.journal
         self._known = journal[-1].seq + 1 if journal else 0
         self._events = of(journal, Keyed)
@@ -45,7 +45,7 @@ class Log:
         """Learn what others have added."""
 
         def news() -> str:
-            added = self._record.events()[self._known :]
+            added = self._log.events()[self._known :]
             self._known += len(added)
             theirs = [event for event in of(added, Keyed) if event.seq not in self._own]
             return canonical([event.line().decode() for event in theirs]).decode()
@@ -63,7 +63,7 @@ class Log:
             def make(known: list[Event]) -> Keyed | None:
                 return None if any(one.key == key for one in of(known, kind)) else event
 
-            made = self._record.append_if(make)
+            made = self._log.append_if(make)
             if made is not None:
                 self._own.add(made.seq)
             return "ours" if made is not None else "another's"
@@ -71,7 +71,7 @@ class Log:
         ours = self._scope.derive(f"{event.kind} {key}", claim) == "ours"
         if ours:
             if not self._scope.live:
-                self._record.append(event)
+                self._log.append(event)
             self._events.append(event)
         else:
             self.refresh()

@@ -23,7 +23,7 @@ from .printing import Verbs, rows_card, say, tell_rows
 if TYPE_CHECKING:
     from ..signers import Trust
 
-RECORD, ATTESTATIONS = "record.jsonl", "attestations"
+LOG, ATTESTATIONS = "log.jsonl", "attestations"
 SHIPPED, NOT_PROVEN = PROJECT / "notebooks", "NOT PROVEN"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -104,14 +104,14 @@ def read_trust(path: str) -> Trust:
 
 def head(args: argparse.Namespace) -> int:
     """The head of an attempt: what an auditor compares with ``verify --head``."""
-    from ..evidence.record import Record
+    from ..evidence.log import Log
     from ..evidence.seal import heads
 
     folder = attempt_folder(args.path)
-    entries = Record(folder / RECORD).events()
+    entries = Log(folder / LOG).events()
     newest = heads(folder, entries)[-1:]
     if not newest:
-        raise NotebookError(f"{folder.name}: expected a record, got none")
+        raise NotebookError(f"{folder.name}: expected a log, got none")
     sealed = bool(entries) and newest[0] != entries[-1].hash
     return say(args.json, {"head": newest[0], "sealed": sealed}, newest[0])
 
@@ -129,8 +129,8 @@ def replay(args: argparse.Namespace) -> int:
 
 def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand, judged again by a fresh kernel."""
+    from ..evidence.log import Log
     from ..evidence.publish import at_sealing
-    from ..evidence.record import Record
     from ..evidence.replay import replay as procedure
     from ..evidence.replay import seal_by_hand
     from ..launch import run_stage
@@ -138,7 +138,7 @@ def seal(args: argparse.Namespace) -> int:
     folder = attempt_folder(args.path)
     if args.sign:
         return countersign(folder, as_json=args.json)
-    entries = Record(folder / RECORD).events()
+    entries = Log(folder / LOG).events()
     by_hand = any(one.run == "interactive" for one in of(entries, SessionOpened))
     rows = procedure(folder, lambda stage: run_stage(stage, {}))[0] if by_hand else []
     verdict = seal_by_hand(folder, rows)
@@ -238,7 +238,7 @@ def page_of(path: Path, trust: Trust | None = None) -> str:
 def _head(path: Path, trust: Trust | None) -> tuple[str, str]:
     """What is known of a notebook, but by itself: in a word, and as HTML."""
     folder = path.resolve().parent
-    if not (folder / RECORD).exists() or path.name not in NOTEBOOKS.values():
+    if not (folder / LOG).exists() or path.name not in NOTEBOOKS.values():
         text = "nothing was verified: this is no sealed notebook in an attempt's folder"
         return NOT_PROVEN, display.table_card(NOT_PROVEN, ("why",), [(text,)]).html
     from ..evidence.verify import verify as procedure
@@ -284,15 +284,15 @@ def _page(notebook: Path) -> Path:
 
 def _attempt_of(path: Path) -> Path | None:
     """The attempt's folder that ``path`` lies in."""
-    return next((above for above in path.resolve().parents if (above / RECORD).exists()), None)
+    return next((above for above in path.resolve().parents if (above / LOG).exists()), None)
 
 
 def attempt_folder(path: Path) -> Path:
     """``path``, which must be an attempt's folder, however damaged. Raises ParameterError."""
     got = "a file" if path.exists() else "none"
     if path.is_dir():
-        got = f"one without {RECORD} and {ATTESTATIONS}; name the numbered one, as in"
+        got = f"one without {LOG} and {ATTESTATIONS}; name the numbered one, as in"
         got += " <store>/v1.4.0/canary/0002"
-    if not any((path / name).exists() for name in (RECORD, ATTESTATIONS)):
+    if not any((path / name).exists() for name in (LOG, ATTESTATIONS)):
         raise ParameterError(f"{path}: expected the folder of an attempt, got {got}")
     return path

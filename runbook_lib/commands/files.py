@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import display
 from ..canonical import digest_file
-from ..errors import ParameterError, RecordDamaged
+from ..errors import LogDamaged, ParameterError
 from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
@@ -172,7 +172,7 @@ def disk() -> Files:
     def read(path: Path) -> bytes:
         try:
             return recorded(path, MAX_FILE, follow=True)
-        except (OSError, RecordDamaged) as error:
+        except (OSError, LogDamaged) as error:
             raise ParameterError(f"{visible(str(path))}: {unreadable(error)}") from error
 
     return Files(digest, read, Path.exists, lambda path: lambda _, judge: judge(path.read_bytes()))

@@ -136,11 +136,11 @@ def report_document(report: Any) -> dict[str, Any]:
 def _plan_of(report: Any) -> str | None:
     """The digest of the plan that a run made or applied: what an approval quotes."""
     from ..evidence.comment import plan_digest
-    from ..evidence.record import Record
+    from ..evidence.log import Log
 
     if report.folder is None:
         return None
-    return plan_digest(Record(report.folder / "record.jsonl").events()) or None
+    return plan_digest(Log(report.folder / "log.jsonl").events()) or None
 
 
 def read_parameters(args: argparse.Namespace, reason: str = "") -> tuple[dict[str, Any], str]:

@@ -97,7 +97,7 @@ class Filed(NamedTuple):
 class Account:
     """Everything a section is made of.
 
-    ``verdict`` holds the items to be shown; ``head`` is its newest seal's, or the record's; ``plan`` the plan's digest or
+    ``verdict`` holds the items to be shown; ``head`` is its newest seal's, or the log's; ``plan`` the plan's digest or
     empty. ``sealed``: the attempt is over.
     """
 
@@ -192,15 +192,15 @@ def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str,
         if opened.mode != "apply" or opened.stage == stage or opened.stage not in ORDER:
             continue
         try:
-            made = account_of(attempt.name, attempt.record.events())
-        except RunbookError:  # one whose record is damaged is named by verify
+            made = account_of(attempt.name, attempt.log.events())
+        except RunbookError:  # one whose log is damaged is named by verify
             continue
         found[opened.stage] = made.word, made.title, section(made, 1)
     return found
 
 
 def account_of(name: str, entries: Sequence[Event]) -> Account:
-    """What an attempt's own log says of it. Raises RecordDamaged."""
+    """What an attempt's own log says of it. Raises LogDamaged."""
     sealed = bool(of(entries, Sealed))
     return Account(verdict_of(entries), name, entries[-1].hash, plan_digest(entries), sealed=sealed)
 

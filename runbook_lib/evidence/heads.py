@@ -36,7 +36,7 @@ def missing(store: Store, release: str, found: Iterable[tuple[str, str]]) -> lis
             continue
         attempt = known.get(name)
         try:
-            held = heads(attempt.folder, attempt.record.events()) if attempt else None
+            held = heads(attempt.folder, attempt.log.events()) if attempt else None
         except RunbookError as error:
             problems.append(f"{name}: {error}")
             continue

@@ -2,7 +2,7 @@
 
     <store>/.incidents/<release>-<stage>-001.jsonl
 
-The record of the recovery that opened one names it, and the hash of its first event.
+The log of the recovery that opened one names it, and the hash of its first event.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..canonical import digest
-from ..errors import RecordDamaged, RunbookError, StoreError
+from ..errors import LogDamaged, RunbookError, StoreError
 from ..files import place
 from ..findings import read_or
 from ..playbook import COUNCIL_WITHIN, RECOVERY
@@ -35,7 +35,7 @@ from .incident_events import (
     Told,
     read_line,
 )
-from .record import Record, opened_by, parse
+from .log import Log, opened_by, parse
 from .store import INCIDENTS, Store
 
 if TYPE_CHECKING:
@@ -137,12 +137,12 @@ class Incident:
 
 
 def parse_incident(data: bytes, name: str) -> Incident:
-    """An incident out of its file's bytes. Raises RecordDamaged for anything else."""
+    """An incident out of its file's bytes. Raises LogDamaged for anything else."""
     events, _ = parse(data, f"{INCIDENTS}/{name}", (), read_line)
     found = Incident(name.removesuffix(SUFFIX), events)
     if problem := _unsound(found):
-        raise RecordDamaged(
-            f"{INCIDENTS}/{name}: expected the record of an incident, got {problem}; restore it"
+        raise LogDamaged(
+            f"{INCIDENTS}/{name}: expected the log of an incident, got {problem}; restore it"
         )
     return found
 
@@ -176,7 +176,7 @@ class Block:
 def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block]:
     """What of a release's incidents blocks it, oldest first.
 
-    An incident that a recovery's record names must be there, with the first event it had then; a
+    An incident that a recovery's log names must be there, with the first event it had then; a
     recovery that names none has not opened one yet.
     """
     try:
@@ -217,7 +217,7 @@ def ids(store: Store, scope: Scope | None = None) -> list[str]:
 
 
 def load(store: Store, id: str) -> Incident:
-    """An incident that exists. Raises StoreError, RecordDamaged."""
+    """An incident that exists. Raises StoreError, LogDamaged."""
     try:
         data = local.recorded(path_of(store, id))
     except OSError as error:
@@ -226,7 +226,7 @@ def load(store: Store, id: str) -> Incident:
 
 
 def incidents_of(store: Store, release: str) -> list[Incident]:
-    """Every incident of a release, oldest first. Raises RecordDamaged for any that is none."""
+    """Every incident of a release, oldest first. Raises LogDamaged for any that is none."""
     mine = [one for each in ids(store) if (one := load(store, each)).opened.release == release]
     return sorted(mine, key=lambda one: (one.opened.at, one.id))
 
@@ -247,7 +247,7 @@ def open_incident(
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
         place(store.root, f"{INCIDENTS}/{name}{SUFFIX}")
-        Record(path_of(store, name), read_line).append(opened.model_copy(update={"id": name}))
+        Log(path_of(store, name), read_line).append(opened.model_copy(update={"id": name}))
         return load(store, name)
 
 
@@ -273,7 +273,7 @@ def add(
         return None if problem else event
 
     load(store, id)
-    Record(path_of(store, id), read_line).append_if(make)
+    Log(path_of(store, id), read_line).append_if(make)
     if problem:
         raise StoreError(problem[0])
     return load(store, id)
@@ -282,12 +282,12 @@ def add(
 def recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]]:
     """(stage, attempt, incident, its first event's hash) of every recovery that applied.
 
-    The last two are empty for one whose record names no incident.
+    The last two are empty for one whose log names no incident.
     """
     made = ((name, n) for name in sorted(RECOVERY) for n in store.numbers(release, name))
     for runbook, number in made:
         attempt, stage = f"{release}/{runbook}/{number:04d}", RECOVERY[runbook]
-        events = store.record(attempt).events()
+        events = store.log(attempt).events()
         if not events or opened_by(events, attempt).mode != "apply":
             continue
         for named in of(events, IncidentNamed) or [IncidentNamed(id="", first="")]:

@@ -16,8 +16,8 @@ from ..playbook import RECOVERY, STAGES
 from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from . import events as log
-from .record import recorded
+from . import events as kinds
+from .log import recorded
 from .standing import verdict
 from .store import Attempt, Store
 
@@ -54,17 +54,17 @@ def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | N
     return None
 
 
-def plan_of(events: Sequence[log.Event]) -> log.PlanMade | None:
+def plan_of(events: Sequence[kinds.Event]) -> kinds.PlanMade | None:
     """The plan that an attempt has."""
-    return log.last(events, log.PlanMade)
+    return kinds.last(events, kinds.PlanMade)
 
 
-def policy_of(events: Sequence[log.Event]) -> str:
+def policy_of(events: Sequence[kinds.Event]) -> str:
     """The policy digest of an attempt's newest session; empty where none is named."""
     named = [
         e.policy
         for e in events
-        if isinstance(e, log.Opened | log.SessionOpened | log.PolicyAccepted)
+        if isinstance(e, kinds.Opened | kinds.SessionOpened | kinds.PolicyAccepted)
     ]
     return named[-1] if named else ""
 
@@ -115,7 +115,7 @@ def find_earlier(
         from .seal import seals
 
         attempt, sealed = applied[-1], seals(applied[-1].folder)
-        entries = attempt.record.events()
+        entries = attempt.log.events()
         found = verdict(entries)
         return Earlier(
             stage=before,
@@ -145,18 +145,18 @@ def permitted(
 
 
 def entries_of(
-    scope: Scope, store: Store, found: Earlier, *kinds: type[log.Event]
-) -> list[log.Event]:
-    """Its record, or only events of ``kinds``. Raises SourceError, RecordDamaged."""
+    scope: Scope, store: Store, found: Earlier, *kinds: type[kinds.Event]
+) -> list[kinds.Event]:
+    """Its log, or only events of ``kinds``. Raises SourceError, LogDamaged."""
     return recorded(scope, store, found.name, *kinds)
 
 
-def effect(events: Sequence[log.Event], item: str) -> datetime:
+def effect(events: Sequence[kinds.Event], item: str) -> datetime:
     """The instant a change took effect: when the last of its nodes was first read back.
 
-    Raises SourceError when the record says of none.
+    Raises SourceError when the log says of none.
     """
-    instants = [event.at for event in log.of(events, log.NodeVerified) if event.item == item]
+    instants = [event.at for event in kinds.of(events, kinds.NodeVerified) if event.item == item]
     if not instants:
         raise SourceError("journal", f"expected a node that {item} verified, got none")
     return max(instants)

@@ -2,7 +2,7 @@
 
     <attempt>/outbox/01-incident.json     one document each, in the order of their numbers
 
-No part of a seal, as it goes away; the record names each with its digest, and nothing else is sent.
+No part of a seal, as it goes away; the log names each with its digest, and nothing else is sent.
 """
 
 import json
@@ -22,7 +22,7 @@ _NAME = re.compile(r"\d\d+-([a-z][a-z0-9-]*)\.json")
 
 
 def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> Queued:
-    """Write a document in place of an older one of its kind; what the record is to say of it."""
+    """Write a document in place of an older one of its kind; what the log is to say of it."""
     data = canonical(document) + b"\n"
     path = keep_file(folder, f"{FOLDER}/{number:02d}-{kind}.json", data)
     # The older one last: while nothing lies there, it counts as sent.
@@ -57,9 +57,9 @@ def is_ours(name: str) -> bool:
 
 
 def read(path: Path, events: Sequence[Event]) -> dict[str, Any]:
-    """A document as the record names it. Raises ValueError for any other, OSError."""
+    """A document as the log names it. Raises ValueError for any other, OSError."""
     data = recorded(path)
     named = [event.digest for event in of(events, Queued) if event.name == path.name]
     if digest_bytes(data) not in named[-1:]:
-        raise ValueError(f"expected what the record names, {named[-1:] or 'nothing'}, got another")
+        raise ValueError(f"expected what the log names, {named[-1:] or 'nothing'}, got another")
     return dict(json.loads(data))

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ..canonical import canonical, digest_bytes
-from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError, StoreError
+from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, StoreError
 from ..files import keep_file
 from ..findings import Findings, unread
 from ..outcomes import Outcome, Row
@@ -43,8 +43,8 @@ from . import comment, incidents, outbox
 from .events import Event, Opened, Sealed, of
 from .incident_events import IncidentFiled
 from .incident_issues import Issues, Report
+from .log import Log, opened_by
 from .order import undone_by
-from .record import Record, opened_by
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
@@ -57,7 +57,7 @@ def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> 
         for path in outbox.pending(folder):
             document = Document(scope, site, opened, path)
             with document.reading("sent", "done", path.name, whole=True):
-                document.send(Record(folder / "record.jsonl").events())
+                document.send(Log(folder / "log.jsonl").events())
             if document.holds:
                 outbox.drop(folder, outbox.kind_of(path))
             found.findings += document.findings
@@ -74,9 +74,9 @@ class Document(Findings):
     path: Path
 
     def send(self, events: Sequence[Event]) -> None:
-        """Send what the record names, once. Raises SourceError for what cannot be."""
+        """Send what the log names, once. Raises SourceError for what cannot be."""
         wrong = (ValueError, KeyError, TypeError, OSError, ParameterError)
-        what, expected = "sent", "what the record names"
+        what, expected = "sent", "what the log names"
         fail = partial(self.judge, self.path.name, what, expected, ok=False)
         with unread(lambda error: fail(str(error)), wrong):
             document = outbox.read(self.path, events)
@@ -184,7 +184,7 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
     Raises nothing: a failure of any kind leaves the note in the outbox, for ``runbook publish``.
     """
     try:
-        opened = opened_by(Record(folder / "record.jsonl").events(), folder.name)
+        opened = opened_by(Log(folder / "log.jsonl").events(), folder.name)
         publishes = opened.source in PUBLISHED and opened.mode == "apply"
         if not (publishes and (opened.issue or outbox.pending(folder))):
             return []
@@ -202,7 +202,7 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
     """
-    events, kept = Record(folder / "record.jsonl").events(), list[Row]()
+    events, kept = Log(folder / "log.jsonl").events(), list[Row]()
     opened = opened_by(events, folder.name)
     if opened.source not in PUBLISHED or opened.mode != "apply":
         got = f"{opened.source} {opened.mode}"
@@ -237,14 +237,14 @@ def _attempt(folder: Path, opened: Opened, entries: list[Event]) -> Attempt:
     try:
         newest = seals(folder)[-1]
         facts = facts_of(newest.payload)
-        sealed = (facts["record"]["head"], facts["release"], facts["stage"])
+        sealed = (facts["log"]["head"], facts["release"], facts["stage"])
     except (RunbookError, LookupError, ValueError, TypeError) as error:
-        raise RecordDamaged(
+        raise LogDamaged(
             f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
     if sealed != (entries[-1].hash, opened.release, opened.stage):
         raise StoreError(
-            f"{folder.name}: expected it as sealed, got more in its record; seal it again"
+            f"{folder.name}: expected it as sealed, got more in its log; seal it again"
         )
     site = _recorded(folder, opened)
     redactor = Redactor(site.secret_names())

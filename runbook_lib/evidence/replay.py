@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import notebook, playbook
 from ..display import verdict_card
-from ..errors import NotebookError, RecordDamaged
+from ..errors import LogDamaged, NotebookError
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..package import VERSION
@@ -25,7 +25,7 @@ from ..strict import ATTEMPT
 from ..verdicts import Standing, Verdict
 from . import sealing
 from .events import Event, SessionOpened, of
-from .record import Record, opened_by
+from .log import Log, opened_by
 from .standing import standings, verdict
 
 
@@ -34,7 +34,7 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
 
     ``judged_again``: what a fresh kernel found over its tape; a difference breaks the run.
     """
-    entries = Record(folder / "record.jsonl").events()
+    entries = Log(folder / "log.jsonl").events()
     opened = opened_by(entries, folder.name)
     if opened.stage not in playbook.NOTEBOOKS:
         raise NotebookError(f"{folder.name}: expected one of our stages, got {opened.stage!r}")
@@ -76,7 +76,7 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
     sealing.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
     if path.parent != folder:  # as it was attested with the apply that laid it ready
         applied = path.parents[1]
-        values = way_back(opened_by(Record(applied / "record.jsonl").events(), applied.name))
+        values = way_back(opened_by(Log(applied / "log.jsonl").events(), applied.name))
         laid = notebook.filled_in(notebook.NOTEBOOKS / name, values)
         keep_file(applied, f"{path.parent.name}/{name}", laid)
     return found
@@ -87,25 +87,25 @@ Run = Callable[[str], Any]
 
 def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
     """Rows comparing each item's recorded result with the replayed one, and the version that
-    recorded it. ``run(stage)`` runs our notebook headless. Raises RecordDamaged.
+    recorded it. ``run(stage)`` runs our notebook headless. Raises LogDamaged.
     """
     plain_files(folder)
-    recorded = Record(folder / "record.jsonl").events()
+    recorded = Log(folder / "log.jsonl").events()
     opened = opened_by(recorded, folder.name)
     if opened.stage not in playbook.NOTEBOOKS:
-        raise RecordDamaged(f"{folder.name}: expected one of our stages, got {opened.stage!r}")
+        raise LogDamaged(f"{folder.name}: expected one of our stages, got {opened.stage!r}")
     with tempfile.TemporaryDirectory(prefix="runbook-replay-") as kept:
         report = _run(opened.stage, folder, Path(kept), run)
-        path = Path(kept) / "record.jsonl"
+        path = Path(kept) / "log.jsonl"
         if not path.exists():
             why = "; ".join(report.problems) or "it was never opened"
             return [unknown_row("replay", "runs", "to its end", why)], VERSION
-        again = Record(path).events()
+        again = Log(path).events()
     try:
         rows = compare(recorded, again)
-    except Exception as error:  # whatever a hostile record makes us stumble over proves nothing
+    except Exception as error:  # whatever a hostile log makes us stumble over proves nothing
         problem = f"unreadable: {type(error).__name__}: {error}"
-        rows = [unknown_row("replay", "the record", "readable", problem[:300])]
+        rows = [unknown_row("replay", "the log", "readable", problem[:300])]
     rows += [unknown_row("replay", "runs", "to its end", why) for why in report.problems]
     return rows, opened.version
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import digest_bytes, digest_file, load_once
-from ..errors import RecordDamaged
+from ..errors import LogDamaged
 from ..files import is_left_of
 from ..outcomes import Outcome
 from ..signatures import Envelope, read_envelope
 from ..sources.local import MAX_FILE, plain_files, recorded
 from . import outbox
 from .events import Event, Sealed, SessionOpened, last
-from .record import opened_by
+from .log import opened_by
 from .standing import verdict as verdict_of
 
 FOLDER = "attestations"
@@ -53,24 +53,24 @@ class Seal:
 
 
 def seals(folder: Path) -> list[Seal]:
-    """Every seal, oldest first, no signature checked. Raises RecordDamaged for what is none."""
+    """Every seal, oldest first, no signature checked. Raises LogDamaged for what is none."""
     found = dict[int, Seal]()
     names = sorted(p.name for p in (folder / FOLDER).glob("*") if not _is_half(p.name))
     if len(names) > MAX_SEALS:
-        raise RecordDamaged(f"{FOLDER}: expected at most {MAX_SEALS} files, got {len(names)}")
+        raise LogDamaged(f"{FOLDER}: expected at most {MAX_SEALS} files, got {len(names)}")
     for name in names:
         if (parts := _NAME.fullmatch(name)) is None:
-            raise RecordDamaged(f"{FOLDER}: expected NNNN.SIGNER.json, got {name!r}")
+            raise LogDamaged(f"{FOLDER}: expected NNNN.SIGNER.json, got {name!r}")
         try:
             envelope = read_envelope(recorded(folder / FOLDER / name, MAX_FILE))
         except (ValueError, OSError) as error:
-            raise RecordDamaged(f"{FOLDER}/{name}: {error}") from error
+            raise LogDamaged(f"{FOLDER}/{name}: {error}") from error
         one = found.setdefault(int(parts[1]), Seal(int(parts[1]), envelope.payload))
         if one.payload != envelope.payload:
-            raise RecordDamaged(f"{FOLDER}/{name}: expected the payload of its seal, got another")
+            raise LogDamaged(f"{FOLDER}/{name}: expected the payload of its seal, got another")
         one.envelopes[parts[2]] = envelope
     if list(found) != list(range(1, len(found) + 1)):
-        raise RecordDamaged(
+        raise LogDamaged(
             f"{FOLDER}: expected seals 1 to {len(found)} without a gap, got {list(found)};"
             " one was removed: restore it"
         )
@@ -83,13 +83,13 @@ def heads(folder: Path, events: Sequence[Event]) -> list[str]:
 
 
 def statement(events: Sequence[Event], files: Mapping[str, str], previous: str) -> dict[str, Any]:
-    """What is attested: nothing that does not follow from the record and the files.
+    """What is attested: nothing that does not follow from the log and the files.
 
-    ``events`` end with the ``sealed`` one. Raises RecordDamaged when they do not.
+    ``events`` end with the ``sealed`` one. Raises LogDamaged when they do not.
     """
     sealed = events[-1] if events else None
     if not isinstance(sealed, Sealed):
-        raise RecordDamaged("record: expected it to end with its seal, it does not")
+        raise LogDamaged("log: expected it to end with its seal, it does not")
     final, session = verdict_of(events), last(events, SessionOpened)
     judged = {item.item: item for item in final.items}
     good = [name for name, item in judged.items() if item.outcome is Outcome.PASS]
@@ -117,14 +117,14 @@ def statement(events: Sequence[Event], files: Mapping[str, str], previous: str) 
                 "source": final.source,
                 "run": final.run,
                 **sealed.model_dump(mode="json", include=SEALED),
-                "record": {"events": len(events), "head": sealed.hash},
+                "log": {"events": len(events), "head": sealed.hash},
                 "sealed_at": sealed.written,
                 "policy": session.policy if session else "",
                 "package": {
                     "version": session.version if session else "",
                     "digest": session.package if session else "",
                 },
-                "earlier": dict(opened_by(events, "record").heads),
+                "earlier": dict(opened_by(events, "log").heads),
                 "previous": previous,
             },
         },
@@ -141,7 +141,7 @@ def facts_of(payload: bytes) -> dict[str, Any]:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Relative path -> digest of every file but attestations. Raises RecordDamaged for links."""
+    """Relative path -> digest of every file but attestations. Raises LogDamaged for links."""
     found = plain_files(folder).items()
     paths = {k: v for k, v in found if not (k.startswith(f"{FOLDER}/") or _passing(k))}
     with ThreadPoolExecutor() as pool:  # hashing lets go of the lock

@@ -1,6 +1,6 @@
 """Sealing: the executed notebook is filed in the attempt, and a statement about every file is signed.
 
-The verdict card goes first into the notebook, the notebook is scanned for secrets, the record gets
+The verdict card goes first into the notebook, the notebook is scanned for secrets, the log gets
 its ``sealed`` event, and then an attestation is written over all of it. The earlier notebook and
 attestations stay beside it.
 """
@@ -19,7 +19,7 @@ from ..signers import Signing
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
 from .events import Sealed, of
-from .record import Record
+from .log import Log
 from .seal import FOLDER, file_digests, seals, statement
 
 
@@ -65,8 +65,8 @@ def seal(
     ``code`` is the digest of the notebook's code; ``foreign``: it is not one of ours.
     """
     target, before = folder / name, seals(folder)
-    record = Record(folder / "record.jsonl")
-    sealed = {event.digest for event in of(record.events(), Sealed)}
+    log = Log(folder / "log.jsonl")
+    sealed = {event.digest for event in of(log.events(), Sealed)}
     if target.exists() and digest_file(target) in sealed:
         _keep_earlier(target)
     replace_file(target, data)
@@ -80,9 +80,9 @@ def seal(
         broken=verdict.broken,
         number=verdict.number,
     )
-    record.append(made)
+    log.append(made)
     previous = before[-1].digest if before else ""
-    about = statement(record.events(), file_digests(folder), previous)
+    about = statement(log.events(), file_digests(folder), previous)
     _write(folder, 1 + len(before), Envelope(canonical(about)), signing)
     return target
 

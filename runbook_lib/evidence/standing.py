@@ -1,4 +1,4 @@
-"""What a record amounts to: where each item stands, whether the run is complete, the verdict.
+"""What a log amounts to: where each item stands, whether the run is complete, the verdict.
 
 One function for everybody who asks: the enforce cell, the engine, ``runbook seal``, ``verify`` and
 ``status`` all judge the same events the same way.
@@ -12,48 +12,50 @@ from .. import playbook
 from ..errors import SourceError
 from ..outcomes import Outcome
 from ..verdicts import EarlierTry, Standing, Verdict, WaivedRow
-from . import events as log
-from .record import opened_by
+from . import events as kinds
+from .log import opened_by
 
-Final = log.RunEnded | log.Planned | log.NotReached
-FINAL = (log.RunEnded, log.Planned, log.NotReached)
-OPENING = (log.Opened, log.SessionOpened, log.WaiverAccepted)
-JUDGED = (*FINAL, *OPENING, log.RunStarted, log.Enforced)
+Final = kinds.RunEnded | kinds.Planned | kinds.NotReached
+FINAL = (kinds.RunEnded, kinds.Planned, kinds.NotReached)
+OPENING = (kinds.Opened, kinds.SessionOpened, kinds.WaiverAccepted)
+JUDGED = (*FINAL, *OPENING, kinds.RunStarted, kinds.Enforced)
 """The events that tell whether an attempt passed."""
 
 
-def standings(events: Sequence[log.Event]) -> tuple[Standing, ...]:
-    """Where each declared item stands, in the playbook's order. Raises RecordDamaged."""
-    return tuple(standing(events, item) for item in opened_by(events, "record").declared)
+def standings(events: Sequence[kinds.Event]) -> tuple[Standing, ...]:
+    """Where each declared item stands, in the playbook's order. Raises LogDamaged."""
+    return tuple(standing(events, item) for item in opened_by(events, "log").declared)
 
 
-def standing(events: Sequence[log.Event], item: str) -> Standing:
+def standing(events: Sequence[kinds.Event], item: str) -> Standing:
     """Where one item stands after its last try."""
     kind = playbook.ITEMS[item].kind
-    mine = [e for e in log.of(events, log.RunStarted, *FINAL) if e.item == item]
+    mine = [e for e in kinds.of(events, kinds.RunStarted, *FINAL) if e.item == item]
     finals = [event for event in mine if isinstance(event, FINAL)]
     final = finals[-1] if finals and mine[-1] is finals[-1] else None
     # Of two that ran at once what ended last counts, whichever began before.
     number = final.number if final else max((e.number for e in mine), default=0)
-    earlier = tuple(_earlier(one) for one in log.of(finals, log.RunEnded) if one.number != number)
+    earlier = tuple(
+        _earlier(one) for one in kinds.of(finals, kinds.RunEnded) if one.number != number
+    )
     about: dict[str, Any] = {"item": item, "kind": kind, "number": number, "earlier": earlier}
     match final:
-        case log.RunEnded(result=result):
+        case kinds.RunEnded(result=result):
             waived = waived_rows(events, item)
             about |= {"reason": result.reason, "result": result, "waived": waived}
             return Standing(**about, state="judged")
-        case log.Planned(reason=reason, rows=rows):
+        case kinds.Planned(reason=reason, rows=rows):
             return Standing(**about, state="planned", reason=reason, planned=rows)
-        case log.NotReached(reason=reason, due=due):
+        case kinds.NotReached(reason=reason, due=due):
             return Standing(**about, state="not-reached", reason=reason, due=due)
     reason = f"try {number} began and did not end" if mine else "has not run"
     return Standing(**about, state="missing", reason=reason)
 
 
-def verdict(events: Sequence[log.Event], broken: Sequence[str] = ()) -> Verdict:
-    """The verdict over a record. ``broken``: what whoever ran it knows beside (a dead kernel)."""
-    opened = opened_by(events, "record")
-    session = log.last(events, log.SessionOpened)
+def verdict(events: Sequence[kinds.Event], broken: Sequence[str] = ()) -> Verdict:
+    """The verdict over a log. ``broken``: what whoever ran it knows beside (a dead kernel)."""
+    opened = opened_by(events, "log")
+    session = kinds.last(events, kinds.SessionOpened)
     items, now = standings(events), session or opened
     return Verdict(
         release=opened.release,
@@ -74,25 +76,25 @@ def verdict(events: Sequence[log.Event], broken: Sequence[str] = ()) -> Verdict:
     )
 
 
-def incomplete(events: Sequence[log.Event], items: Sequence[Standing]) -> list[str]:
-    """Why a record cannot count: an item without a final result, out of order, no enforce at the end."""
-    problems, opened = [], opened_by(events, "record")
+def incomplete(events: Sequence[kinds.Event], items: Sequence[Standing]) -> list[str]:
+    """Why a log cannot count: an item without a final result, out of order, no enforce at the end."""
+    problems, opened = [], opened_by(events, "log")
     declared = playbook.DECLARED.get(opened.stage, ())
     if opened.declared != tuple(declared):
         problems.append(
             f"declared items: expected the playbook's {len(declared)}, got {len(opened.declared)};"
-            " the record was made by another version of the tool"
+            " the log was made by another version of the tool"
         )
     return problems + _unfinished(events, items)
 
 
-def passed(events: Sequence[log.Event]) -> bool:
-    """Whether a record ended with every item it declared passed (or waived), enforced last.
+def passed(events: Sequence[kinds.Event]) -> bool:
+    """Whether a log ended with every item it declared passed (or waived), enforced last.
 
     What a later version of the playbook declares does not undo it. Raises SourceError for items
     that this version does not know: an older state must not take its place.
     """
-    opened = opened_by(events, "record")
+    opened = opened_by(events, "log")
     if unknown := sorted(set(opened.declared) - set(playbook.ITEMS)):
         where = opened.name
         raise SourceError(where, f"expected items of this version's playbook, got {unknown[0]!r}")
@@ -101,7 +103,7 @@ def passed(events: Sequence[log.Event]) -> bool:
     return bool(items) and good and not _unfinished(events, items)
 
 
-def _unfinished(events: Sequence[log.Event], items: Sequence[Standing]) -> list[str]:
+def _unfinished(events: Sequence[kinds.Event], items: Sequence[Standing]) -> list[str]:
     problems = [
         f"{standing.item}: expected a final result,"
         f" {'its' if standing.number else 'it'} {standing.reason}"
@@ -109,24 +111,24 @@ def _unfinished(events: Sequence[log.Event], items: Sequence[Standing]) -> list[
         if standing.state == "missing"
     ]
     firsts: dict[str, int] = {}
-    for ended in log.of(events, log.RunEnded):
+    for ended in kinds.of(events, kinds.RunEnded):
         firsts.setdefault(ended.item, ended.seq)
     seen = [firsts[one.item] for one in items if one.item in firsts]
     if seen != sorted(seen):
         problems.append("order: expected the items in the playbook's order, got another")
-    made = opened_by(events, "record").source
-    if others := {session.source for session in log.of(events, log.SessionOpened)} - {made}:
+    made = opened_by(events, "log").source
+    if others := {session.source for session in kinds.of(events, kinds.SessionOpened)} - {made}:
         got = ", ".join(sorted(others))
         problems.append(f"source: expected every session {made}, as it was opened, got {got}")
     # Opening the attempt again, a waiver and a result all change what enforce would say.
-    judged = max(event.seq for event in log.of(events, *FINAL, *OPENING))
-    enforced = log.last(events, log.Enforced)
+    judged = max(event.seq for event in kinds.of(events, *FINAL, *OPENING))
+    enforced = kinds.last(events, kinds.Enforced)
     if enforced is None or judged > enforced.seq:
         problems.append("enforce: expected it to run last, it did not; run the last cell")
     return problems
 
 
-def _earlier(ended: log.RunEnded) -> EarlierTry:
+def _earlier(ended: kinds.RunEnded) -> EarlierTry:
     return EarlierTry(
         number=ended.number,
         outcome=ended.result.outcome,
@@ -135,9 +137,9 @@ def _earlier(ended: log.RunEnded) -> EarlierTry:
     )
 
 
-def waived_rows(events: Sequence[log.Event], item: str) -> tuple[WaivedRow, ...]:
+def waived_rows(events: Sequence[kinds.Event], item: str) -> tuple[WaivedRow, ...]:
     """Rows of the newest session's waivers for ``item`` (a waiver dropped later no longer counts)."""
-    session = log.last(events, log.SessionOpened)
+    session = kinds.last(events, kinds.SessionOpened)
     return tuple(
         WaivedRow(
             subject=subject,
@@ -147,7 +149,7 @@ def waived_rows(events: Sequence[log.Event], item: str) -> tuple[WaivedRow, ...]
             self_approved=waiver.self_approved,
             expires=waiver.expires,
         )
-        for waiver in log.of(events[session.seq if session else 0 :], log.WaiverAccepted)
+        for waiver in kinds.of(events[session.seq if session else 0 :], kinds.WaiverAccepted)
         if waiver.item == item
         for subject in waiver.subjects
     )
@@ -158,11 +160,11 @@ def _ended(items: Sequence[Standing], opened: datetime) -> datetime:
     return max([opened, *ends]).astimezone(UTC)
 
 
-def _notes(events: Sequence[log.Event]) -> list[str]:
-    notes = [note.text for note in log.of(events, log.Note)]
+def _notes(events: Sequence[kinds.Event]) -> list[str]:
+    notes = [note.text for note in kinds.of(events, kinds.Note)]
     for event in events:
-        if isinstance(event, log.PolicyAccepted):
+        if isinstance(event, kinds.PolicyAccepted):
             notes.append(f"policy accepted by {event.by}: {event.moved}")
-        elif isinstance(event, log.PlanMade) and (by := ", ".join(event.approved_by)):
+        elif isinstance(event, kinds.PlanMade) and (by := ", ".join(event.approved_by)):
             notes += [f"plan approved by {by}"] if "self-approved" in by else []
     return notes

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import playbook
-from ..errors import RecordDamaged, RunbookError, SourceError, tried
+from ..errors import LogDamaged, RunbookError, SourceError, tried
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..signers import Trust
 from ..site import Site
@@ -19,8 +19,8 @@ from ..sources.local import recorded
 from ..verdicts import ExitCode, Standing, Verdict
 from .events import Event, Sealed, SessionOpened, last, of
 from .incidents import blocking
+from .log import Log, opened_by, parse
 from .order import BEFORE, Undoing, effect, find_earlier, plan_of, undoing
-from .record import Record, opened_by, parse
 from .standing import standings, verdict
 from .store import Attempt, Store
 
@@ -60,11 +60,11 @@ def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
         store.check_heads(attempts)
         return [_status(store, attempt) for attempt in attempts]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RecordDamaged(f"{release}: expected records of ours, got: {error!r}"[:300]) from error
+        raise LogDamaged(f"{release}: expected logs of ours, got: {error!r}"[:300]) from error
 
 
 def _status(store: Store, attempt: Attempt) -> AttemptStatus:
-    entries = attempt.record.events()
+    entries = attempt.log.events()
     found = verdict(entries)
     first = found.blocking[0] if found.blocking else None
     blocks = found.broken[0] if found.broken else ""
@@ -96,7 +96,7 @@ def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     problem = before.refused({site.policy_digest})
     if problem:
         return Opening(stage, None, "the stage before", problem)
-    item, at, why = _earliest(last.attempt.record.events(), site, stage)
+    item, at, why = _earliest(last.attempt.log.events(), site, stage)
     return Opening(stage, at, item, why, _missing(store, release, stage))
 
 
@@ -135,7 +135,7 @@ def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
         return ()
     rows = [
         f"{row.subject}: {row.what}"
-        for item in verdict(attempts[-1].record.events()).items
+        for item in verdict(attempts[-1].log.events()).items
         if item.result is not None and item.outcome is not Outcome.PASS
         for row in item.open_rows
     ]
@@ -150,7 +150,7 @@ def stages_before(folder: Path, trust: Trust) -> list[Row]:
     """
     rows = list[Row]()
     try:
-        opened = opened_by(Record(folder / "record.jsonl").events(), folder.name)
+        opened = opened_by(Log(folder / "log.jsonl").events(), folder.name)
         release, stage, store = opened.release, opened.stage, Store(folder.resolve().parents[2])
         if opened.mode != "apply" or folder.resolve() != store.root / opened.name:
             return rows
@@ -177,7 +177,7 @@ Difference = tuple[str, str, Any, Any]
 
 
 def diff(first: Path, second: Path) -> list[Difference]:
-    """Every difference between two attempts, in the playbook's order. Raises RecordDamaged, OSError."""
+    """Every difference between two attempts, in the playbook's order. Raises LogDamaged, OSError."""
     before, after = _read(first), _read(second)
     try:
         return [
@@ -186,17 +186,17 @@ def diff(first: Path, second: Path) -> list[Difference]:
             *_differ("plan", _plan(before), _plan(after)),
         ]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RecordDamaged(f"expected the records of two attempts, got: {error!r}") from error
+        raise LogDamaged(f"expected the logs of two attempts, got: {error!r}") from error
 
 
 def _read(folder: Path) -> list[Event]:
-    events, _ = parse(recorded(folder / "record.jsonl"), folder.name)
+    events, _ = parse(recorded(folder / "log.jsonl"), folder.name)
     opened_by(events, folder.name)
     return events
 
 
 def _environment(events: Sequence[Event]) -> dict[str, Any]:
-    opened, session = opened_by(events, "record"), last(events, SessionOpened)
+    opened, session = opened_by(events, "log"), last(events, SessionOpened)
     parameters = {f"params.{key}": value for key, value in opened.params.items()}
     named = {key: getattr(opened, key) for key in ENVIRONMENT}
     return named | {key: getattr(session, key, None) for key in SESSION} | parameters

@@ -1,6 +1,6 @@
 """The store: one directory that all operators reach. Nothing in it is ever overwritten.
 
-    <store>/<release>/<stage>/<0001>/    one attempt: record.jsonl, tape/, the notebook, ...
+    <store>/<release>/<stage>/<0001>/    one attempt: log.jsonl, tape/, the notebook, ...
     <store>/.baselines/<cluster>/        pinned baselines, by digest
     <store>/.locks/                      one lock file a cluster, one a release
 
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from ..errors import LockHeld, RecordDamaged, StoreError
+from ..errors import LockHeld, LogDamaged, StoreError
 from ..files import open_own, place, replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from ..strict import ATTEMPT
 from ..wording import utc
 from .events import Adopting, LockReleased, LockTaken, Opened, Opening, of
-from .record import Record, opened_by
+from .log import Log, opened_by
 
 if TYPE_CHECKING:
     from ..sources.scope import Scope
@@ -44,13 +44,13 @@ RUNBOOKS = (
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to carry a release through one stage: a directory and its record."""
+    """One try to carry a release through one stage: a directory and its log."""
 
     release: str
     stage: str
     number: int
     folder: Path
-    record: Record
+    log: Log
 
     @property
     def name(self) -> str:
@@ -58,13 +58,13 @@ class Attempt:
 
     @property
     def head(self) -> str:
-        """That of its newest seal; of one whose seals cannot be read, and of none, its record's."""
+        """That of its newest seal; of one whose seals cannot be read, and of none, its log's."""
         try:
             from .seal import heads
 
-            return heads(self.folder, self.record.events())[-1]
-        except RecordDamaged:
-            return self.record.head
+            return heads(self.folder, self.log.events())[-1]
+        except LogDamaged:
+            return self.log.head
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Lock:
     path: Path
     fence: int = 0
 
-    def lost(self, log: Record | None = None) -> str:
+    def lost(self, log: Log | None = None) -> str:
         """Why it is ours no more; empty while its file and the fence of the log are still ours."""
         for taken in reversed(of(log.events() if log else [], LockTaken)):
             if taken.seq == self.fence:
@@ -91,7 +91,7 @@ class Lock:
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._records: dict[Path, Record] = {}  # of each only what was added is read again
+        self._records: dict[Path, Log] = {}  # of each only what was added is read again
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class Store:
         return self._attempt(release, stage, number)
 
     def create(self, opened: Opened, *, whatever: bool = False) -> Attempt:
-        """A new attempt whose record opens with ``opened`` and the heads of all earlier ones.
+        """A new attempt whose log opens with ``opened`` and the heads of all earlier ones.
 
         ``whatever`` is wrong with those: it is then named in ``damage``, and nothing is required.
         """
@@ -191,17 +191,17 @@ class Store:
 
     def _create(self, release: str, stage: str, number: int, opened: Opening) -> Attempt:
         # Complete or not there at all: a crash leaves no attempt without its first event.
-        record = self._place(f"{release}/{stage}/.new-{uuid4().hex}/record.jsonl")
-        Record(record).append(opened.model_copy(update={"attempt": number}))
+        log = self._place(f"{release}/{stage}/.new-{uuid4().hex}/log.jsonl")
+        Log(log).append(opened.model_copy(update={"attempt": number}))
         made = self._attempt(release, stage, number)
-        record.parent.rename(made.folder)
+        log.parent.rename(made.folder)
         return made
 
     def check_heads(self, attempts: list[Attempt]) -> None:
         """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""
         from .seal import heads
 
-        chains = {a.name: heads(a.folder, a.record.events()) for a in attempts}
+        chains = {a.name: heads(a.folder, a.log.events()) for a in attempts}
         for attempt in attempts:
             opened = self.opened(attempt)
             for name, head in opened.heads.items():
@@ -211,52 +211,52 @@ class Store:
                         " it was removed: restore it"
                     )
                 if head not in chains[name]:
-                    raise RecordDamaged(
-                        f"{name}: expected its record to hold {head}, got another history;"
-                        " the record was replaced: restore it"
+                    raise LogDamaged(
+                        f"{name}: expected its log to hold {head}, got another history;"
+                        " the log was replaced: restore it"
                     )
 
     @staticmethod
     def opened(attempt: Attempt) -> Opened:
-        """What the attempt was opened with. Raises RecordDamaged."""
-        return opened_by(attempt.record.events(), attempt.name)
+        """What the attempt was opened with. Raises LogDamaged."""
+        return opened_by(attempt.log.events(), attempt.name)
 
     def took_lock(self, cluster: str) -> Iterator[Attempt]:
-        """The attempts that took a cluster's lock and have not given it back, by their records.
+        """The attempts that took a cluster's lock and have not given it back, by their logs.
 
-        Raises StoreError for a record that cannot be read: it may be that of one of them.
+        Raises StoreError for a log that cannot be read: it may be that of one of them.
         """
         for name in self.everything():
             try:
-                events = self.record(name).events()
+                events = self.log(name).events()
             except (StoreError, OSError) as error:
                 raise StoreError(f"{name}: {error}") from error
             locks = [e for e in events if isinstance(e, LockTaken | LockReleased)]
             if [type(e) for e in locks if e.cluster == cluster][-1:] == [LockTaken]:
                 yield self.named(name)
 
-    def record(self, name: str) -> Record:
-        """The record of an attempt or adoption, whether it is there or not."""
-        path = self.root / name / "record.jsonl"
-        return self._records.setdefault(path, Record(path))
+    def log(self, name: str) -> Log:
+        """The log of an attempt or adoption, whether it is there or not."""
+        path = self.root / name / "log.jsonl"
+        return self._records.setdefault(path, Log(path))
 
     def named(self, name: str) -> Attempt:
-        """The attempt of a name that a record holds. Raises StoreError for what is none."""
+        """The attempt of a name that a log holds. Raises StoreError for what is none."""
         if not ATTEMPT.fullmatch(name):
             raise StoreError(f"expected RELEASE/STAGE/NUMBER, got {name!r}")
         release, stage, number = name.split("/")
         return self._attempt(release, stage, int(number))
 
     def adopt(self, opened: Adopting) -> Attempt:
-        """The record of a state taken over as it is."""
+        """The log of a state taken over as it is."""
         with self.release_lock(ADOPTED):
             number = 1 + max(self.numbers(ADOPTED, opened.cluster), default=0)
             return self._create(ADOPTED, opened.cluster, number, opened)
 
     def _attempt(self, release: str, stage: str, number: int) -> Attempt:
         folder = self.root / release / stage / f"{number:04d}"
-        record = self.record(f"{release}/{stage}/{folder.name}")
-        return Attempt(release, stage, number, folder, record)
+        log = self.log(f"{release}/{stage}/{folder.name}")
+        return Attempt(release, stage, number, folder, log)
 
     # --- locks ----------------------------------------------------------------------------------
 

@@ -6,13 +6,13 @@ cannot be done without it:
 (1) the attestations are there, readable, numbered without a gap
 (2) those who may sign this stage did, and they are enough persons
 (3) every subject has its digest, none is missing, none is there that is not attested
-(4) each seal names the payload before it, and the record's head of its time
-(5) the record's events form an unbroken chain up to the head the statement names
+(4) each seal names the payload before it, and the log's head of its time
+(5) the log's events form an unbroken chain up to the head the statement names
 (6) the tape holds every body it speaks of, and results were judged on the entries they name
 (7) each finding follows from its own numbers
 (8) every declared item has its final result, in order, and enforce ran last
 (9) every change began only after all items before it passed or were waived
-(10) the statement says what the record says; the verdict computed from it is the one on the card
+(10) the statement says what the log says; the verdict computed from it is the one on the card
 (11) the notebook's code is one of ours, and so is the package that ran it
 (12) the head is the one that was handed over, where one was
 (13) nothing was added since the seal: what was is named, and is INCONCLUSIVE until it is sealed
@@ -40,17 +40,17 @@ from ..sources.tape import Entry as TapeEntry
 from ..sources.tape import check_body, inputs_of, read_entries
 from ..verdicts import Verdict
 from ..wording import count, utc
-from . import events as log
+from . import events as kinds
 from . import seal
-from .record import opened_by, parse
+from .log import opened_by, parse
 from .seal import Seal
 from .standing import standing, verdict
 
-GROWING = ("record.jsonl", "tape/index.jsonl")
+GROWING = ("log.jsonl", "tape/index.jsonl")
 """What is appended to, line by line."""
-BEGINNINGS: dict[type[log.Event], str] = {
-    log.WatchBegun: "runbook watch",
-    log.SessionOpened: "a further try",
+BEGINNINGS: dict[type[kinds.Event], str] = {
+    kinds.WatchBegun: "runbook watch",
+    kinds.SessionOpened: "a further try",
 }
 """What begins with an event of that kind. Nothing else may add to a sealed attempt."""
 
@@ -59,24 +59,24 @@ BEGINNINGS: dict[type[log.Event], str] = {
 class Unsealed:
     """Events since the seal of ``at``, oldest first; none for an attempt that is sealed to its end."""
 
-    entries: tuple[log.Event, ...] = ()
+    entries: tuple[kinds.Event, ...] = ()
     at: str = ""
 
     def __str__(self) -> str:
-        by = " and ".join(what for kind, what in BEGINNINGS.items() if log.of(self.entries, kind))
+        by = " and ".join(what for kind, what in BEGINNINGS.items() if kinds.of(self.entries, kind))
         many = count(len(self.entries), "event")
         since = utc(datetime.fromisoformat(self.at))
         return f"not yet sealed: {many} since {since} by {by}; the next --continue seals it"
 
 
-def unsealed(entries: Sequence[log.Event], facts: Mapping[str, Any]) -> Unsealed:
-    """What a record has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
+def unsealed(entries: Sequence[kinds.Event], facts: Mapping[str, Any]) -> Unsealed:
+    """What a log has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
     try:
-        number, head = facts["record"]["events"], facts["record"]["head"]
+        number, head = facts["log"]["events"], facts["log"]["head"]
         sealed, later = entries[number - 1], tuple(entries[number:])
         datetime.fromisoformat(sealed.written)
-        goes_on = isinstance(sealed, log.Sealed) and sealed.hash == head and number > 0
-        begun = [type(event) for event in later if not isinstance(event, log.Torn)][:1]
+        goes_on = isinstance(sealed, kinds.Sealed) and sealed.hash == head and number > 0
+        begun = [type(event) for event in later if not isinstance(event, kinds.Torn)][:1]
         if goes_on and begun and begun[0] in BEGINNINGS:
             return Unsealed(later, sealed.written)
     except Exception:  # files are hostile; the procedure's own steps say what is wrong with them
@@ -97,7 +97,7 @@ def sealed_lines(path: Path, digest: str) -> int | None:
 def verify(
     folder: Path, trust: Trust | None = None, *, head: str = ""
 ) -> tuple[list[Row], Verdict | None]:
-    """The procedure's rows, and the verdict the record amounts to (None when it is unreadable or broken).
+    """The procedure's rows, and the verdict the log amounts to (None when it is unreadable or broken).
 
     ``head`` is what the attempt's is compared with.
     """
@@ -140,12 +140,12 @@ class _Report:
 
     def log(
         self, folder: Path, trust: Trust | None
-    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[log.Event]]:
+    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[kinds.Event]]:
         """Its seals, what the newest states, what came since, and the entries that are sealed."""
         found = self.step("1 attestations", lambda: _seals(folder)) or []
         facts = seal.facts_of(found[-1].payload) if found else {}
         self.step("2 signers", lambda: _signers(trust, found, facts))
-        read = self.step("5 record", lambda: _record(folder, facts))
+        read = self.step("5 log", lambda: _log(folder, facts))
         entries, since = read or ([], Unsealed())
         self.step("4 seals", lambda: _chained(found, entries))
         return found, facts, since, entries
@@ -198,7 +198,7 @@ def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any
     return f"signed by {', '.join(who)}"
 
 
-def _chained(found: Sequence[Seal], entries: Sequence[log.Event]) -> None:
+def _chained(found: Sequence[Seal], entries: Sequence[kinds.Event]) -> None:
     if not found:
         raise _Wrong("a seal", "none")
     previous, heads = "", {entry.hash: entry.seq + 1 for entry in entries}
@@ -206,8 +206,8 @@ def _chained(found: Sequence[Seal], entries: Sequence[log.Event]) -> None:
         facts = seal.facts_of(one.payload)
         if facts["previous"] != previous:
             raise _Wrong(f"seal {one.number} after {previous or 'none'}", str(facts["previous"]))
-        if heads.get(facts["record"]["head"]) != facts["record"]["events"]:
-            raise _Wrong(f"the head of seal {one.number} in the record", "another history")
+        if heads.get(facts["log"]["head"]) != facts["log"]["events"]:
+            raise _Wrong(f"the head of seal {one.number} in the log", "another history")
         previous = one.digest
 
 
@@ -242,10 +242,10 @@ def _files(
     return found
 
 
-def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[log.Event], Unsealed]:
+def _log(folder: Path, facts: Mapping[str, Any]) -> tuple[list[kinds.Event], Unsealed]:
     """The events that are sealed, and what came since."""
-    entries, rest = parse(recorded(folder / "record.jsonl"), "record.jsonl")
-    sealed, since = facts["record"], unsealed(entries, facts)
+    entries, rest = parse(recorded(folder / "log.jsonl"), "log.jsonl")
+    sealed, since = facts["log"], unsealed(entries, facts)
     if since.entries:
         return entries[: sealed["events"]], since
     if rest:
@@ -257,7 +257,7 @@ def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[log.Event], Un
 
 
 def _tape(
-    folder: Path, entries: Sequence[log.Event], found: Sequence[Seal], hashed: Mapping[str, str]
+    folder: Path, entries: Sequence[kinds.Event], found: Sequence[Seal], hashed: Mapping[str, str]
 ) -> None:
     bodies = {name.removeprefix("tape/"): value for name, value in hashed.items()}
     digest_then = _subjects(found).get("tape/index.jsonl", "")
@@ -269,7 +269,7 @@ def _tape(
     heard: dict[tuple[str, int], list[TapeEntry]] = {}
     for entry in tape:
         heard.setdefault((entry.item, entry.number), []).append(entry)
-    for ended in log.of(entries, log.RunEnded):
+    for ended in kinds.of(entries, kinds.RunEnded):
         heard_now = inputs_of(heard.get(ended.under or (ended.item, ended.number), []))
         if heard_now != ended.result.inputs:
             where = f"{ended.item}, try {ended.number}"
@@ -283,9 +283,9 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
 }  # fmt: skip
 
 
-def _findings(entries: Sequence[log.Event]) -> None:
+def _findings(entries: Sequence[kinds.Event]) -> None:
     """No row passed whose numbers say otherwise: 101 where 0 was expected."""
-    for ended in log.of(entries, log.RunEnded):
+    for ended in kinds.of(entries, kinds.RunEnded):
         for row in ended.result.rows:
             if row.outcome is Outcome.PASS and not _follows(row):
                 where = f"{ended.item}: {row.subject}: {row.what}"
@@ -302,9 +302,9 @@ def _follows(row: Row) -> bool:
     return bound is None or _HOLDS[bound[1] or ""](row.observed, limit)
 
 
-def _complete(entries: Sequence[log.Event], facts: Mapping[str, Any]) -> Verdict:
+def _complete(entries: Sequence[kinds.Event], facts: Mapping[str, Any]) -> Verdict:
     if not entries:
-        raise _Wrong("a record", "none that can be read")
+        raise _Wrong("a log", "none that can be read")
     broken = [why for why in facts.get("broken", []) if why]
     final = verdict(entries)
     if final.broken:
@@ -314,13 +314,13 @@ def _complete(entries: Sequence[log.Event], facts: Mapping[str, Any]) -> Verdict
     return final
 
 
-def _guarded(entries: Sequence[log.Event]) -> None:
+def _guarded(entries: Sequence[kinds.Event]) -> None:
     if not entries:
-        raise _Wrong("a record", "none that can be read")
-    opened = opened_by(entries, "record")
+        raise _Wrong("a log", "none that can be read")
+    opened = opened_by(entries, "log")
     if opened.stage in playbook.RECOVERY:
         return  # no item of a recovery waits for another
-    for step in (step for step in log.of(entries, log.StepTaken) if step.phase == "intent"):
+    for step in (step for step in kinds.of(entries, kinds.StepTaken) if step.phase == "intent"):
         for item in opened.declared[: opened.declared.index(step.item)]:
             was = standing(entries[: step.seq], item)
             if was.outcome is not Outcome.PASS:
@@ -332,11 +332,11 @@ def _agree(
     folder: Path,
     found: Sequence[Seal],
     facts: Mapping[str, Any],
-    entries: Sequence[log.Event],
+    entries: Sequence[kinds.Event],
     final: Verdict | None,
 ) -> None:
     if final is None:
-        raise _Wrong("a verdict from the record", "none")
+        raise _Wrong("a verdict from the log", "none")
     said = (facts["outcome"], facts["exit_code"])
     if said != (final.outcome.value, int(final.exit_code)):
         raise _Wrong(f"{final.outcome} ({int(final.exit_code)})", f"{said[0]} ({said[1]})")
@@ -346,7 +346,7 @@ def _agree(
     for mine, theirs in ((expected[seal.FACTS], facts), (expected, about)):
         for key in (key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)):
             raise _Wrong(f"{key} {mine.get(key)!r}", repr(theirs.get(key)))
-    if subjects.get(facts["notebook"]) != log.of(entries, log.Sealed)[-1].digest:
+    if subjects.get(facts["notebook"]) != kinds.of(entries, kinds.Sealed)[-1].digest:
         raise _Wrong("the notebook that was sealed", "another one")
     book = _book(folder, facts)
     shown = book["cells"][0]["outputs"][0]["data"][MIME]
@@ -366,7 +366,7 @@ def _same_result(card: dict[str, Any], final: Verdict) -> None:
         return
     result = CheckResult.model_validate_json(json.dumps(shown["result"]))
     if result != mine.result and shown["number"] == mine.number:
-        raise _Wrong(f"{mine.item} as in the record", "another result in the notebook")
+        raise _Wrong(f"{mine.item} as in the log", "another result in the notebook")
 
 
 def _ours(folder: Path, facts: Mapping[str, Any], trust: Trust | None) -> None:

@@ -239,9 +239,9 @@ def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
 
 
 def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
-    """A baseline of which a record says what it is and, by metric, the query.
+    """A baseline of which a log says what it is and, by metric, the query.
 
-    Raises SourceError when it is no such file, or not the one that the record tells of.
+    Raises SourceError when it is no such file, or not the one that the log tells of.
     """
     told, frames = parse(body, where)
     if set(frames) != set(queries):

@@ -14,7 +14,7 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from ..errors import RecordDamaged, SourceError
+from ..errors import LogDamaged, SourceError
 
 Algorithm = Literal["sha256", "blake2b"]
 MAX_FILE = 64 * 1024 * 1024
@@ -56,7 +56,7 @@ def unreadable(error: Exception) -> str:
     """Why a file cannot be read, without its name."""
     if isinstance(error, SourceError):
         return error.problem
-    if isinstance(error, RecordDamaged):
+    if isinstance(error, LogDamaged):
         return str(error).partition(": ")[2]
     return f"expected a readable file, got: {getattr(error, 'strerror', None) or error}"
 
@@ -64,7 +64,7 @@ def unreadable(error: Exception) -> str:
 def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> bytes:
     """A file out of an attempt that may be hostile: no link, no pipe, not without end.
 
-    Raises OSError, RecordDamaged.
+    Raises OSError, LogDamaged.
     """
     if isinstance(path, zipfile.Path):
         try:
@@ -72,7 +72,7 @@ def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> 
                 require_size(path, path.root.getinfo(path.at).file_size, limit)
                 return bytes(file.read())
         except (zipfile.BadZipFile, EOFError, LZMAError) as error:
-            raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
+            raise LogDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
     with open_regular(path, follow=follow) as file:
         require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
@@ -80,13 +80,13 @@ def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> 
 
 def require_size(path: Folder, size: int, limit: int) -> None:
     if size > limit:
-        raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
+        raise LogDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
 
 
 def plain_files(folder: Path) -> dict[str, Path]:
     """Every file of an attempt, by its name there.
 
-    Raises RecordDamaged unless it is of folders and regular files, no more than an attempt has.
+    Raises LogDamaged unless it is of folders and regular files, no more than an attempt has.
     """
     found, left, seen = dict[str, Path](), [folder], 0
     while left:
@@ -98,10 +98,10 @@ def plain_files(folder: Path) -> dict[str, Path]:
             elif stat.S_ISDIR(about.st_mode):
                 left.append(path)
             else:
-                raise RecordDamaged(f"{name}: expected a regular file, got a link or another kind")
+                raise LogDamaged(f"{name}: expected a regular file, got a link or another kind")
             if seen > MAX_FILES or len(name.parts) > MAX_DEPTH:
                 most = f"expected at most {MAX_FILES:,} files, {MAX_DEPTH} folders deep, got more"
-                raise RecordDamaged(f"{folder.name}: {most}")
+                raise LogDamaged(f"{folder.name}: {most}")
     return dict(sorted(found.items()))
 
 

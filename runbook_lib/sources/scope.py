@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from ..canonical import canonical, digest_bytes
-from ..errors import RecordDamaged, SourceError, TapeMiss, tried
+from ..errors import LogDamaged, SourceError, TapeMiss, tried
 from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
@@ -123,19 +123,19 @@ class Scope:
     def extract(self, what: str, path: Path, taken: Callable[[], bytes]) -> bytes:
         """What ``taken`` takes out of a file of ours, which is all that is kept of it.
 
-        Raises SourceError, and RecordDamaged where ``taken`` does.
+        Raises SourceError, and LogDamaged where ``taken`` does.
         """
 
         def ask() -> Meta | bytes:
             try:
                 self._ours(path)
                 return taken()
-            except RecordDamaged as error:
+            except LogDamaged as error:
                 return {"damaged": str(error)}
 
         meta, body = self._of_file(what, path, ask)
         if "damaged" in meta:
-            raise RecordDamaged(str(meta["damaged"]))
+            raise LogDamaged(str(meta["damaged"]))
         return body
 
     def _ours(self, path: Path) -> bool:
@@ -196,7 +196,7 @@ class Scope:
         def asked() -> tuple[Meta, bytes]:
             try:
                 got = ask()
-            except (OSError, ValueError, RecordDamaged, SourceError) as error:
+            except (OSError, ValueError, LogDamaged, SourceError) as error:
                 got = {"error": local.unreadable(error)}
             return (got, b"") if isinstance(got, dict) else ({}, got)
 
@@ -299,7 +299,7 @@ class Scope:
                 sent = await self.outside.send(request, budget)
             meta, body = self._ask(key, asked, sent.kept)
             if (failure := meta.get("failure")) and failure not in FAILURES:
-                raise RecordDamaged(f"tape: expected a known failure, got {failure!r}")
+                raise LogDamaged(f"tape: expected a known failure, got {failure!r}")
             return Answer(**meta, body=body)
 
         attempts = retries if request.purpose == "read" else 1

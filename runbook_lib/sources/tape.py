@@ -1,4 +1,4 @@
-"""The tape: everything from outside passes here, is recorded, and can be answered from the record.
+"""The tape: everything from outside passes here, is recorded, and can be answered from the log.
 
 A live tape performs a request, takes the secrets out, writes body and entry, and only then hands
 the answer on, so that what was judged is what was recorded. A replayed tape answers from the
@@ -22,7 +22,7 @@ from typing import IO, Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import canonical, digest, digest_bytes
-from ..errors import RecordDamaged, TapeMiss
+from ..errors import LogDamaged, TapeMiss
 from ..files import naming, open_own, place, replace_file
 from .http import Purpose
 from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
@@ -73,7 +73,7 @@ class Asked:
 
 
 def read_entries(folder: Folder) -> list[Entry]:
-    """The entries of a tape folder; an unfinished last line is none. Raises RecordDamaged."""
+    """The entries of a tape folder; an unfinished last line is none. Raises LogDamaged."""
     try:
         text = recorded(folder / "index.jsonl")
     except FileNotFoundError:
@@ -85,17 +85,17 @@ def read_entries(folder: Folder) -> list[Entry]:
         except ValidationError as error:
             where = f"{folder.name}/index.jsonl: line {number}"
             wrong = "; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())
-            raise RecordDamaged(f"{where}: expected a tape entry, got: {wrong}"[:300]) from error
+            raise LogDamaged(f"{where}: expected a tape entry, got: {wrong}"[:300]) from error
     return entries
 
 
 def read_body(folder: Folder, name: str) -> bytes:
-    """A recorded body. Raises RecordDamaged when it is missing or not what its name says."""
+    """A recorded body. Raises LogDamaged when it is missing or not what its name says."""
     path = folder / _body_name(name)
     try:
         data = recorded(path)
     except OSError as error:
-        raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
+        raise LogDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, digest_bytes(data))
     return data
 
@@ -111,20 +111,20 @@ def check_body(folder: Path, name: str, hashed: Mapping[str, str] | None = None)
         known = (hashed or {}).get(at)
         found = known or hash_file(folder / at, follow=False).digest
     except OSError as error:
-        raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
+        raise LogDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)
 
 
 def _body_name(name: str) -> str:
     text = name.removeprefix("sha256:")
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise RecordDamaged(f"tape: expected a sha256 digest, got {name!r}")
+        raise LogDamaged(f"tape: expected a sha256 digest, got {name!r}")
     return f"{text[:2]}/{text}"
 
 
 def _require(name: str, found: str) -> None:
     if found != name:
-        raise RecordDamaged(f"tape: {name}: expected that content, got {found}")
+        raise LogDamaged(f"tape: {name}: expected that content, got {found}")
 
 
 class ReplayTape:
@@ -139,7 +139,7 @@ class ReplayTape:
         return self._judged.get(item, number)
 
     def recall(self, slot: Slot) -> tuple[Entry, bytes]:
-        """What was answered. Raises TapeMiss, RecordDamaged."""
+        """What was answered. Raises TapeMiss, LogDamaged."""
         entry = self._entries.get(slot)
         if entry is None:
             item, number, key, n = slot
@@ -196,7 +196,7 @@ class LiveTape:
 
 
 Tape = LiveTape | ReplayTape
-"""Where a scope's answers come from: the world, which is recorded, or a record of it."""
+"""Where a scope's answers come from: the world, which is recorded, or a recording of it."""
 
 
 def _drop_unfinished_line(file: IO[bytes]) -> None:

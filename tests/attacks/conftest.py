@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.canonical import canonical, digest_bytes
 from runbook_lib.evidence import seal
-from runbook_lib.evidence.record import GENESIS, Record
+from runbook_lib.evidence.log import GENESIS, Log
 from runbook_lib.signatures import Envelope
 from runbook_lib.signers import Trust
 
@@ -39,8 +39,8 @@ def trust(*keys: dict[str, Any], **more: Any) -> Trust:
 
 
 def chained(folder: Path, alter: Callable[[list[dict[str, Any]]], object]) -> None:
-    """The record with altered entries, its chain computed anew, as a forger would."""
-    path = folder / "record.jsonl"
+    """The log with altered entries, its chain computed anew, as a forger would."""
+    path = folder / "log.jsonl"
     entries = [json.loads(line) for line in path.read_bytes().splitlines()]
     alter(entries)
     prev, lines = GENESIS, []
@@ -62,7 +62,7 @@ def attest(folder: Path, payload: bytes, key: Any = None) -> None:
 
 def resealed(folder: Path, key: Any, **changes: Any) -> None:
     """The folder attested to as it is, with ``changes``."""
-    entries = Record(folder / "record.jsonl").events()
+    entries = Log(folder / "log.jsonl").events()
     about = seal.statement(entries, seal.file_digests(folder), "")
     about["predicate"][seal.FACTS].update(changes)
     attest(folder, canonical(about), key)

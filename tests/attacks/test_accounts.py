@@ -73,7 +73,7 @@ def by_grace(root: Path) -> str:
     store = Store(root / "store")
     made = store.attempt("v1", "canary", 1)
     with store.cluster_lock("main", "grace"):
-        made.record.append(event("session"))
+        made.log.append(event("session"))
         keep_file(made.folder, "targets/main-1.toml", "[b]")
         tape = LiveTape(made.folder / "tape", Redactor())
         tape.record(("i", 1, "k", 2), Asked("read"), {}, b"other")
@@ -98,7 +98,7 @@ def test_what_one_account_makes_another_goes_on_with(shared: Path, umask: int) -
 
 
 @needs_root
-@pytest.mark.parametrize(("name", "mode"), [("record.jsonl", 0o640), ("targets", 0o2750)])
+@pytest.mark.parametrize(("name", "mode"), [("log.jsonl", 0o640), ("targets", 0o2750)])
 def test_a_refusal_names_the_mode_to_set(shared: Path, name: str, mode: int) -> None:
     """Of the file that is not the group's, or of the folder in which one is to be made."""
     as_account(ADA, 0o022, lambda: by_ada(shared))

@@ -8,7 +8,7 @@ import yaml
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.events import Event, StepTaken
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.layout import ISSUE
@@ -34,15 +34,15 @@ def given(team: Team, **changes: Any) -> dict[str, Any]:  # noqa: F811
 
 def meanwhile(team: Team, then: Callable[[], Any]) -> None:  # noqa: F811
     """Something happens once, when the first delivery of the apply was made."""
-    append, waiting = Record.append, [then]
+    append, waiting = Log.append, [then]
 
-    def noting(self: Record, event: Event) -> Event:
+    def noting(self: Log, event: Event) -> Event:
         made = append(self, event)
         if isinstance(made, StepTaken) and made.phase == "done" and waiting:
             waiting.pop()()
         return made
 
-    team.patch.setattr(Record, "append", noting)
+    team.patch.setattr(Log, "append", noting)
 
 
 def sign(team: Team, **statement: Any) -> None:  # noqa: F811

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from runbook_lib import reach, strict
-from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
+from runbook_lib.errors import LogDamaged, ParameterError, SourceError
 from runbook_lib.sources import http as module
 from runbook_lib.sources import wire
 from runbook_lib.sources.config import diff, flatten, parse_toml, render
@@ -228,5 +228,5 @@ def test_other_nests_are_refused_where_they_are_read(tmp_path: Path) -> None:
             parse_yaml(text, "site.yaml")
     assert explanation(b"[" * 100_000) == "[" * 200
     (tmp_path / "index.jsonl").write_bytes(b"[" * 100_000 + b"\n")
-    with pytest.raises(RecordDamaged, match=r"index.jsonl: line 1: expected a tape entry, got: "):
+    with pytest.raises(LogDamaged, match=r"index.jsonl: line 1: expected a tape entry, got: "):
         read_entries(tmp_path)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.canonical import canonical
-from runbook_lib.errors import NotebookError, ParameterError, RecordDamaged
+from runbook_lib.errors import LogDamaged, NotebookError, ParameterError
 from runbook_lib.evidence import seal, sealing
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.publish import publish
@@ -279,7 +279,7 @@ def test_a_statement_that_cannot_be_read_is_named_by_verify_and_publish(
     attest(folder, payload, ALICES_KEY)
 
     assert red(folder)["1 attestations"] == f"unreadable: ValueError: {got}"
-    with pytest.raises(RecordDamaged) as caught:
+    with pytest.raises(LogDamaged) as caught:
         publish(folder)
     wanted = "0001: expected a sealed attempt"
     assert str(caught.value) == f"{wanted}, got: ValueError({got!r}); seal it first"

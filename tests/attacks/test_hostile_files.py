@@ -33,7 +33,7 @@ from ..events import event
 from ..sources.conftest import World
 from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
 
-BOOK, INDEX, RECORD = NOTEBOOKS["development"], "tape/index.jsonl", "record.jsonl"
+BOOK, INDEX, LOG = NOTEBOOKS["development"], "tape/index.jsonl", "log.jsonl"
 OUT = "../" * 9 + "etc/cron.d/x"
 NAMES = "../../home/u/.cargo/config", "/etc/cron.d/x", "..", "-rf", "a/b", "a\nb", ".hidden", "²"
 TYPES = {"item": ["a"], "number": {}, "n": 1, "key": "k", "purpose": "read", "at": "", "ms": 0}
@@ -79,7 +79,7 @@ def world(
         try:
             with closing(made.practice.open()) as replayed:
                 made.practice.walk(replayed)
-                shutil.copy(replayed.folder / RECORD, os.environ["RUNBOOK_REPLAY_KEEP"])
+                shutil.copy(replayed.folder / LOG, os.environ["RUNBOOK_REPLAY_KEEP"])
         except RunbookError as error:
             return SimpleNamespace(problems=[str(error)])
         return SimpleNamespace(problems=[])
@@ -203,7 +203,7 @@ HOSTILE: dict[str, Alter] = {
     "store elsewhere": taped(answered(b"name: x\nstore: /etc\n")),
     **{
         f"{what} as {name}": instead(name, make)
-        for name in (RECORD, INDEX, BOOK, ATTESTATION)
+        for name in (LOG, INDEX, BOOK, ATTESTATION)
         for what, make in KINDS.items()
         if what in ("link", "pipe", "zeros", "depth") or name not in UNREAD
     },
@@ -265,7 +265,7 @@ def test_hostile_files_are_named_and_nothing_is_altered_by_reading_them(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_obey_one_rule_in_a_site_and_in_evidence(practice: Any, name: str) -> None:
-    """Nodes, clusters, sites and artifacts; and what a plan of a record names."""
+    """Nodes, clusters, sites and artifacts; and what a plan of a log names."""
     one, other = (node(each)["clusters"]["development"] for each in ("dev-1", "dev-2"))
     clusters = {"development": one, name: other}
     for changes in ({"name": name}, node(name), {"clusters": clusters}, {"artifacts": {name: "x"}}):

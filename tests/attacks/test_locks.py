@@ -10,7 +10,7 @@ import pytest
 from runbook_lib import doctor
 from runbook_lib.changes.apply import Change, Step
 from runbook_lib.errors import StoreError
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.process import Ended
@@ -33,17 +33,17 @@ TRAPS: dict[str, Callable[[Path, Path], None]] = {
 def test_what_is_written_to_in_the_store_is_nobodys_own_file(
     tmp_path: Path, trap: Callable[[Path, Path], None]
 ) -> None:
-    """Locks, records and tapes: nothing is truncated or appended to, nothing waits on a pipe."""
+    """Locks, logs and tapes: nothing is truncated or appended to, nothing waits on a pipe."""
     store, key = Store(tmp_path / "store"), tmp_path / "key"
     key.write_bytes(b"a key")
     folder = store.create(event("opened")).folder
-    (folder / "record.jsonl").unlink()
+    (folder / "log.jsonl").unlink()
     tape = LiveTape(folder / "tape", Redactor())
-    locks, log, asked = store.root / ".locks", folder / "record.jsonl", Asked("read")
+    locks, log, asked = store.root / ".locks", folder / "log.jsonl", Asked("read")
     writes: dict[Path, Callable[[], object]] = {
         locks / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
         locks / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
-        log: lambda: Record(log).append(event("note", text="x")),
+        log: lambda: Log(log).append(event("note", text="x")),
         folder / "tape" / "index.jsonl": lambda: tape.record(("i", 1, "k", 1), asked, {}, b""),
     }
     for path, write in writes.items():
@@ -112,7 +112,7 @@ def replaced(practice: Any) -> None:
 def taken_elsewhere(practice: Any) -> None:
     """A second run of the attempt, on a host where our lock does not hold."""
     body = {"cluster": "development", "owner": "bob, elsewhere"}
-    Record(practice.folder() / "record.jsonl").append(event("lock", **body))
+    Log(practice.folder() / "log.jsonl").append(event("lock", **body))
 
 
 GONE = "lost: development.lock was removed or replaced"
@@ -145,7 +145,7 @@ def test_a_second_attempt_refuses_while_another_is_unfinished(
     other = Store(ready.root / "store").create(event("opened", release="v1.3.9"))
     for kind in log:
         owner = {"owner": "bob"} if kind == "lock" else {}
-        other.record.append(event(kind, cluster="development", **owner))
+        other.log.append(event(kind, cluster="development", **owner))
     card, ran = two_nodes(ready)
 
     assert len(ran) == runs
@@ -156,8 +156,8 @@ def test_a_second_attempt_refuses_while_another_is_unfinished(
 def test_a_log_that_cannot_be_read_is_no_proof_of_a_free_lock(ready: Any) -> None:
     """Whoever damages the log of the attempt at work must not open the way for another."""
     other = Store(ready.root / "store").create(event("opened", release="v1.3.9"))
-    other.record.append(event("lock", cluster="development", owner="bob"))
-    other.record.path.write_bytes(other.record.path.read_bytes() + b"{}\n")
+    other.log.append(event("lock", cluster="development", owner="bob"))
+    other.log.path.write_bytes(other.log.path.read_bytes() + b"{}\n")
     card, ran = two_nodes(ready)
 
     assert ran == []

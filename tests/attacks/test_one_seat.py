@@ -175,7 +175,7 @@ def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None
     accept(practice, site)
     attempt = prepare_attempt("testnet", given, "params")
 
-    (kept,) = [event for event in attempt.record.events() if event.kind == "policy"]
+    (kept,) = [event for event in attempt.log.events() if event.kind == "policy"]
     assert (kept.by, kept.policy) == ("bob", site.policy_digest)
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from runbook_lib import launch
-from runbook_lib.errors import ParameterError, RecordDamaged, StageRefused
+from runbook_lib.errors import LogDamaged, ParameterError, StageRefused
 from runbook_lib.evidence import seal
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
@@ -91,7 +91,7 @@ def test_a_reason_lets_others_pass_and_what_is_left_out_is_the_logs(ready: Any) 
 @pytest.mark.parametrize("how", ["gone", "empty", "a link"])
 def test_without_its_log_a_file_that_lies_ready_is_refused(ready: Any, how: str) -> None:
     """Deleting the log is no way around it."""
-    log = ready.path.parents[1] / "record.jsonl"
+    log = ready.path.parents[1] / "log.jsonl"
     other = log.rename(log.with_name("other"))
     if how != "gone":
         log.write_text("") if how == "empty" else log.symlink_to(other)
@@ -143,7 +143,7 @@ def unsigned(folder: Path) -> None:
 
 
 FORGED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "log": (altered, "5 record: "),
+    "log": (altered, "5 log: "),
     "log and seal": (
         lambda folder: (altered(folder), resealed(folder, MALLORY)),
         "2 signers: no signature of a listed key; ",
@@ -166,7 +166,7 @@ def test_a_recovery_takes_nothing_of_a_sealed_apply_whose_signature_does_not_hol
     """Neither to change nodes nor to plan it; with a reason it does, which the log keeps."""
     alter(practice.sealed())
     given = recovery(practice, mode=mode)
-    with pytest.raises(RecordDamaged) as caught:
+    with pytest.raises(LogDamaged) as caught:
         prepare_attempt("development_recovery", given, "by hand")
     made = prepare_attempt("development_recovery", {**given, "break_glass": REASON}, "by hand")
 
@@ -185,7 +185,7 @@ def test_the_signed_log_of_another_attempt_is_not_this_ones(practice: Any) -> No
     shutil.rmtree(newest)
     shutil.copytree(first, newest)
     with saying(
-        RecordDamaged,
+        LogDamaged,
         "v1.4.0/development/0002: expected its log as it was signed, got the log of"
         " v1.4.0/development/0001; to take it back all the same give the reason: --reason 'WHY'",
     ):
@@ -216,5 +216,5 @@ def test_a_recovery_that_is_gone_on_with_looks_again(practice: Any) -> None:
     again = recovery(practice, attempt=made.number)
     assert prepare_attempt("development_recovery", again, "by hand").number == made.number
     unsigned(folder)
-    with pytest.raises(RecordDamaged, match="expected its log as it was signed, got 2 signers: "):
+    with pytest.raises(LogDamaged, match="expected its log as it was signed, got 2 signers: "):
         prepare_attempt("development_recovery", again, "by hand")

@@ -115,7 +115,7 @@ def test_none_stands_in_any_byte_of_a_tape(named: Redactor, tmp_path: Path) -> N
 def test_none_stands_in_any_byte_of_an_attempt_or_of_its_page(
     named: Redactor, practice: Any
 ) -> None:
-    """A file that is read, an exception, a notebook's output: none in record, tape, notebook, HTML."""
+    """A file that is read, an exception, a notebook's output: none in log, tape, notebook, HTML."""
     texts = spellings()
     everything = "\n".join(f"{name} {text}" for name, text in texts.items())
     practice.write_site(secrets_env=[f"PLANTED_{number}" for number in range(len(SECRETS))])

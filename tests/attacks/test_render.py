@@ -88,7 +88,7 @@ def test_sound_evidence_says_what_was_verified_and_the_logs_verdict(practice: An
     folder = practice.sealed()
     trust = trust_of(folder)
     page, unasked = Page(page_of(folder / BOOK, trust)), Page(page_of(folder / BOOK))
-    log = folder / "record.jsonl"
+    log = folder / "log.jsonl"
     log.write_bytes(log.read_bytes().replace(b'"alice"', b'"mallo"'))
     forged = Page(page_of(folder / BOOK, trust))
 

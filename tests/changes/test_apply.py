@@ -22,7 +22,7 @@ from runbook_lib.changes.apply import (
 )
 from runbook_lib.changes.state import kept_config, known_map, require_known
 from runbook_lib.context import Context
-from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
+from runbook_lib.errors import LogDamaged, ParameterError, SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.plan import NodePlan, NodeState, differences
@@ -59,7 +59,7 @@ class Work:
         return Step("dev-1", name, run)
 
     def phases(self) -> list[tuple[str, str]]:
-        entries = self.stage._session.record.events()
+        entries = self.stage._session.log.events()
         return [(e.phase, e.stem) for e in entries if e.kind == "step"]
 
 
@@ -180,7 +180,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
 
     assert work.applier(2).step(work.step())
     assert len(work.runs) == 1
-    assert work.stage._session.record.events()[-1].found is True
+    assert work.stage._session.log.events()[-1].found is True
 
 
 # --- known state and the plan ---------------------------------------------------------------------
@@ -204,13 +204,11 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
         require_known(found, "dev-2", "development")
 
 
-def test_a_state_that_is_none_damages_its_record(practice: Any, work: Work) -> None:
+def test_a_state_that_is_none_damages_its_log(practice: Any, work: Work) -> None:
     made = Store(practice.root / "store").create(event("opened", release="v1.5.0"))
-    with made.record.path.open("ab") as file:
-        file.write(event("state", seq=1, prev=made.record.head).line().replace(b"{}", b"1") + b"\n")
-    with pytest.raises(
-        RecordDamaged, match=r"^record.jsonl: line 2: expected an event, got: state"
-    ):
+    with made.log.path.open("ab") as file:
+        file.write(event("state", seq=1, prev=made.log.head).line().replace(b"{}", b"1") + b"\n")
+    with pytest.raises(LogDamaged, match=r"^log.jsonl: line 2: expected an event, got: state"):
         known(work)
 
 

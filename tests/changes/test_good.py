@@ -7,7 +7,7 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes.state import good_map, known_map
 from runbook_lib.errors import SourceError
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.plan import NodeState
 
@@ -20,7 +20,7 @@ RELEASE = "v1.3.0"
 
 
 class Journals:
-    """Attempts written by hand: what their records say is all that counts."""
+    """Attempts written by hand: what their logs say is all that counts."""
 
     def __init__(self, practice: Any) -> None:
         self.stage = practice.open()
@@ -32,24 +32,24 @@ class Journals:
         item = "development.activate.deploy"
         about = {"source": "rehearsal", "declared": [item], **opened}
         enforced = about.pop("enforced", True)
-        record = self.store.create(event("opened", release=RELEASE, **about)).record
-        record.append(event("session", source=about["source"]))
-        record.append(event("started", item=item, number=1))
-        at = self._verified(record, item, state, hour)
+        log = self.store.create(event("opened", release=RELEASE, **about)).log
+        log.append(event("session", source=about["source"]))
+        log.append(event("started", item=item, number=1))
+        at = self._verified(log, item, state, hour)
         row = {"subject": "dev-1", "what": "x", "expected": 1, "observed": 1, "outcome": outcome}
         result = {"item": item, "outcome": outcome, "reason": "", "rows": [row]}
         result |= {"started": at, "ended": at}
-        record.append(event("result", item=item, number=1, result=result))
+        log.append(event("result", item=item, number=1, result=result))
         if enforced:
-            record.append(event("enforced", number=1))
+            log.append(event("enforced", number=1))
 
     def adopted(self, state: NodeState, hour: int) -> None:
-        record = self.store.adopt(event("adopting", source="rehearsal")).record
-        self._verified(record, "adopt", state, hour)
+        log = self.store.adopt(event("adopting", source="rehearsal")).log
+        self._verified(log, "adopt", state, hour)
 
-    def _verified(self, record: Record, item: str, state: NodeState, hour: int) -> str:
+    def _verified(self, log: Log, item: str, state: NodeState, hour: int) -> str:
         at = f"2026-11-23T{hour:02d}:00:00+00:00"
-        record.append(event("state", item=item, state=state, at=at))
+        log.append(event("state", item=item, state=state, at=at))
         return at
 
     def good(self) -> dict[str, NodeState]:
@@ -121,9 +121,9 @@ def test_an_attempt_without_its_log_is_named_and_not_taken_for_an_empty_one(
     journals: Journals,
 ) -> None:
     journals.attempt(NEW, hour=1)
-    gone = journals.store.attempt(RELEASE, "development", 1).folder / "record.jsonl"
+    gone = journals.store.attempt(RELEASE, "development", 1).folder / "log.jsonl"
     gone.unlink()
 
-    where = "{store}/v1.3.0/development/0001/record.jsonl"
-    with saying(SourceError, f"{where}: expected a record, got: No such file or directory"):
+    where = "{store}/v1.3.0/development/0001/log.jsonl"
+    with saying(SourceError, f"{where}: expected a log, got: No such file or directory"):
         journals.known()

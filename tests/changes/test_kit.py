@@ -346,7 +346,7 @@ def test_an_unwritable_folder_is_said(made: Made) -> None:
 
 
 def test_a_kit_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names too, of its files and its own: the record says next that it is there."""
+    """The names too, of its files and its own: the log says next that it is there."""
     synced, fsync = [], os.fsync
 
     def noted(descriptor: int) -> None:

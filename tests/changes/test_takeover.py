@@ -44,7 +44,7 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         store=made.store,
         folder=tmp_path / "v1" / "canary_recovery" / "0002",
         opened=opened,
-        record=SimpleNamespace(append=append),
+        log=SimpleNamespace(append=append),
     )
     return made
 

@@ -68,7 +68,7 @@ class Bench:
         return Context(
             item=check.item, stage=stage, params=SimpleNamespace(**self.params), site=self.site,
             scope=scope, store=Store(self.site.store_path), folder=self.root,
-            record=cast(Any, None), journal=(), plan=self.plan,
+            log=cast(Any, None), journal=(), plan=self.plan,
         )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ class Look:
         context = Context(
             item=item, stage=stage, params=params or StageParams(release="v1", **given),
             site=site or self.site(), scope=live or self.scopes.replay(item=item),
-            store=nothing, folder=self.root, record=nothing,
+            store=nothing, folder=self.root, log=nothing,
             journal=(), attempt_name="v1/testnet/0001",
         )  # fmt: skip
         return observability(context)

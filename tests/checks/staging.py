@@ -67,14 +67,14 @@ class Staging:
 
     def good(self, *nodes: str, build: bytes = PREVIOUS) -> None:
         """Nodes taken over as they are."""
-        record = Store(self.root / "store").adopt(event("adopting")).record
+        log = Store(self.root / "store").adopt(event("adopting")).log
         state = NodeState(
             gates={}, channel="development", binary=sha(b"binary of " + build), config=sha(b""),
             artifact=sha(build) if build else "",
         )  # fmt: skip
         for node in nodes:
             at = self.practice.now()
-            record.append(event("state", item="adopt", node=node, state=state, at=at))
+            log.append(event("state", item="adopt", node=node, state=state, at=at))
 
     def back_up(
         self, name: str, manifest: dict[str, Any] | None = None, age_h: float = 1.0, **about: Any

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from runbook_lib.checks.anomalies import known, open_new
 from runbook_lib.checks.watch import Slot, Slots, judge_alerts, level_of
-from runbook_lib.checks.watch_log import Log
+from runbook_lib.checks.watch_log import WatchLog
 from runbook_lib.context import Context
 from runbook_lib.evidence.events import Looked
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.findings import Findings
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align
@@ -172,31 +172,31 @@ def test_a_level_is_held_to_its_limit_at_each_minute_of_a_look(
 # --- Anomalies: one for what goes on, another for what begins anew --------------------------------
 
 
-def log_on(record: Record) -> Log:
+def log_on(log: Log) -> WatchLog:
     """A log as a live try has it."""
 
     def derive(what: str, compute: Callable[[], str]) -> str:
         return compute()
 
     scope = SimpleNamespace(derive=derive, live=True)
-    return Log(cast(Context, SimpleNamespace(scope=scope, record=record, journal=record.events())))
+    return WatchLog(cast(Context, SimpleNamespace(scope=scope, log=log, journal=log.events())))
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
-    return Record(tmp_path / "record.jsonl")
+def attempt_log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log.jsonl")
 
 
 @pytest.fixture
-def log(record: Record) -> Log:
-    return log_on(record)
+def log(attempt_log: Log) -> WatchLog:
+    return log_on(attempt_log)
 
 
 def finding(ok: bool) -> Row:
     return check_row("vrf_participation", "level", "at least 0.66", 0.9 if ok else 0.4, ok)
 
 
-def looked(log: Log, *healthy: bool, first: int = 1, attempt: str = "v1/mainnet/0001") -> None:
+def looked(log: WatchLog, *healthy: bool, first: int = 1, attempt: str = "v1/mainnet/0001") -> None:
     """Looks a quarter of an hour apart, and what they open."""
     for number, ok in enumerate(healthy, start=first):
         at = BEGUN + timedelta(minutes=15 * number)
@@ -204,19 +204,19 @@ def looked(log: Log, *healthy: bool, first: int = 1, attempt: str = "v1/mainnet/
     open_new(log, attempt, BEGUN, {"vrf_participation": "avg(share)"})
 
 
-def decide(log: Log, kind: str, minutes: float) -> None:
+def decide(log: WatchLog, kind: str, minutes: float) -> None:
     """The commander's decision on the newest anomaly."""
     name, at = known(log)[-1].id, BEGUN + timedelta(minutes=minutes)
     about = {"key": name, "by": "carol", "at": at, "grounds": "", "reason": "seen"}
     log.add(event("decided", **about, decision=kind))
 
 
-def found_at(log: Log) -> list[int]:
+def found_at(log: WatchLog) -> list[int]:
     """The looks that opened an anomaly, by number."""
     return [int((each.at - BEGUN) / timedelta(minutes=15)) for each in known(log)]
 
 
-def test_what_goes_on_is_one_anomaly(log: Log) -> None:
+def test_what_goes_on_is_one_anomaly(log: WatchLog) -> None:
     looked(log, True, False, False, True, False)
 
     assert found_at(log) == [2]
@@ -233,7 +233,7 @@ def test_what_goes_on_is_one_anomaly(log: Log) -> None:
     ],
 )
 def test_after_a_decision_what_begins_anew_is_another(
-    log: Log, kind: str, after: tuple[bool, ...], opened: list[int]
+    log: WatchLog, kind: str, after: tuple[bool, ...], opened: list[int]
 ) -> None:
     looked(log, False)
     decide(log, kind, 16)
@@ -243,7 +243,9 @@ def test_after_a_decision_what_begins_anew_is_another(
 
 
 @pytest.mark.parametrize(("said", "anew"), [(16, 16), (15, 15), (-600, 15)])
-def test_a_restart_never_begins_before_what_was_found(log: Log, said: float, anew: float) -> None:
+def test_a_restart_never_begins_before_what_was_found(
+    log: WatchLog, said: float, anew: float
+) -> None:
     looked(log, False)
     assert known(log)[0].restarted is None
     decide(log, "restart", said)
@@ -251,7 +253,7 @@ def test_a_restart_never_begins_before_what_was_found(log: Log, said: float, ane
     assert known(log)[0].restarted == BEGUN + timedelta(minutes=anew)
 
 
-def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
+def test_a_judged_window_adds_nothing_to_what_was_decided(log: WatchLog) -> None:
     looked(log, False, True)
     decide(log, "continue", 16)
     about = {"start": BEGUN, "at": BEGUN + timedelta(hours=24), "rows": [finding(ok=False)]}
@@ -260,17 +262,17 @@ def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
     assert found_at(log) == [1]
 
 
-def test_the_same_finding_has_the_same_name_for_everybody(record: Record) -> None:
-    one, other = log_on(record), log_on(record)
+def test_the_same_finding_has_the_same_name_for_everybody(attempt_log: Log) -> None:
+    one, other = log_on(attempt_log), log_on(attempt_log)
     looked(one, False)
     # Of two who look at once one is recorded; the other takes what the first has seen.
     assert not other.add(event("look", slot=7))
     assert [e.content for e in other.of(Looked)] == [e.content for e in one.of(Looked)]
     looked(other)
 
-    assert [e.kind for e in record.events()] == ["look", "anomaly"]
+    assert [e.kind for e in attempt_log.events()] == ["look", "anomaly"]
     [name] = [each.id for each in known(other)]
-    elsewhere = log_on(Record(record.path.with_name("other.jsonl")))
+    elsewhere = log_on(Log(attempt_log.path.with_name("other.jsonl")))
     looked(elsewhere, False, attempt="v1/mainnet/0002")
     assert known(elsewhere)[0].id != name
 
@@ -284,7 +286,7 @@ def test_the_same_finding_has_the_same_name_for_everybody(record: Record) -> Non
         ("recover", (Outcome.FAIL, Outcome.FAIL)),
     ],
 )
-def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, ...]) -> None:
+def test_what_an_anomaly_comes_to(log: WatchLog, kind: str, outcomes: tuple[Outcome, ...]) -> None:
     looked(log, False)
     if kind:
         decide(log, kind, 16)
@@ -305,7 +307,7 @@ def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, 
     [(None, 4, False), (None, 5, True), (3, 60, False), (6, 60, True)],
 )
 def test_what_nobody_acknowledged_in_time_is_escalated(
-    log: Log, acknowledged: int | None, now: int, escalated: bool
+    log: WatchLog, acknowledged: int | None, now: int, escalated: bool
 ) -> None:
     """Computed from the instants by any later look; an acknowledgement that came late changes nothing."""
     looked(log, False)

@@ -29,7 +29,7 @@ def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) ->
     assert terminal.out == f"{page}\n"
     assert page.read_text().startswith("<!doctype html>")
 
-    (folder / "record.jsonl").write_text("")
+    (folder / "log.jsonl").write_text("")
     assert terminal.run("verify", folder, "--trust", practice.site) == 1
 
 
@@ -78,14 +78,12 @@ def test_another_folder_is_no_damaged_attempt(terminal: Terminal, practice: Any)
     for verb in ("verify", "replay", "seal", "publish"):
         assert terminal.run(verb, folder.parent) == 3
         assert terminal.err == (
-            f"{folder.parent}: expected the folder of an attempt, got one without record.jsonl and"
+            f"{folder.parent}: expected the folder of an attempt, got one without log.jsonl and"
             " attestations; name the numbered one, as in <store>/v1.4.0/canary/0002\n"
         )
-    assert terminal.run("verify", folder / "record.jsonl") == 3
-    assert terminal.err == (
-        f"{folder}/record.jsonl: expected the folder of an attempt, got a file\n"
-    )
-    (folder / "record.jsonl").unlink()
+    assert terminal.run("verify", folder / "log.jsonl") == 3
+    assert terminal.err == (f"{folder}/log.jsonl: expected the folder of an attempt, got a file\n")
+    (folder / "log.jsonl").unlink()
     assert terminal.run("verify", folder, "--trust", practice.site) == 1
 
 
@@ -98,12 +96,12 @@ def test_only_what_holds_is_counter_signed(terminal: Terminal, practice: Any) ->
         "RUNBOOK_SIGNING_KEY: expected the key of one of the site's signers, got none\n"
     )
     practice.patch.setenv("RUNBOOK_SIGNING_KEY", str(practice.pem))
-    kept = (folder / "record.jsonl").read_bytes()
-    (folder / "record.jsonl").write_bytes(kept.replace(b"alice", b"malice", 1))
+    kept = (folder / "log.jsonl").read_bytes()
+    (folder / "log.jsonl").write_bytes(kept.replace(b"alice", b"malice", 1))
 
     assert terminal.run("seal", "--sign", folder) == 3
     assert terminal.err.endswith("; nobody should sign that\n")
-    (folder / "record.jsonl").write_bytes(kept)
+    (folder / "log.jsonl").write_bytes(kept)
     assert terminal.run("seal", "--sign", folder) == 0
     assert terminal.out == f"{folder / 'attestations' / '0001.alice.json'}\n"
     assert terminal.run("verify", folder, "--trust", practice.site) == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.errors import RecordDamaged
+from runbook_lib.errors import LogDamaged
 from runbook_lib.evidence.status import diff
 from runbook_lib.outcomes import Outcome
 
@@ -22,6 +22,6 @@ def test_what_two_attempts_differ_in_is_listed_by_item(practice: Any) -> None:
     assert "preflight.config-drift" not in {where for where, *_ in found}
     assert diff(practice.folder(), practice.folder()) == []
 
-    practice.folder().joinpath("record.jsonl").write_text("")
-    with pytest.raises(RecordDamaged, match="0002: expected an opening event, got none"):
+    practice.folder().joinpath("log.jsonl").write_text("")
+    with pytest.raises(LogDamaged, match="0002: expected an opening event, got none"):
         diff(practice.folder(), practice.folder())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import cli, playbook
-from runbook_lib.errors import RecordDamaged, StoreError
+from runbook_lib.errors import LogDamaged, StoreError
 from runbook_lib.evidence import incidents
 from runbook_lib.evidence.incident_events import IncidentAcknowledged, read_line
 from runbook_lib.evidence.incidents import (
@@ -24,7 +24,7 @@ from runbook_lib.evidence.incidents import (
     parse_incident,
     path_of,
 )
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.status import next_opening, stages_before
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
@@ -43,7 +43,7 @@ OPENING = event("incident-opened", at=AT)
 
 
 def opened(store: Store, **more: Any) -> Incident:
-    """An incident that a recovery's record names."""
+    """An incident that a recovery's log names."""
     found = open_incident(store, event("incident-opened", at=AT, **more), lambda one: False)
     recovery(store, found)
     return found
@@ -52,11 +52,11 @@ def opened(store: Store, **more: Any) -> Incident:
 def recovery(store: Store, names: Incident | None, number: int = 1) -> None:
     folder = store.root / RELEASE / "canary_recovery" / f"{number:04d}"
     folder.mkdir(parents=True)
-    record = Record(folder / "record.jsonl")
+    log = Log(folder / "log.jsonl")
     about = {"release": RELEASE, "stage": "canary_recovery", "attempt": number, "now": AT}
-    record.append(event("opened", **about))
+    log.append(event("opened", **about))
     if names is not None:
-        record.append(event("incident", id=names.id, first=names.opened.hash))
+        log.append(event("incident", id=names.id, first=names.opened.hash))
 
 
 def over(
@@ -67,7 +67,7 @@ def over(
         add(store, ID, event(f"incident-{step}", by="alice", at=AT))
     closing = incidents.load(store, ID).closing("it is over", "alice", AT)
     closing = closing.model_copy(update=closed)
-    Record(path_of(store, ID), read_line).append(closing)
+    Log(path_of(store, ID), read_line).append(closing)
     about = {"by": by, "account": by, "at": AT, "digest": closing.digest, "recorded_by": "alice"}
     if approve is not None:
         about["signed_file"] = Path(approve(closing.digest)).read_text()
@@ -109,7 +109,7 @@ def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
     opened(store)
     over(store)
     again = incidents.load(store, ID).closing("once more", "alice", AT)
-    Record(path_of(store, ID), read_line).append(again)
+    Log(path_of(store, ID), read_line).append(again)
 
     assert problems(store) == [f"{HELD} closed since 2026-01-01 00:00:00 UTC"]
 
@@ -122,15 +122,13 @@ def test_a_break_glass_blocks_until_it_is_ratified(store: Store) -> None:
         " got no decision"
     ]
 
-    Record(path_of(store, ID), read_line).append(
-        event("decision", by="gus", digest=found.to_ratify)
-    )
+    Log(path_of(store, ID), read_line).append(event("decision", by="gus", digest=found.to_ratify))
 
     assert problems(store) == []
 
 
 def test_a_deleted_incident_is_noticed(store: Store) -> None:
-    """By the record of the recovery that names it; its number is not given again."""
+    """By the log of the recovery that names it; its number is not given again."""
     opened(store)
     over(store)
     path_of(store, ID).unlink()
@@ -152,9 +150,7 @@ def test_another_in_its_place_is_noticed(store: Store) -> None:
     """One that was written anew has another first event."""
     opened(store)
     path_of(store, ID).unlink()
-    Record(path_of(store, ID), read_line).append(
-        event("incident-opened", at=AT, id=ID, author="bob")
-    )
+    Log(path_of(store, ID), read_line).append(event("incident-opened", at=AT, id=ID, author="bob"))
     over(store)
 
     assert problems(store) == [
@@ -179,9 +175,9 @@ def test_a_recovery_without_an_incident_blocks(store: Store) -> None:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda text: text.replace(b"alice", b"carol", 1), "the record was altered"),
+        (lambda text: text.replace(b"alice", b"carol", 1), "the log was altered"),
         (lambda text: b"[]\n" + text, "expected an event"),
-        (lambda text: b"", "expected the record of an incident"),
+        (lambda text: b"", "expected the log of an incident"),
         (lambda text: text.replace(b"001", b"007"), "opens another incident"),
     ],
     ids=["altered", "no entry", "empty", "not opened"],
@@ -190,7 +186,7 @@ def test_a_damaged_incident_blocks(
     store: Store, spoil: Callable[[bytes], bytes], problem: str
 ) -> None:
     opened(store)
-    if problem == "the record was altered":
+    if problem == "the log was altered":
         over(store)
     path = path_of(store, ID)
     path.write_bytes(spoil(path.read_bytes()))
@@ -213,7 +209,7 @@ def test_steps_come_in_order(store: Store) -> None:
 def test_an_unknown_incident_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError, match="expected an incident in the store, got none"):
         incidents.load(store, "v1.4.0-canary-009")
-    with pytest.raises(RecordDamaged):
+    with pytest.raises(LogDamaged):
         parse_incident(b"{}\n", f"{ID}.jsonl")
 
 
@@ -261,7 +257,7 @@ def test_an_end_that_nobody_spoke_of_opens_nothing(
         "a stranger's word": lambda wanted: practice.approve(wanted, account="carol"),
     }
     more = {"head": other} if how == "a closing of something else" else {}
-    with suppress(RecordDamaged):
+    with suppress(LogDamaged):
         over(store, approve=words.get(how, practice.approve), **more)
 
     with pytest.raises(StoreError) as refused:
@@ -401,7 +397,7 @@ def test_an_operator_nobody_knows_takes_no_step(store: Store, command: Command) 
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_an_incident_or_damaged(data: bytes) -> None:
-    with pytest.raises(RecordDamaged):
+    with pytest.raises(LogDamaged):
         parse_incident(data, f"{ID}.jsonl")
 
 
@@ -415,7 +411,7 @@ def test_an_odd_opening_is_an_incident_or_damaged(body: dict[str, Any]) -> None:
     data = json.dumps({**OPENING.content, **body}).encode() + b"\n"
     try:
         found = parse_incident(data, f"{ID}.jsonl")
-    except RecordDamaged:
+    except LogDamaged:
         return
     assert found.standing == "open"
     assert found.problem(single_operator=False).startswith("expected it closed and signed off")

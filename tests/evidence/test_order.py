@@ -11,8 +11,8 @@ import pytest
 
 from runbook_lib.errors import StageRefused, StoreError
 from runbook_lib.evidence.events import Opened
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.order import find_earlier, undone_by
-from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import stages_before
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import require_order
@@ -55,7 +55,7 @@ def carried(practice: Any, **outcomes: Any) -> None:
 
 def planned(practice: Any) -> None:
     """A plan in which everything passed, sealed."""
-    opened, *_, sealed = Record(practice.sealed(mode="plan") / "record.jsonl").events()
+    opened, *_, sealed = Log(practice.sealed(mode="plan") / "log.jsonl").events()
     assert (opened.mode, sealed.outcome) == ("plan", "PASS")
 
 
@@ -119,8 +119,8 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     practice.walk(stage)
     stage.enforce()
     monkeypatch.delenv("RUNBOOK_REPLAY")
-    record = Record(stage.folder / "record.jsonl").events()
-    assert (stage.verdict().outcome, record[0].mode) == (Outcome.PASS, "apply")
+    log = Log(stage.folder / "log.jsonl").events()
+    assert (stage.verdict().outcome, log[0].mode) == (Outcome.PASS, "apply")
 
     for source in ("live", "rehearsal"):
         scratch = Store(stage.folder.parents[2])
@@ -154,10 +154,10 @@ def opened(stage: str, hour: int, **more: Any) -> Opened:
 
 
 def apply(store: Store, hour: int, *, begun: bool) -> None:
-    record = store.create(opened(STAGE, hour)).record
-    record.append(event("plan", digest="sha256:" + "a" * 64, approved_by=["lead"]))
+    log = store.create(opened(STAGE, hour)).log
+    log.append(event("plan", digest="sha256:" + "a" * 64, approved_by=["lead"]))
     if begun:
-        record.append(event("step", node="main-1", step="deliver", phase="intent"))
+        log.append(event("step", node="main-1", step="deliver", phase="intent"))
 
 
 def recover(store: Store, hour: int, attempt: int) -> None:
@@ -199,8 +199,8 @@ def test_verify_goes_back_to_development(practice: Any) -> None:
     before = practice.sealed()
     folder = before.parents[1] / "testnet" / "0001"
     folder.mkdir(parents=True)
-    first, record = Record(before / "record.jsonl").events()[0], Record(folder / "record.jsonl")
-    record.append(first.model_copy(update={"stage": "testnet", "heads": {}}))
+    first, log = Log(before / "log.jsonl").events()[0], Log(folder / "log.jsonl")
+    log.append(first.model_copy(update={"stage": "testnet", "heads": {}}))
     (row,) = stages_before(folder, ALICES)
     (other,) = stages_before(folder, Trust(signing="none"))
     shutil.rmtree(before / "attestations")
@@ -212,5 +212,5 @@ def test_verify_goes_back_to_development(practice: Any) -> None:
     assert gone.outcome is Outcome.FAIL
     assert str(gone.observed).startswith("expected attempt 1 to verify, got: evidence: 1 attest")
     assert stages_before(moved, ALICES) == []
-    (moved / "record.jsonl").write_text("x\n")
+    (moved / "log.jsonl").write_text("x\n")
     assert [row.outcome for row in stages_before(moved, ALICES)] == [Outcome.INCONCLUSIVE]

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 
 from runbook_lib.commands.evidence import page_of
-from runbook_lib.errors import NotebookError, RecordDamaged, StageRefused
-from runbook_lib.evidence.record import Record
+from runbook_lib.errors import LogDamaged, NotebookError, StageRefused
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import replay, seal_by_hand
 from runbook_lib.evidence.seal import facts_of, seals
 from runbook_lib.evidence.verify import verify
@@ -123,8 +123,8 @@ def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
 )
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path, first: Any, said: str) -> None:
     if first is not None:
-        Record(tmp_path / "record.jsonl").append(first)
-    with pytest.raises((NotebookError, RecordDamaged)) as caught:
+        Log(tmp_path / "log.jsonl").append(first)
+    with pytest.raises((NotebookError, LogDamaged)) as caught:
         seal_by_hand(tmp_path)
 
     assert str(caught.value) == f"{tmp_path.name}: {said}"
@@ -153,7 +153,7 @@ def again(practice: Any, **outcomes: Any) -> Any:
         opened = practice.open()
         practice.walk(opened, **outcomes)
         kept = Path(os.environ["RUNBOOK_REPLAY_KEEP"])
-        (kept / "record.jsonl").write_bytes((opened.folder / "record.jsonl").read_bytes())
+        (kept / "log.jsonl").write_bytes((opened.folder / "log.jsonl").read_bytes())
         return SimpleNamespace(problems=[])
 
     return run
@@ -187,7 +187,7 @@ def test_problems_of_a_replay_are_rows(practice: Any, ran: bool) -> None:
 
 
 def test_a_folder_without_a_record_cannot_be_replayed(tmp_path: Path) -> None:
-    with pytest.raises(RecordDamaged) as caught:
+    with pytest.raises(LogDamaged) as caught:
         replay(tmp_path, lambda stage: None)
 
     assert str(caught.value) == f"{tmp_path.name}: expected an opening event, got none"

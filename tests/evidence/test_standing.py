@@ -1,4 +1,4 @@
-"""Where items stand and what a record amounts to: the last try counts, nothing is forgotten."""
+"""Where items stand and what a log amounts to: the last try counts, nothing is forgotten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import playbook
-from runbook_lib.errors import RecordDamaged
+from runbook_lib.errors import LogDamaged
 from runbook_lib.evidence.events import Event
 from runbook_lib.evidence.standing import (
     incomplete,
@@ -41,7 +41,7 @@ def small() -> Iterator[None]:
 
 
 class Story:
-    """Events of a record, told one by one."""
+    """Events of a log, told one by one."""
 
     def __init__(self, mode: str = "apply", **opened: Any) -> None:
         self.entries: list[Event] = []
@@ -141,7 +141,7 @@ def test_a_result_that_is_none_is_no_event(value: Any) -> None:
         event("result", item=CI, number=1, result=value)
 
 
-def test_large_numbers_survive_the_record() -> None:
+def test_large_numbers_survive_the_log() -> None:
     """A float above 2**53 is written as a whole number, and comes back as the float it was."""
     row = check_row("dev-1", "stake", 1e17, 4.379854137272574e16, ok=False)
     story = Story().judged(DRIFT, row)
@@ -167,7 +167,7 @@ def test_everything_passed() -> None:
     "entries", [[], Story().entries[1:], Story().tell("note", text="x").entries[1:]]
 )
 def test_a_record_without_its_opening_is_damage(entries: list[Event]) -> None:
-    with pytest.raises(RecordDamaged, match="expected an opening event, got none"):
+    with pytest.raises(LogDamaged, match="expected an opening event, got none"):
         verdict(entries)
 
 
@@ -183,7 +183,7 @@ def told(*items: str, **opened: Any) -> Story:
 
 
 OTHER = (
-    "declared items: expected the playbook's {}, got {}; the record was made by another version of"
+    "declared items: expected the playbook's {}, got {}; the log was made by another version of"
     " the tool"
 )
 BROKEN: dict[str, tuple[Story, str]] = {

@@ -90,7 +90,7 @@ def test_the_command_says_from_when_the_next_stage_can_open(
     stage = practice.open()
     cards = practice.walk(stage)
     for minutes in (0, 7):
-        stage._session.record.append(event("state", at=AT + timedelta(minutes=minutes)))
+        stage._session.log.append(event("state", at=AT + timedelta(minutes=minutes)))
     practice.write_notebook(cards, stage.enforce())
     seal_by_hand(stage.folder)
     words = ["status", "v1.4.0", "--site", str(practice.site)]

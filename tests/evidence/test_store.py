@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import LockHeld, RecordDamaged, StoreError
+from runbook_lib.errors import LockHeld, LogDamaged, StoreError
 from runbook_lib.evidence.events import Opened
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 
 from ..events import event
@@ -38,18 +38,18 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_damaged_attestation_stops_no_recovery(store: Store) -> None:
-    """It opens whatever is broken, and holds what the record says."""
+    """It opens whatever is broken, and holds what the log says."""
     attempt = store.create(opened())
     (attempt.folder / "attestations").mkdir()
     (attempt.folder / "attestations" / "0001.alice.json").write_text("{")
     recovery = "development_recovery"
     after = store.create(opened(recovery), whatever=True)
 
-    assert after.record.events()[0].heads == {attempt.name: attempt.record.head}
+    assert after.log.events()[0].heads == {attempt.name: attempt.log.head}
 
 
 def test_attempts_are_numbered_from_one(store: Store) -> None:
-    """Each is a directory of its own whose record opens with its number."""
+    """Each is a directory of its own whose log opens with its number."""
     made = [store.create(opened()) for _ in range(3)]
 
     assert [attempt.name for attempt in made] == [f"v1.4.0/development/000{n}" for n in (1, 2, 3)]
@@ -61,10 +61,10 @@ def test_attempts_are_numbered_from_one(store: Store) -> None:
 def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None:
     """Of every stage of the release, so that a removed one is missed."""
     first = store.create(opened())
-    first.record.append(event("note", text=""))
+    first.log.append(event("note", text=""))
     second = store.create(opened("testnet"))
 
-    assert store.opened(second).heads == {first.name: first.record.head}
+    assert store.opened(second).heads == {first.name: first.log.head}
 
 
 def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None:
@@ -94,10 +94,10 @@ def lost_last(store: Store) -> None:
 
 def replaced(store: Store) -> None:
     """Another history, however well it is chained, does not hold the head that was seen."""
-    path = store.create(opened()).folder / "record.jsonl"
+    path = store.create(opened()).folder / "log.jsonl"
     assert store.create(opened()).number == 2
     path.unlink()
-    Record(path).append(event("opened", attempt=1, operator="forger"))
+    Log(path).append(event("opened", attempt=1, operator="forger"))
 
 
 def unopened(store: Store) -> None:
@@ -111,8 +111,8 @@ def unopened(store: Store) -> None:
          " was removed from the store: restore it"),
         (lost_last, "v1.4.0/testnet/0001: expected the earlier attempt v1.4.0/development/0001 in"
          " the store, got none; it was removed: restore it"),
-        (replaced, "v1.4.0/development/0001: expected its record to hold {head}, got another"
-         " history; the record was replaced: restore it"),
+        (replaced, "v1.4.0/development/0001: expected its log to hold {head}, got another"
+         " history; the log was replaced: restore it"),
         (unopened, "v1.4.0/development/0001: expected an opening event, got none"),
     ],
 )  # fmt: skip
@@ -121,9 +121,9 @@ def test_a_store_that_lost_something_opens_nothing(
 ) -> None:
     """Attempts of every stage and their heads are looked at before another is made."""
     harm(store)
-    with pytest.raises((StoreError, RecordDamaged)) as caught:
+    with pytest.raises((StoreError, LogDamaged)) as caught:
         store.check_heads(store.attempts(RELEASE))
-    with pytest.raises((StoreError, RecordDamaged)):
+    with pytest.raises((StoreError, LogDamaged)):
         store.create(opened())
 
     assert re.fullmatch(

@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.evidence import seal, sealing
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome, worst
@@ -32,7 +32,7 @@ from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising
 from ..events import event
 
 STEPS = [
-    "1 attestations", "2 signers", "3 files", "4 seals", "5 record", "6 tape", "7 findings",
+    "1 attestations", "2 signers", "3 files", "4 seals", "5 log", "6 tape", "7 findings",
     "8 completeness", "9 the rule", "10 verdict", "11 notebook", "12 head", "13 seal",
 ]  # fmt: skip
 BOOK = "10_development.ipynb"
@@ -60,13 +60,13 @@ def red(folder: Path) -> dict[str, str]:
 
 
 def rebook(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Alter the notebook, and let the record and the manifest say so."""
+    """Alter the notebook, and let the log and the manifest say so."""
     book = json.loads((folder / BOOK).read_bytes())
     change(book)
     data = json.dumps(book).encode()
     (folder / BOOK).write_bytes(data)
-    record = Record(folder / "record.jsonl")
-    record.append(record.events()[-1].model_copy(update={"digest": digest_bytes(data)}))
+    log = Log(folder / "log.jsonl")
+    log.append(log.events()[-1].model_copy(update={"digest": digest_bytes(data)}))
     resealed(folder, ALICES_KEY)
 
 
@@ -120,7 +120,7 @@ def test_3_every_file_is_as_listed(sealed: Path, alter: Alter, found: str) -> No
 
 
 def test_a_huge_body_is_refused_by_its_size(sealed: Path) -> None:
-    """None of it is read: no answer that we record is that long."""
+    """None of it is read: no answer that we log is that long."""
     body = next((sealed / "tape").glob("??/*"))
     os.truncate(body, 1024**3 + 1)
 
@@ -130,12 +130,12 @@ def test_a_huge_body_is_refused_by_its_size(sealed: Path) -> None:
 
 def test_5_the_record_ends_where_the_seal_says(sealed: Path) -> None:
     """An entry more, well chained, is an alteration, and so is a torn end."""
-    with (sealed / "record.jsonl").open("ab") as file:
+    with (sealed / "log.jsonl").open("ab") as file:
         file.write(b"{")
-    assert red(sealed)["5 record"] == "1 bytes of an unfinished one"
+    assert red(sealed)["5 log"] == "1 bytes of an unfinished one"
 
-    Record(sealed / "record.jsonl").append(event("note", text="late"))
-    assert "5 record" in red(sealed)
+    Log(sealed / "log.jsonl").append(event("note", text="late"))
+    assert "5 log" in red(sealed)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_13_what_was_added_since_the_seal_is_named(
     sealed: Path, kinds: tuple[str, ...], said: str
 ) -> None:
     """Neither damage nor proof: the sealed part still holds step by step, the rest is INCONCLUSIVE."""
-    record = Record(sealed / "record.jsonl")
-    at = utc(datetime.fromisoformat(record.events()[-1].written))
+    log = Log(sealed / "log.jsonl")
+    at = utc(datetime.fromisoformat(log.events()[-1].written))
     for kind in kinds:
-        record.append(event(kind))
+        log.append(event(kind))
     tape = LiveTape(sealed / "tape", Redactor(()))
     asked = Asked("read", datetime.now(UTC), 0.0)
     tape.record(("mainnet.activate.watch/look", 1, "GET /", 0), asked, {}, b"an answer")
@@ -171,9 +171,9 @@ def test_13_what_was_added_since_the_seal_is_named(
     assert verdict is not None and verdict.exit_code is ExitCode.PASSED
 
 
-@pytest.mark.parametrize("name", ["record.jsonl", "tape/index.jsonl", BOOK])
+@pytest.mark.parametrize("name", ["log.jsonl", "tape/index.jsonl", BOOK])
 def test_13_what_was_sealed_stands_unchanged_before_it(sealed: Path, name: str) -> None:
-    Record(sealed / "record.jsonl").append(event("watching", number=1))
+    Log(sealed / "log.jsonl").append(event("watching", number=1))
     data = (sealed / name).read_bytes()
     (sealed / name).write_bytes(data.replace(b"development", b"Development", 1))
     rows, _ = verify(sealed, ALICES)
@@ -226,7 +226,7 @@ def test_6_a_lost_body_is_missed(sealed: Path) -> None:
 
 
 def test_8_a_broken_run_stays_broken(practice: Any) -> None:
-    """What the engine knew beside the record is in the seal: it does not verify as complete."""
+    """What the engine knew beside the log is in the seal: it does not verify as complete."""
     folder = practice.sealed()
     verdict = verify(folder, ALICES)[1]
     assert verdict is not None
@@ -281,7 +281,7 @@ def test_10_the_cards_say_what_the_record_says(
 
 
 def test_10_another_notebook_than_the_sealed_one_is_seen(sealed: Path) -> None:
-    """The record holds the digest of the notebook that was sealed; none elsewhere is read."""
+    """The log holds the digest of the notebook that was sealed; none elsewhere is read."""
     (sealed / BOOK).write_text((sealed / BOOK).read_text() + " ")
     resealed(sealed, ALICES_KEY)
     assert red(sealed) == {"10 verdict": "another one"}
@@ -395,7 +395,7 @@ def test_hostile_files_are_rows_never_tracebacks(
     (hostile / BOOK).write_text(json.dumps(book))
     line = json.dumps({"seq": 0, "prev": "sha256:" + "0" * 64, "at": "", "kind": "opened"})
     line = line[:-1] + f', "body": {json.dumps(body)}}}\n'
-    (hostile / "record.jsonl").write_text(line)
+    (hostile / "log.jsonl").write_text(line)
     (hostile / "tape" / "index.jsonl").write_text(json.dumps(body) + "\n")
     rows, verdict = verify(hostile, ALICES)
 

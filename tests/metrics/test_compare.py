@@ -242,7 +242,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def told(file: Path, **changes: object) -> About:
-    """What the file says of itself, and the record of it."""
+    """What the file says of itself, and the log of it."""
     import pyarrow.parquet as pq
 
     about = About.model_validate_json(pq.read_schema(file).metadata[b"baseline"])

@@ -6,7 +6,7 @@ its output is the list of their ends ``{"code", "said"}``, once they and whateve
 have ended. A run ends as its notebook would: 0 where no cell raised, else the ``exit_code`` of what
 one raised.
 
-``kill`` is what an entry of the record must hold (its body's fields beside its kind): the run is
+``kill`` is what an entry of the log must hold (its body's fields beside its kind): the run is
 killed (SIGKILL, or ``signal``) as such an entry is on disk. With ``arm`` it is not: that is written to the file
 ``armed``, with the run's process id, for ``gate.sh`` to kill it around its next command. With
 ``within_s`` it is killed so many seconds after its begin, unless it has ended.
@@ -30,12 +30,12 @@ from typing import Any
 
 import stamina
 
-RECORD = "record.jsonl"
+LOG = "log.jsonl"
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def kill_at(point: dict[str, Any], armed: Path) -> None:
-    """Watch what would be synced to disk: a record is, after each entry."""
+    """Watch what would be synced to disk: a log is, after each entry."""
     if "within_s" in point:
         kill = threading.Timer(point["within_s"], os.kill, (os.getpid(), signal.SIGKILL))
         kill.daemon = True
@@ -47,7 +47,7 @@ def kill_at(point: dict[str, Any], armed: Path) -> None:
 
     def watched(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if path.name != RECORD:
+        if path.name != LOG:
             return
         entry = json.loads(path.read_bytes().splitlines()[-1])
         with mutex:

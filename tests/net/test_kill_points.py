@@ -3,14 +3,14 @@
 A point is a moment beside a node: ``before STEP NODE`` (the intent is on disk, no command begun),
 ``during`` (the run is killed, its command goes on), ``after`` (the command ended, its result is not
 journalled), ``cut`` (the same, and nobody is left who knows its exit code), ``done`` (the result is on
-disk, the next step not begun), and ``at ENTRY`` (any other entry of the record is on disk). Steps and
+disk, the next step not begun), and ``at ENTRY`` (any other entry of the log is on disk). Steps and
 entries are those of an unkilled run of the same notebook, so that none is left out; of nodes the
 first and the last stand for all.
 
 One attempt is killed at each point of a chain in turn. It must come as far each time, and end as
 the unkilled run did: exit code, nodes, every changing command once, no two at one instant.
-``FLOOR`` is how many points there are at least; where the record names things otherwise, change
-``RECORD``.
+``FLOOR`` is how many points there are at least; where the log names things otherwise, change
+``LOG``.
 """
 
 import json
@@ -48,7 +48,7 @@ BOOKS = {
 }
 SIZES = {"development": 3, "testnet": 5}
 
-RECORD = {
+LOG = {
     "step": "step", "stopped": "stopped", "before": "intent", "done": "done", "plan": "plan",
     "named by": ("kind", "item", "node", "step", "phase"),
 }  # fmt: skip
@@ -80,7 +80,7 @@ BEFORE = {"testnet": "development", "canary": "testnet", "mainnet": "canary"}
 
 @dataclass(frozen=True)
 class Point:
-    """``entry`` is what the record's entry holds; ``arm`` what the gate is to do once it is there."""
+    """``entry`` is what the log's entry holds; ``arm`` what the gate is to do once it is there."""
 
     name: str
     node: str
@@ -218,7 +218,7 @@ class Driven:
         return self.store / RELEASE / runbook / f"{attempt or self.attempt(runbook):04d}"
 
     def entries(self, runbook: str, attempt: int = 0) -> list[dict[str, Any]]:
-        lines = (self.folder(runbook, attempt) / "record.jsonl").read_text().splitlines()
+        lines = (self.folder(runbook, attempt) / "log.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
     def commands(self, *, several: bool) -> Counter[str]:
@@ -284,7 +284,7 @@ class Driven:
         self.params[stage] = {**params, "mode": "plan"}
         [planned] = self.ask(runs=[{"notebook": str(BOOKS[stage]), "params": self.params[stage]}])
         assert planned["code"] in (0, 4), planned["said"]
-        [plan] = [entry for entry in self.entries(stage, 1) if entry["kind"] == RECORD["plan"]]
+        [plan] = [entry for entry in self.entries(stage, 1) if entry["kind"] == LOG["plan"]]
         if stage == "mainnet":
             network.speak("sign-off", stage, start, end, plan["digest"])
         self.params[stage] |= {"mode": "apply", "approved_plan": plan["digest"]}
@@ -385,9 +385,9 @@ def points(entries: Sequence[dict[str, Any]], nodes: Sequence[str]) -> list[Poin
     """Every point of such a run, in its order."""
     found = []
     for entry in entries:
-        named = {key: entry[key] for key in RECORD["named by"] if key in entry}
+        named = {key: entry[key] for key in LOG["named by"] if key in entry}
         node, step = entry.get("node", ""), entry.get("step", "")
-        if entry["kind"] != RECORD["step"]:
+        if entry["kind"] != LOG["step"]:
             about = [entry["kind"], *(entry[key] for key in ("item", "node") if key in entry)]
             found.append(Point(f"at {' '.join(about)}", node, named))
             continue
@@ -395,7 +395,7 @@ def points(entries: Sequence[dict[str, Any]], nodes: Sequence[str]) -> list[Poin
             del named["step"]
         about = f"{step[: varies.start()] if varies else step} {node}"
         whom = node if node in nodes or step in ("provision", "deprovision") else "any"
-        if entry["phase"] == RECORD["done"]:
+        if entry["phase"] == LOG["done"]:
             found.append(Point(f"done {about}", node, named))
         else:
             found.append(Point(f"before {about}", node, named))
@@ -545,7 +545,7 @@ def test_stopped_by_hand_it_goes_on(driven: Driven) -> None:
         [point] = [one for one in found if one.name == name]
         [end] = driven.run("testnet", {**point.entry, "signal": signal.SIGINT})
         assert (end["code"], "KeyboardInterrupt" in end["said"]) == (3, True)
-        assert driven.entries("testnet")[-1]["kind"] == RECORD["stopped"]
+        assert driven.entries("testnet")[-1]["kind"] == LOG["stopped"]
 
     require_same(driven, "testnet")
 

@@ -60,7 +60,7 @@ def wrong(folder: Path) -> set[str]:
 def test_a_run_that_stopped_is_broken_and_says_where(
     bench: Any, capfd: pytest.CaptureFixture[str], cell: str, problem: str
 ) -> None:
-    """Exit 3; the executed notebook is kept, with a card that says so, and the record as far."""
+    """Exit 3; the executed notebook is kept, with a card that says so, and the log as far."""
     path = bench.as_shipped(bench.book(after_open(cell)))
     report = bench.run(path, execution_timeout=5)
     folder = bench.practice.folder()

@@ -65,7 +65,7 @@ def test_a_path_of_a_machine_is_recognised() -> None:
 @pytest.mark.parametrize("runbook", [name for name in NOTEBOOKS if name != REPORT])
 def test_a_shipped_notebook_shows_what_its_recording_holds(runbook: str) -> None:
     """Its outputs are of today's code (nbval), its recording of the code it was made with: one result."""
-    lines = (recording(runbook) / "record.jsonl").read_text().splitlines()
+    lines = (recording(runbook) / "log.jsonl").read_text().splitlines()
     bodies = [e for e in map(json.loads, lines) if e["kind"] == "result"]
     recorded = {(b["item"], b["number"]): b["result"] for b in bodies}
     book = json.loads((PROJECT / "notebooks" / NOTEBOOKS[runbook]).read_text())

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.errors import RecordDamaged, TapeMiss
+from runbook_lib.errors import LogDamaged, TapeMiss
 from runbook_lib.reach import Command
 from runbook_lib.sources.http import Request
 from runbook_lib.sources.scope import Scope
@@ -65,10 +65,10 @@ def test_tampering_with_a_body_is_noticed(world: World) -> None:
     name = digest_bytes(b"honest").removeprefix("sha256:")
     (world.folder / name[:2] / name).write_bytes(b"forged")
     said = f"tape: sha256:{name}: expected that content, got {digest_bytes(b'forged')}"
-    with saying(RecordDamaged, said):
+    with saying(LogDamaged, said):
         world.replay().http([PING])
     (world.folder / name[:2] / name).unlink()
-    with saying(RecordDamaged, f"tape: sha256:{name}: expected its body, got none"):
+    with saying(LogDamaged, f"tape: sha256:{name}: expected its body, got none"):
         world.replay().http([PING])
 
 
@@ -84,11 +84,11 @@ def test_a_line_cut_by_a_crash_is_none_and_any_other_that_is_no_entry_is_damage(
     # A finished line of another shape was not written by us.
     (world.folder / "index.jsonl").write_bytes(b'{"item": 1}\n')
     problem = "tape/index.jsonl: line 1: expected a tape entry, got: "
-    with saying(RecordDamaged, problem, whole=False):
+    with saying(LogDamaged, problem, whole=False):
         read_entries(world.folder)
 
 
-def test_replay_has_nothing_to_wait_for_and_nothing_to_record(world: World) -> None:
+def test_replay_has_nothing_to_wait_for_and_nothing_to_log(world: World) -> None:
     replay = world.replay()
     replay.sleep(3600)
     with pytest.raises(TapeMiss):

@@ -261,8 +261,8 @@ def in_the_way_of_kits(network: RehearsalNetwork) -> Iterator[None]:
 
 
 def entries(attempt: Path) -> list[dict[str, Any]]:
-    """The record's entries, read as plain lines."""
-    lines = (attempt / "record.jsonl").read_bytes().splitlines()
+    """The log's entries, read as plain lines."""
+    lines = (attempt / "log.jsonl").read_bytes().splitlines()
     return [json.loads(line) for line in lines]
 
 

@@ -23,7 +23,7 @@ from runbook_lib.changes.targets import TURNS, make_plan
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.evidence.events import Event
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
@@ -138,7 +138,7 @@ def recovering(
 def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
     """The cluster as it began, taken over into an empty store, and a release under a name of its own."""
     network.reinstall(cluster)
-    # Every record of a store is read at each plan: one that grows would slow the later tests down.
+    # Every log of a store is read at each plan: one that grows would slow the later tests down.
     shutil.rmtree(network.root / "store")
     (network.root / "store").mkdir()
     release = f"v1.4.0-{number}"
@@ -170,9 +170,9 @@ def applied(made: Recovering, stage: str) -> Path:
 
 def pause() -> None:
     """Count what is appended from here on, and wait at the entry that the environment names."""
-    append, left = Record.append, int(os.environ.get("PAUSE_AT", "0"))
+    append, left = Log.append, int(os.environ.get("PAUSE_AT", "0"))
 
-    def counted(self: Record, event: Event) -> Event:
+    def counted(self: Log, event: Event) -> Event:
         nonlocal left
         entry = append(self, event)
         left -= 1
@@ -181,7 +181,7 @@ def pause() -> None:
             sys.stdin.readline()
         return entry
 
-    Record.append = counted  # type: ignore[method-assign]
+    Log.append = counted  # type: ignore[method-assign]
 
 
 def main() -> int:

@@ -124,7 +124,7 @@ class Recovery:
 
 
 def forward(network: RehearsalNetwork, release: str, stage: str, **hostile: str) -> None:
-    """An apply that was stopped half way, as its record tells it."""
+    """An apply that was stopped half way, as its log tells it."""
     now = datetime.fromtimestamp(network.world.clock.now(), UTC)
     at = (now - timedelta(minutes=20)).isoformat()
     item = playbook.DECLARED[stage][-1]
@@ -133,9 +133,9 @@ def forward(network: RehearsalNetwork, release: str, stage: str, **hostile: str)
         cluster=CLUSTERS[stage], source="rehearsal", operator="rehearsal", now=at,
         declared=playbook.DECLARED[stage],
     )  # fmt: skip
-    record = Store(network.root / "store").create(opened).record
-    record.append(event("plan", digest="sha256:" + "a" * 64, approved_by=["rehearsal"]))
+    log = Store(network.root / "store").create(opened).log
+    log.append(event("plan", digest="sha256:" + "a" * 64, approved_by=["rehearsal"]))
     step = {"item": item, "node": "main-1", "step": "restart", "stem": "", "at": at}
-    record.append(
+    log.append(
         event("step", **{**step, "phase": "failed", "code": 1, "problem": "no answer", **hostile})
     )

@@ -162,7 +162,7 @@ def test_development_waits_and_the_scheduled_run_carries_it_on(
         tmp_path / "again" / "development.txt"
     ).read_text()
     assert planned[:2] == ("4", 0), (tmp_path / "planned" / "testnet.txt").read_text()
-    attempts = sorted((network.root / "store" / "v1.4.0").glob("*/*/record.jsonl"))
+    attempts = sorted((network.root / "store" / "v1.4.0").glob("*/*/log.jsonl"))
     assert [path.parent.parent.name for path in attempts] == ["development", "testnet"]
     for folder in ("first", "again", "planned"):
         stage = "testnet" if folder == "planned" else "development"

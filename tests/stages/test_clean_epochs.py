@@ -23,7 +23,7 @@ EPOCHS = canary.epochs_clean.item
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    """A network on which testnet's gate has just taken effect, as an attempt's record tells it."""
+    """A network on which testnet's gate has just taken effect, as an attempt's log tells it."""
     root = tmp_path_factory.mktemp("epochs") / "network"
     sizes = {"development": 1, "testnet": 7, "mainnet": 2}
     with practising(root, sizes=sizes, history_s=4 * 3600.0) as (net, patch):
@@ -32,7 +32,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         net.fast_forward(1800)
         opened = event("opened", release="v1.4.0", stage="testnet")
         made = Store(net.root / "store").create(opened)
-        made.record.append(event("state", item=testnet.gate.item, node="test-1", at=net.now))
+        made.log.append(event("state", item=testnet.gate.item, node="test-1", at=net.now))
         policy = read_site(str(net.site)).policy_digest
         before = order.Earlier(stage="testnet", attempt=1, name=made.name, policy=policy)
         patch.setattr(order, "permitted", lambda *given: before)

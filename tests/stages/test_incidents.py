@@ -12,8 +12,8 @@ from runbook_lib.checks import recovery as telling
 from runbook_lib.evidence.events import StepTaken, of
 from runbook_lib.evidence.incident_events import CouncilDecided, IncidentClosed, IncidentSignedOff
 from runbook_lib.evidence.incidents import blocking, incidents_of
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.publish import at_sealing, publish
-from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
@@ -156,7 +156,7 @@ def test_what_cannot_be_sent_is_published_later(
     path.write_bytes(kept.replace(b"Rewards stopped", b"All is well, no"))
     (found,) = publish(recovery.folder)
     assert found.outcome is Outcome.FAIL
-    assert "expected what the record names" in str(found.observed)
+    assert "expected what the log names" in str(found.observed)
     path.write_bytes(kept)
     assert cli.main(["publish", str(recovery.folder)]) == 0
     number = recovery.issue["number"]
@@ -231,7 +231,7 @@ def test_a_halt_that_was_announced_is_not_announced_again_unseen(
     channel.write_bytes(was)
 
     assert unread.outcome is Outcome.INCONCLUSIVE
-    steps = of(Record(recovery.folder / "record.jsonl").events(), StepTaken)
+    steps = of(Log(recovery.folder / "log.jsonl").events(), StepTaken)
     assert [step.step for step in steps if step.phase == "intent"] == ["announce-halt-1"]
     # Read again, it is not there: it is sent anew.
     recovery.comes_to(ExitCode.PASSED)

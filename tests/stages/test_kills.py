@@ -1,4 +1,4 @@
-"""Killed in the middle of a changing command: the record says where, and the attempt goes on from there."""
+"""Killed in the middle of a changing command: the log says where, and the attempt goes on from there."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def steps(attempt: Path) -> list[dict[str, Any]]:
 
 
 def test_a_killed_run_goes_on_where_it_stopped(operator: Operator) -> None:
-    """The record is readable and names the step; to continue repeats no step and never works
+    """The log is readable and names the step; to continue repeats no step and never works
     beside a command that outlived its run. Other ends of a run are told apart by test_holes.py.
     """
     release = operator.release()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.errors import RecordDamaged
+from runbook_lib.errors import LogDamaged
 from runbook_lib.outcomes import Outcome
 from runbook_lib.recover import attach_journal
 from runbook_rehearsal.network import RehearsalNetwork
@@ -65,7 +65,7 @@ def applied(network: RehearsalNetwork) -> Applied:
 
 
 def test_an_apply_writes_its_kit_before_the_first_change(applied: Applied) -> None:
-    """Once, for the operators' group to read; the record and the tape know digests, and no secret."""
+    """Once, for the operators' group to read; the log and the tape know digests, and no secret."""
     written = [e for e in entries(applied.folder) if e["kind"] == "kit"]
     first = next(e for e in entries(applied.folder) if e["kind"] == "step")
     targets = sorted((applied.kit / "targets").iterdir())
@@ -130,7 +130,7 @@ def test_a_kit_without_a_journal_opens_no_attempt(
     """Neither one that was not used, nor one that would fill the store."""
     if size is not None:
         (tmp_path / "journal.tsv").write_bytes(b"x" * size)
-    with pytest.raises((OSError, RecordDamaged), match=said):
+    with pytest.raises((OSError, LogDamaged), match=said):
         attach_journal(tmp_path, "canary_recovery", {}, "params")
 
 

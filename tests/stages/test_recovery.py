@@ -10,8 +10,8 @@ from runbook_lib.changes.apply import Applier
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.events import Event, StepTaken
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.publish import publish
-from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome, Row, unknown_row
 from runbook_lib.plan import NodePlan
 from runbook_rehearsal.network import RehearsalNetwork
@@ -194,9 +194,9 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
     """Killed as it was to be posted, the forge down since: the site's command tells them all."""
     made = prepare("testnet")
     applied(made, "testnet")
-    append = Record.append
+    append = Log.append
 
-    def stopping(self: Record, event: Event) -> Event:
+    def stopping(self: Log, event: Event) -> Event:
         made = append(self, event)
         begun = "instruct-back", "intent"
         if isinstance(made, StepTaken) and (made.step, made.phase) == begun:
@@ -205,7 +205,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
 
     given = {"issue": 42}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Record, "append", stopping)
+        patch.setattr(Log, "append", stopping)
         made.recover("testnet", **given)
     with fault(made.network, "forge-down@testnet"):
         verdict, folder = made.recover("testnet", attempt=1, **given)

@@ -7,7 +7,7 @@ import pytest
 
 from runbook_lib.checks import preflight
 from runbook_lib.evidence.comment import marker
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
@@ -42,10 +42,10 @@ def observed(standing: Standing) -> dict[str, object]:
 
 
 def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork) -> None:
-    """One comment with verdict, plan digest, head of the record and previous stage; one write."""
+    """One comment with verdict, plan digest, head of the log and previous stage; one write."""
     standing, stage = post(network)
     (comment,) = network.forge.comments.values()
-    entries = Record(stage.folder / "record.jsonl").events()
+    entries = Log(stage.folder / "log.jsonl").events()
     begun = next(e for e in entries if e.kind == "started" and e.item == ITEM)
     plan = next(entry.digest for entry in entries if entry.kind == "plan")
 
@@ -164,7 +164,7 @@ def test_a_secret_is_never_posted(
 def test_a_replay_posts_nothing_and_finds_the_same(
     network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first try that failed, then one that passed: the very text again, from the record alone."""
+    """A first try that failed, then one that passed: the very text again, from the log alone."""
     network.fault("issue-locked@development")
     _, stage = post(network)
     network.clear("issue-locked")

@@ -124,7 +124,7 @@ def test_no_secret_stands_in_what_a_run_leaves(operator: Operator, passed: Passe
 
 
 def test_a_refused_run_keeps_its_evidence(operator: Operator) -> None:
-    """By papermill: the exit code says why; executed notebook and record are kept, and verify.
+    """By papermill: the exit code says why; executed notebook and log are kept, and verify.
 
     What could not be told in the release issue is left to be done.
     """

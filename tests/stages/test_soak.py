@@ -90,7 +90,7 @@ def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
     other = store.create(opened)
     at = datetime.fromtimestamp(soaked.world.clock.now(), UTC).isoformat()
     step = {"item": development.DEPLOY, "node": "dev-1", "step": "deliver", "phase": "intent"}
-    other.record.append(event("step", **{**step, "stem": "x", "at": at}))
+    other.log.append(event("step", **{**step, "stem": "x", "at": at}))
     try:
         verdict, result = judged(soaked)
     finally:

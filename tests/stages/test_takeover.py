@@ -16,8 +16,8 @@ from runbook_lib import playbook, wording
 from runbook_lib.changes.takeover import end_left_behind
 from runbook_lib.checks import preflight, recovery
 from runbook_lib.evidence.events import Event, StepTaken
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.order import find_earlier
-from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
@@ -115,7 +115,7 @@ def test_a_damaged_record_of_another_attempt_is_named_and_not_required(prepare: 
     """Nothing of the normal path stands in the way back."""
     made = prepare("canary")
     folder = applied(made, "canary")
-    plan = folder.parent / "0001" / "record.jsonl"
+    plan = folder.parent / "0001" / "log.jsonl"
     plan.write_bytes(plan.read_bytes().replace(b"opened", b"opened!", 1))
 
     verdict, recovery_folder = made.recover("canary")
@@ -187,10 +187,10 @@ def test_a_change_left_half_way_goes_on_hours_later(
     """Judged again, the node that was at work is no drift; a gate flipped by hand meanwhile is."""
     drift, left = preflight.config_drift.item, ("test-2", "deliver-gates", "done")
     monkeypatch.setitem(playbook.DECLARED, "testnet", (drift, *declared("testnet")))
-    made, append = prepare("testnet"), Record.append
+    made, append = prepare("testnet"), Log.append
     given = made.planned("testnet")
 
-    def stopping(self: Record, event: Event) -> Event:
+    def stopping(self: Log, event: Event) -> Event:
         made = append(self, event)
         if isinstance(made, StepTaken) and (made.node, made.step, made.phase) == left:
             raise KeyboardInterrupt
@@ -202,7 +202,7 @@ def test_a_change_left_half_way_goes_on_hours_later(
             return walk(opened, "testnet"), opened.folder
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Record, "append", stopping)
+        patch.setattr(Log, "append", stopping)
         session()
     made.network.fast_forward(3 * 3600)
     with fault(made.network, "gate-flipped@testnet/test-2"):

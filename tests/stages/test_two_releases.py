@@ -10,7 +10,7 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import canary, mainnet, testnet
 from runbook_lib.checks.rollouts import rollout
-from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.log import Log
 from runbook_lib.plan import Plan
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
@@ -36,7 +36,7 @@ def network(net: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(folder: Path) -> Plan:
-    (found,) = [e for e in Record(folder / "record.jsonl").events() if e.kind == "plan"]
+    (found,) = [e for e in Log(folder / "log.jsonl").events() if e.kind == "plan"]
     return found.plan
 
 
@@ -91,7 +91,7 @@ def test_a_gate_that_is_on_already_is_verified_and_not_touched(
     verdict, folder = walk(network, mode="apply", approved_plan=digest, **window)
 
     assert verdict.exit_code is ExitCode.PASSED, [item.reason for item in verdict.blocking]
-    entries = Record(folder / "record.jsonl").events()
+    entries = Log(folder / "log.jsonl").events()
     states = {(e.item, e.node): e.state for e in entries if e.kind == "state"}
     steps = Counter(e.item for e in entries if e.kind == "step")
     everyone = [node.name for node in network.world.clusters["testnet"].nodes]

@@ -75,7 +75,7 @@ class Watch:
         with opened("mainnet", params) as stage:
             if activated is not None:
                 took = event("state", item=GATE, node="main-1", at=self.network.now - activated)
-                stage._session.record.append(took)
+                stage._session.log.append(took)
             yield stage
 
 
@@ -104,7 +104,7 @@ def rows(found: Standing) -> dict[tuple[str, str], Row]:
 
 
 def recorded(stage: Stage, kind: str) -> list[Any]:
-    return [entry for entry in stage._session.record.events() if entry.kind == kind]
+    return [entry for entry in stage._session.log.events() if entry.kind == kind]
 
 
 def pin(watch: Watch, stage: Stage) -> None:
@@ -125,7 +125,7 @@ def pin(watch: Watch, stage: Stage) -> None:
     context.store.pin("mainnet", about["digest"], path)
     queries = {one.metric.name: one.query for one in taken}
     kept = {"item": GATE, "data": {**about, "metrics": queries}}
-    stage._session.record.append(event("captured", **kept))
+    stage._session.log.append(event("captured", **kept))
 
 
 @pytest.fixture
@@ -190,10 +190,10 @@ def test_a_day_without_an_anomaly_passes_and_replays(mainnet: Watch) -> None:
         # limits; the watchdog, 4 nodes, silences, halts, pages; against the baseline
         assert len(whole.rows) == 8 + 8 + 7
         assert mutations(stage.folder) == []
-        folder, entries = stage.folder, len(stage._session.record.events())
+        folder, entries = stage.folder, len(stage._session.log.events())
         passed = look(site, mainnet.release)
         assert (passed.exit_code, passed.line) == (0, "the watch is over, and passed")
-        assert len(stage._session.record.events()) == entries
+        assert len(stage._session.log.events()) == entries
 
     assert replayed(folder, mainnet.patch).result == live.result
 
@@ -351,13 +351,13 @@ def test_the_command_looks_once_and_is_waiting(
 ) -> None:
     """One look, no try of the item and no session; 4, and when to look again."""
     with mainnet.opened(timedelta(minutes=16)) as stage:
-        kinds = [entry.kind for entry in stage._session.record.events()]
+        kinds = [entry.kind for entry in stage._session.log.events()]
         argv = ["watch", "--site", str(mainnet.network.site), mainnet.release]
         code = main(argv)
         text = capsys.readouterr().out
         assert main([*argv, "--json"]) == code == 4
         document = json.loads(capsys.readouterr().out)
-        added = [entry.kind for entry in stage._session.record.events()][len(kinds) :]
+        added = [entry.kind for entry in stage._session.log.events()][len(kinds) :]
 
     assert added == ["watching", "look", "watching"]
     assert re.search(r"participation (9\d\.\d|100\.0)%", text.splitlines()[0])
@@ -375,7 +375,7 @@ def test_a_look_after_the_seal_is_named_by_verify(mainnet: Watch) -> None:
         look(str(mainnet.network.site), mainnet.release)
         after = open_steps(folder)
 
-    assert not set(before) & {"3 files", "5 record", "6 tape", "13 seal"}
+    assert not set(before) & {"3 files", "5 log", "6 tape", "13 seal"}
     assert set(after) - set(before) == {"13 seal"}
     assert re.fullmatch(r"not yet sealed: 2 events since .* by runbook watch; .*", after["13 seal"])
 

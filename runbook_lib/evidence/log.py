@@ -1,4 +1,4 @@
-"""The record of an attempt: append-only, hash-chained, one fsync an event, readable after kill -9.
+"""The log of an attempt: append-only, hash-chained, one fsync an event, readable after kill -9.
 
 Each line is the canonical JSON of an event; its hash is the sha256 of that line, and every event
 holds the hash of the one before. A last line without its newline was never finished: it is no
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
-from ..errors import RecordDamaged, SourceError, StoreError
+from ..errors import LogDamaged, SourceError, StoreError
 from ..files import naming, open_own
 from ..sources import local
 from ..sources.wire import complaint
@@ -36,7 +36,7 @@ Read = Callable[[bytes], Event]
 def parse(
     text: bytes, where: str, after: Sequence[Event] = (), read: Read = read_line
 ) -> tuple[list[Event], bytes]:
-    """Events of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged.
+    """Events of a log's bytes, chain checked, and the unfinished rest. Raises LogDamaged.
 
     ``after`` are those that stand before these bytes.
     """
@@ -46,9 +46,9 @@ def parse(
     for seq, line in enumerate(lines, start=len(after)):
         event = _event(line, f"{where}: line {seq + 1}", read)
         if event.seq != seq or event.prev != prev:
-            raise RecordDamaged(
+            raise LogDamaged(
                 f"{where}: line {seq + 1}: expected event {seq} after {prev}, got {event.seq!r}"
-                f" after {event.prev}; the record was altered"
+                f" after {event.prev}; the log was altered"
             )
         events.append(event)
         prev = event.hash
@@ -56,58 +56,58 @@ def parse(
 
 
 def _event(line: bytes, where: str, read: Read = read_line) -> Event:
-    """One line of a record. Raises RecordDamaged."""
+    """One line of a log. Raises LogDamaged."""
     try:
         return read(line)
     except ValidationError as error:
         first = error.errors()[0]
         unknown = first["type"] == "union_tag_invalid"
         said = f"kind {first['ctx']['tag']!r}, unknown here" if unknown else complaint(error)
-        raise RecordDamaged(f"{where}: expected an event, got: {said}") from error
+        raise LogDamaged(f"{where}: expected an event, got: {said}") from error
 
 
 def opened_by(events: Sequence[Event], where: str) -> Opened:
-    """What an attempt was opened with, by its record. Raises RecordDamaged for what is none."""
+    """What an attempt was opened with, by its log. Raises LogDamaged for what is none."""
     if not events or not isinstance(events[0], Opened):
-        raise RecordDamaged(f"{where}: expected an opening event, got none")
+        raise LogDamaged(f"{where}: expected an opening event, got none")
     return events[0]
 
 
 def recorded(scope: Scope, store: Store, attempt: str, *kinds: type[Event]) -> list[Event]:
-    """The first event and those of ``kinds`` (without any, all) of an attempt's record, by the tape.
+    """The first event and those of ``kinds`` (without any, all) of an attempt's log, by the tape.
 
     The tape keeps what is asked for, and not a growing log whole each time somebody looks into it.
-    Raises SourceError, RecordDamaged.
+    Raises SourceError, LogDamaged.
     """
 
     def taken() -> bytes:
-        record = store.record(attempt)
+        log = store.log(attempt)
         try:
-            lines = local.recorded(record.path).split(b"\n")
+            lines = local.recorded(log.path).split(b"\n")
         except OSError as error:
-            raise SourceError(attempt, f"expected a record, got: {error.strerror}") from error
-        both = zip(record.events(), lines, strict=False)
+            raise SourceError(attempt, f"expected a log, got: {error.strerror}") from error
+        both = zip(log.events(), lines, strict=False)
         return b"\n".join(x for e, x in both if not kinds or e.seq == 0 or isinstance(e, kinds))
 
     asked = " ".join(["LOG", *map(kind_of, kinds), "OF"])
-    text = scope.extract(asked, store.root / attempt / "record.jsonl", taken)
+    text = scope.extract(asked, store.root / attempt / "log.jsonl", taken)
     return [_event(line, attempt) for line in text.split(b"\n") if line]
 
 
 def attempts_in(
     scope: Scope, store: Store, folder: str, *kinds: type[Event]
 ) -> Iterator[tuple[str, list[Event]]]:
-    """(name, record) of each attempt in RELEASE/STAGE, oldest first, each read when it is asked for.
+    """(name, log) of each attempt in RELEASE/STAGE, oldest first, each read when it is asked for.
 
-    Raises SourceError, RecordDamaged.
+    Raises SourceError, LogDamaged.
     """
     release, stage = folder.split("/")
     for number in store.numbers(release, stage, scope):
         yield (name := f"{folder}/{number:04d}"), recorded(scope, store, name, *kinds)
 
 
-class Record:
-    """The record file of one attempt, or of what ``read`` reads lines of.
+class Log:
+    """The log file of one attempt, or of what ``read`` reads lines of.
 
     Several processes may append; each re-reads the head.
     """
@@ -120,7 +120,7 @@ class Record:
         self._mutex = threading.RLock()  # nodes are taken back several at a time
 
     def events(self) -> list[Event]:
-        """Every event so far, the chain checked. Raises RecordDamaged."""
+        """Every event so far, the chain checked. Raises LogDamaged."""
         with self._mutex:
             try:
                 if (seen := _version(self.path.lstat())) != self._seen:
@@ -129,7 +129,7 @@ class Record:
             except FileNotFoundError:
                 return []
             except OSError as error:
-                raise RecordDamaged(f"{self.path}: expected a record, got: {error}") from error
+                raise LogDamaged(f"{self.path}: expected a log, got: {error}") from error
             return list(self._events)
 
     def _catch_up(self, text: bytes) -> None:
@@ -155,7 +155,7 @@ class Record:
     def append_if(self, make: Callable[[list[Event]], E | None]) -> E | None:
         """Add what ``make`` says of the events so far; None for nothing to add.
 
-        Both happen under the record's lock: of several processes that would add the same, one does.
+        Both happen under the log's lock: of several processes that would add the same, one does.
         """
         with self._locked() as descriptor:
             self._keep_torn(descriptor)

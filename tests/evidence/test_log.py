@@ -1,4 +1,4 @@
-"""The record keeps what was appended, whoever died meanwhile, and notices what was altered."""
+"""The log keeps what was appended, whoever died meanwhile, and notices what was altered."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.errors import RecordDamaged, StoreError
+from runbook_lib.errors import LogDamaged, StoreError
 from runbook_lib.evidence.events import Captured, Event, Note, of
-from runbook_lib.evidence.record import GENESIS, Record, parse
+from runbook_lib.evidence.log import GENESIS, Log, parse
 
 from ..events import event
 
@@ -25,21 +25,21 @@ APPENDER = """
 import sys
 from pathlib import Path
 from runbook_lib.evidence.events import Note
-from runbook_lib.evidence.record import Record
-record = Record(Path(sys.argv[1]))
+from runbook_lib.evidence.log import Log
+log = Log(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    record.append(Note(text=f"{sys.argv[3]} {number} " + "x" * 500))
+    log.append(Note(text=f"{sys.argv[3]} {number} " + "x" * 500))
     print(number, flush=True)
 """
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
-    return Record(tmp_path / "record.jsonl")
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log.jsonl")
 
 
-def appender(record: Record, count: int, who: str) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-c", APPENDER, str(record.path), str(count), who]
+def appender(log: Log, count: int, who: str) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-c", APPENDER, str(log.path), str(count), who]
     return subprocess.Popen(argv, stdout=subprocess.PIPE)
 
 
@@ -48,34 +48,34 @@ def said_by(events: Sequence[Event], who: str) -> list[int]:
     return [int(said[1]) for said in words if said[0] == who]
 
 
-def test_each_entry_names_the_hash_of_the_one_before(record: Record) -> None:
+def test_each_entry_names_the_hash_of_the_one_before(log: Log) -> None:
     """The chain starts at nothing and each hash is that of the very line in the file."""
-    first, second = record.append(event("opened")), record.append(Note(text=""))
-    lines = record.path.read_bytes().splitlines()
+    first, second = log.append(event("opened")), log.append(Note(text=""))
+    lines = log.path.read_bytes().splitlines()
 
     assert [first.prev, second.prev] == [GENESIS, first.hash]
     assert [first.hash, second.hash] == [digest_bytes(line) for line in lines]
-    assert record.head == second.hash
-    assert record.events() == Record(record.path).events() == [first, second]
+    assert log.head == second.hash
+    assert log.events() == Log(log.path).events() == [first, second]
 
 
-def test_a_torn_last_line_is_kept_as_an_entry_of_its_own(record: Record) -> None:
+def test_a_torn_last_line_is_kept_as_an_entry_of_its_own(log: Log) -> None:
     """What a crash left of an entry is no entry; the next append keeps its bytes readable."""
-    first = record.append(event("opened"))
-    with record.path.open("ab") as file:
+    first = log.append(event("opened"))
+    with log.path.open("ab") as file:
         file.write(b'{"seq": 1, "torn \xff')
 
-    assert record.events() == [first]
+    assert log.events() == [first]
 
-    record.append(Note(text=""))
+    log.append(Note(text=""))
 
-    assert [entry.kind for entry in record.events()] == ["opened", "torn", "note"]
-    assert record.events()[1].text == '{"seq": 1, "torn \ufffd'
+    assert [entry.kind for entry in log.events()] == ["opened", "torn", "note"]
+    assert log.events()[1].text == '{"seq": 1, "torn \ufffd'
 
 
-def test_every_entry_acknowledged_before_a_kill_is_there(record: Record) -> None:
-    """After kill -9 in the middle of appends the record reads on, and can be appended to."""
-    process = appender(record, 10_000, "victim")
+def test_every_entry_acknowledged_before_a_kill_is_there(log: Log) -> None:
+    """After kill -9 in the middle of appends the log reads on, and can be appended to."""
+    process = appender(log, 10_000, "victim")
     assert process.stdout is not None
     for _ in range(5):
         process.stdout.readline()
@@ -83,22 +83,22 @@ def test_every_entry_acknowledged_before_a_kill_is_there(record: Record) -> None
     acknowledged = 5 + len(process.stdout.read().splitlines())
     process.wait()
     process.stdout.close()
-    record.append(Note(text="survivor"))
+    log.append(Note(text="survivor"))
 
-    numbers = said_by(record.events(), "victim")
+    numbers = said_by(log.events(), "victim")
 
     assert process.returncode == -signal.SIGKILL
     assert len(numbers) >= acknowledged
     assert numbers == list(range(len(numbers)))
-    assert record.events()[-1].text == "survivor"
+    assert log.events()[-1].text == "survivor"
 
 
-def test_two_processes_append_to_one_chain(record: Record) -> None:
+def test_two_processes_append_to_one_chain(log: Log) -> None:
     """No entry of either is lost, and each finds its own in order."""
-    both = [appender(record, 40, who) for who in ("one", "two")]
+    both = [appender(log, 40, who) for who in ("one", "two")]
     for process in both:
         process.communicate()
-    entries = record.events()
+    entries = log.events()
 
     assert [process.returncode for process in both] == [0, 0]
     for who in ("one", "two"):
@@ -117,53 +117,51 @@ def test_two_processes_append_to_one_chain(record: Record) -> None:
         (0, b'{"kind":"note","text":"","more":1}', "got: note.more: expected no such key"),
     ],
 )
-def test_a_line_that_is_no_entry_is_named(
-    record: Record, line: int, instead: bytes, got: str
-) -> None:
+def test_a_line_that_is_no_entry_is_named(log: Log, line: int, instead: bytes, got: str) -> None:
     """Whatever stands there, the reader gets an error that names the line."""
     for number in range(3):
-        record.append(Note(text=f"{number}"))
-    lines = record.path.read_bytes().splitlines()
+        log.append(Note(text=f"{number}"))
+    lines = log.path.read_bytes().splitlines()
     lines[line] = instead
-    record.path.write_bytes(b"\n".join(lines) + b"\n")
+    log.path.write_bytes(b"\n".join(lines) + b"\n")
 
-    with pytest.raises(RecordDamaged) as caught:
-        Record(record.path).events()
+    with pytest.raises(LogDamaged) as caught:
+        Log(log.path).events()
 
-    assert str(caught.value).startswith("record.jsonl: line ")
+    assert str(caught.value).startswith("log.jsonl: line ")
     assert got in str(caught.value)
 
 
 @pytest.mark.parametrize("order", [(0, "altered", 2, 3), (0, 2, 3), (0, 2, 1, 3), (0, 1, 1, 2, 3)])
-def test_an_altered_history_breaks_the_chain(record: Record, order: tuple[Any, ...]) -> None:
+def test_an_altered_history_breaks_the_chain(log: Log, order: tuple[Any, ...]) -> None:
     """A line altered, removed, moved or repeated no longer fits the one after it."""
     for number in range(4):
-        record.append(Note(text=f"{number}"))
-    lines = dict[Any, bytes](enumerate(record.path.read_bytes().splitlines(keepends=True)))
+        log.append(Note(text=f"{number}"))
+    lines = dict[Any, bytes](enumerate(log.path.read_bytes().splitlines(keepends=True)))
     lines["altered"] = lines[1].replace(b'"text":"1"', b'"text":"7"')
-    record.path.write_bytes(b"".join(lines[each] for each in order))
+    log.path.write_bytes(b"".join(lines[each] for each in order))
 
-    with pytest.raises(RecordDamaged, match=r"expected event \d after sha256:.*altered$"):
-        Record(record.path).events()
+    with pytest.raises(LogDamaged, match=r"expected event \d after sha256:.*altered$"):
+        Log(log.path).events()
 
 
 def test_a_full_disk_is_said_and_believed_by_nobody(
-    record: Record, monkeypatch: pytest.MonkeyPatch
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A short write is an error, and what it left is no entry."""
-    record.append(event("opened"))
+    log.append(event("opened"))
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:9], at))
 
     with pytest.raises(StoreError) as caught:
-        record.append(Note(text=""))
+        log.append(Note(text=""))
 
-    assert str(caught.value).startswith("record.jsonl: expected room for an event of ")
+    assert str(caught.value).startswith("log.jsonl: expected room for an event of ")
     assert str(caught.value).endswith(" bytes, got less; the disk is full")
     monkeypatch.undo()
-    assert [entry.kind for entry in record.events()] == ["opened"]
-    record.append(Note(text=""))
-    assert [entry.kind for entry in record.events()] == ["opened", "torn", "note"]
+    assert [entry.kind for entry in log.events()] == ["opened"]
+    log.append(Note(text=""))
+    assert [entry.kind for entry in log.events()] == ["opened", "torn", "note"]
 
 
 JSON: Any = st.recursive(
@@ -190,84 +188,84 @@ def test_what_is_appended_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, bodies: list[dict[str, Any]]
 ) -> None:
     """Any JSON object comes back equal, from memory and from the file."""
-    record = Record(tmp_path_factory.mktemp("record") / "record.jsonl")
-    made = [record.append(Captured(item="x", data=body)) for body in bodies]
+    log = Log(tmp_path_factory.mktemp("log") / "log.jsonl")
+    made = [log.append(Captured(item="x", data=body)) for body in bodies]
 
     assert [event.data for event in made] == bodies
-    assert Record(record.path).events() == made
+    assert Log(log.path).events() == made
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_entries_or_an_error(text: bytes) -> None:
     try:
         entries, rest = parse(text, "x")
-    except RecordDamaged:
+    except LogDamaged:
         return
     assert entries == []
     assert rest == text
 
 
-def test_a_body_that_json_cannot_hold_leaves_nothing_behind(record: Record) -> None:
+def test_a_body_that_json_cannot_hold_leaves_nothing_behind(log: Log) -> None:
     """A value without a canonical form is refused before anything is written."""
     with pytest.raises(ValueError, match=r"."):
-        record.append(Captured(item="x", data={"x": float("nan")}))
+        log.append(Captured(item="x", data={"x": float("nan")}))
 
-    assert json.dumps([entry.kind for entry in record.events()]) == "[]"
+    assert json.dumps([entry.kind for entry in log.events()]) == "[]"
 
 
-def test_what_is_there_already_is_not_added_again(record: Record) -> None:
-    """Looked at under the lock, by a record that had not read it yet."""
-    other = Record(record.path)
+def test_what_is_there_already_is_not_added_again(log: Log) -> None:
+    """Looked at under the lock, by a log that had not read it yet."""
+    other = Log(log.path)
     assert other.events() == []
-    record.append(Note(text="first"))
+    log.append(Note(text="first"))
 
     def once(known: list[Event]) -> Note | None:
         return None if known else Note(text="second")
 
     assert other.append_if(once) is None
-    assert [entry.text for entry in record.events()] == ["first"]
+    assert [entry.text for entry in log.events()] == ["first"]
 
 
-def test_what_is_added_may_count_what_is_there(record: Record) -> None:
+def test_what_is_added_may_count_what_is_there(log: Log) -> None:
     """The entry that was written comes back, chained like any other."""
-    record.append(Note(text=""))
-    added = record.append_if(lambda known: Note(text=f"{len(known)}"))
+    log.append(Note(text=""))
+    added = log.append_if(lambda known: Note(text=f"{len(known)}"))
 
-    assert added == record.events()[-1]
+    assert added == log.events()[-1]
     assert added is not None
-    assert (added.text, added.prev) == ("1", record.events()[0].hash)
+    assert (added.text, added.prev) == ("1", log.events()[0].hash)
 
 
-def test_what_others_append_is_read_alone(record: Record) -> None:
-    """Following a long record costs what is new in it."""
-    record.append(Note(text="0"))
-    reader = Record(record.path)
+def test_what_others_append_is_read_alone(log: Log) -> None:
+    """Following a long log costs what is new in it."""
+    log.append(Note(text="0"))
+    reader = Log(log.path)
     assert len(reader.events()) == 1
-    added = record.append(Note(text="1"))
-    with patch("runbook_lib.evidence.record.parse", wraps=parse) as parsed:
-        assert reader.events() == record.events()
+    added = log.append(Note(text="1"))
+    with patch("runbook_lib.evidence.log.parse", wraps=parse) as parsed:
+        assert reader.events() == log.events()
 
     (call,) = parsed.call_args_list
-    assert call.args[0] == record.path.read_bytes().splitlines(keepends=True)[added.seq]
+    assert call.args[0] == log.path.read_bytes().splitlines(keepends=True)[added.seq]
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_record_that_was_altered_while_it_grew_is_noticed(record: Record, kept: bool) -> None:
+def test_a_record_that_was_altered_while_it_grew_is_noticed(log: Log, kept: bool) -> None:
     """What was read before must still stand there, byte by byte."""
-    record.append(Note(text="0"))
-    first = record.append(Note(text="1"))
-    reader = Record(record.path)
+    log.append(Note(text="0"))
+    first = log.append(Note(text="1"))
+    reader = Log(log.path)
     reader.events()
-    record.append(Note(text="2"))
+    log.append(Note(text="2"))
     if not kept:
-        text = record.path.read_bytes()
-        record.path.write_bytes(text.replace(b'"text":"0"', b'"text":"7"'))
+        text = log.path.read_bytes()
+        log.path.write_bytes(text.replace(b'"text":"0"', b'"text":"7"'))
 
     if kept:
         assert reader.events()[1] == first
         assert reader.append(Note(text="")).seq == 3
-        assert Record(record.path).events() == reader.events()
+        assert Log(log.path).events() == reader.events()
         return
     for read in (reader.events, lambda: reader.append(Note(text=""))):
-        with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected event 1 after"):
+        with pytest.raises(LogDamaged, match=r"^log.jsonl: line 2: expected event 1 after"):
             read()
