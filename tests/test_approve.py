@@ -145,10 +145,10 @@ def test_a_file_that_is_no_such_key_is_refused(desk: Desk, content: bytes, got: 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "approve: expected sha256: and 64 hex digits, got '' in `approve sha256:DIGEST`"),
-        (["sha256:12"], "approve: expected sha256: and 64 hex digits, got 'sha256:12' in `approve sha256:DIGEST`"),
-        (["--acknowledge", "--stage", "development"], "acknowledge: expected the name of a release, got '' in `acknowledge RELEASE STAGE START/END`"),
-        (["--acknowledge", "--release", "v1.4.0", "--stage", "development", "--window", "now"], "acknowledge: expected START/END, got 'now' in `acknowledge RELEASE STAGE START/END`"),
+        ([], "approve: expected `approve sha256:DIGEST`, got no plan"),
+        (["sha256:12"], "approve: plan: expected sha256: and 64 hex digits, got 'sha256:12'"),
+        (["--acknowledge", "--stage", "development"], "acknowledge: expected `acknowledge RELEASE STAGE START/END`, got no release"),
+        (["--acknowledge", "--release", "v1.4.0", "--stage", "development", "--window", "now"], "acknowledge: window: expected START/END, got 'now'"),
         ([DIGEST, "--release", "../x"], "approve: release: expected a name of letters, digits, '.', '_', '+' or '-', got '../x'"),
     ],
 )  # fmt: skip

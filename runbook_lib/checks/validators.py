@@ -105,7 +105,7 @@ def validators_acknowledged(context: Context) -> CheckResult:
     if window is None:
         return context.conclude()
     deadline = window.start - timedelta(hours=context.params.notice_hours)
-    said = Said("acknowledge", False, context.params.release, context.stage, window)
+    said = _asked_for(context, window, "acknowledge")
     return _judge(context, _Asked(said, "acknowledged the window", deadline, context.now))
 
 
@@ -122,13 +122,18 @@ def validators_signed_off(context: Context) -> CheckResult:
     # An apply names the plan it is about, before its cell has found it.
     named = getattr(context.params, "approved_plan", "")
     plan = context.plan.digest if context.plan is not None else named
-    said = Said("sign-off", False, context.params.release, context.stage, window, plan)
-    asked = _Asked(said, "signed off", window.start, context.now)
+    what, due = "signed off", window.start
     if not plan:
-        why = "no plan yet that could be signed off"
-        context.unknown("plan", asked.what, "this stage's plan", why, asked.due)
+        why, later = "no plan yet that could be signed off", due if context.now < due else None
+        context.unknown("plan", what, "this stage's plan", why, later)
         return context.conclude()
-    return _judge(context, asked)
+    said = _asked_for(context, window, "sign-off", plan=plan)
+    return _judge(context, _Asked(said, what, due, context.now))
+
+
+def _asked_for(context: Context, window: Window, kind: str, **more: str) -> Said:
+    named = {"release": context.params.release, "stage": context.stage, "window": window, **more}
+    return Said.model_validate({"kind": kind, **named})
 
 
 def _window(context: Context) -> Window | None:

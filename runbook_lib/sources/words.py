@@ -18,45 +18,48 @@ START and END are ISO 8601 instants with their offset. A line counts only in a p
 (CommonMark): text that every reader sees. A withdrawal counts wherever it can be read, and one that
 is malformed takes back all that its readable beginning covers.
 
-A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
-statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
-``plan``, ``anomaly``, ``decision``, ``reason``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
-(signed with that person's key) and ``validator`` (an address; signed with its ``signoff_key``).
-What a kind does not need may be left out.
+A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of a
+``Statement``, by the key of the person (``account``) or the ``signoff_key`` of the ``validator`` (an
+address) that it names.
 
-A node report is what an operator says of a node that only they can look into: a file like these,
-signed by the node's ``signoff_key``. It lies in ``reports`` below the site's folder of words for
-the release, or stands in a comment of the release issue, in a fenced block that is named
-``node-report``. A comment counts only by the operator's own or a listed account: a stranger could
-stop a rollout otherwise.
+A ``NodeReport`` is what an operator says of a node that only they can look into, signed by the node's
+``signoff_key``. It lies in ``reports`` below the site's folder of words for the release, or stands in
+a comment of the release issue, in a fenced block that is named ``node-report``. A comment counts
+only by the operator's own or a listed account: a stranger could stop a rollout otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ..errors import SourceError, tried
 from ..outcomes import Model
-from ..playbook import NOW_SOURCE_LAG, STAGES
+from ..playbook import NOW_SOURCE_LAG
 from ..site import Site
-from ..strict import NAME, Name, parse_instant, project_path
+from ..strict import Name, matching, parse_instant, project_path
 from ..wording import visible
 from .github import Comment, GitHub
-from .keys import MAX_SIGNED, Signed, read_signed
+from .keys import MAX_SIGNED, M, Signed, read_signed
 from .scope import Scope
+from .wire import complaint
 
 Kind = Literal[
     "acknowledge", "sign-off", "approve", "accept-policy", "acknowledge-anomaly", "decide"
 ]
-DECISIONS = ("continue", "restart", "recover")
-_CHOICE = "|".join(DECISIONS)
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
     "sign-off": ("release", "stage", "window", "plan"),
@@ -65,7 +68,12 @@ FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge-anomaly": ("anomaly",),
     "decide": ("anomaly", "decision", "reason"),
 }
+_SHOWN = {
+    "release": "RELEASE", "stage": "STAGE", "window": "START/END", "plan": "sha256:DIGEST",
+    "anomaly": "ID", "decision": "continue|restart|recover", "reason": "REASON",
+}  # fmt: skip
 LONGEST_REASON = 500
+_DIGEST, _ID = "expected sha256: and 64 hex digits", "expected A and 8 hex digits"
 _ANOMALY = r"A[0-9a-f]{8}"
 # "decide" is a word that people use: it is ours only before an anomaly's id. A verb is ASCII: any
 # case of Unicode's would take in letters that are another's (long s, dotless i).
@@ -89,24 +97,45 @@ class Window:
         return f"{self.start.isoformat()}/{self.end.isoformat()}".replace("+00:00", "Z")
 
 
-@dataclass(frozen=True)
-class Said:
+def parse_window(text: str) -> Window:
+    """``START/END``. Raises ValueError."""
+    start, slash, end = text.partition("/")
+    if not slash:
+        raise ValueError(f"expected START/END, got {visible(text, 80)!r}")
+    window = Window(parse_instant(start), parse_instant(end))
+    if window.start >= window.end:
+        raise ValueError(f"expected a window that ends after it starts, got {visible(text, 80)!r}")
+    return window
+
+
+_lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+_window = BeforeValidator(lambda value: parse_window(value) if isinstance(value, str) else value)
+
+
+class Said(Model):
     """What was said, whoever said it; of a withdrawal, what it leaves out covers everything."""
 
-    kind: str
-    withdraws: bool = False
-    release: str = ""
-    stage: str = ""
-    window: Window | None = None
-    plan: str = ""
-    anomaly: str = ""
-    decision: str = ""
-    reason: str = ""
+    kind: Kind | Literal[""]
+    withdraw: bool = False
+    release: Name = ""
+    stage: Literal["", "development", "testnet", "canary", "mainnet"] = ""
+    window: Annotated[Window | None, _window] = None
+    plan: Annotated[str, _lower, matching("sha256:[0-9a-f]{64}", _DIGEST)] = ""
+    anomaly: Annotated[str, AfterValidator(str.capitalize), matching(_ANOMALY, _ID)] = ""
+    decision: Annotated[Literal["", "continue", "restart", "recover"], _lower] = ""
+    reason: Annotated[str, AfterValidator(lambda text: visible(text.strip(), LONGEST_REASON))] = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Said:
+        needed = FORMS[self.kind] if self.kind and not self.withdraw else ()
+        if missing := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(f"expected {_form(self.kind)}, got no {missing[0]}")
+        return self
 
     def __str__(self) -> str:
         place = (self.release, self.stage, str(self.window or ""), self.plan)
         words = (self.kind, *place, self.anomaly, self.decision, self.reason)
-        return " ".join(filter(None, ("withdraw" if self.withdraws else "", *words)))
+        return " ".join(filter(None, ("withdraw" if self.withdraw else "", *words)))
 
     def covers(self, other: Said) -> bool:
         """Whether this withdrawal takes back ``other``."""
@@ -114,7 +143,32 @@ class Said:
         return all(getattr(self, n) in ("", None, getattr(other, n)) for n in named)
 
 
-@dataclass(frozen=True, kw_only=True)
+def _form(kind: str) -> str:
+    return f"`{kind} {' '.join(_SHOWN[name] for name in FORMS[kind])}`"
+
+
+class Statement(Said):
+    """What a signed file says, and who. What its kind does not need is not said."""
+
+    kind: Kind
+    account: str = ""
+    validator: str = ""
+    at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _spoken(self) -> Statement:
+        if bool(self.account) == bool(self.validator):
+            raise ValueError("expected either account or validator")
+        if "stage" not in FORMS[self.kind] and not self.account:
+            raise ValueError(f"expected the account of a person for {self.kind}")
+        return self
+
+    def said(self) -> Said:
+        """The same as a line says it."""
+        names = ("kind", "withdraw", *FORMS[self.kind])
+        return Said.model_validate({name: getattr(self, name) for name in names})
+
+
 class Word(Said):
     """What was said by a known account, or with a validator's key; ``at`` which instant; where."""
 
@@ -132,83 +186,49 @@ class Malformed:
     why: str
 
 
-def parse_window(text: str) -> Window:
-    """``START/END``. Raises ValueError."""
-    start, slash, end = text.partition("/")
-    if not slash:
-        raise ValueError(f"expected START/END, got {visible(text, 80)!r}")
-    window = Window(parse_instant(start), parse_instant(end))
-    if window.start >= window.end:
-        raise ValueError(f"expected a window that ends after it starts, got {visible(text, 80)!r}")
-    return window
-
-
-_FIELDS: dict[str, tuple[str, str, str, Callable[[str], object]]] = {
-    "release": ("RELEASE", NAME.pattern, "the name of a release", str),
-    "stage": ("STAGE", "|".join(STAGES), f"one of {', '.join(STAGES)}", str),
-    "window": ("START/END", "(?s).*", "", parse_window),
-    "plan": ("sha256:DIGEST", "(?ai)sha256:[0-9a-f]{64}", "sha256: and 64 hex digits", str.lower),
-    "anomaly": ("ID", f"(?ai){_ANOMALY}", "A and 8 hex digits", str.capitalize),
-    "decision": (_CHOICE, f"(?ai){_CHOICE}", f"one of {', '.join(DECISIONS)}", str.lower),
-    "reason": ("REASON", "(?s).*", "", lambda text: visible(text.strip(), LONGEST_REASON)),
-}
-"""How a field is called in a form, what it must match, how that is called, how it is written."""
-
-
-def _field(name: str, text: str) -> Any:
-    """One word of a line. Raises ValueError."""
-    _, pattern, expected, written = _FIELDS[name]
-    if not re.fullmatch(pattern, text):
-        raise ValueError(f"expected {expected}, got {visible(text, 80)!r}")
-    return written(text)
-
-
-def parse_said(kind: str, words: list[str]) -> Said:
-    """What a verb and the words after it say. Raises ValueError with the form expected."""
-    form = FORMS[kind]
-    words = _joined(form, words)
-    expected = f"`{kind} {' '.join(_FIELDS[name][0] for name in form)}`"
-    if len(words) != len(form):
-        raise ValueError(f"expected {expected}, got {len(words)} words after {kind}")
-    try:
-        return Said(kind, **{n: _field(n, word) for n, word in zip(form, words, strict=True)})
-    except ValueError as error:
-        raise ValueError(f"{error} in {expected}") from error
-
-
-def _joined(form: tuple[str, ...], words: list[str]) -> list[str]:
-    """A reason is all the words that are left."""
-    if form[-1:] != ("reason",) or len(words) <= len(form):
-        return words
-    return [*words[: len(form) - 1], " ".join(words[len(form) - 1 :])]
-
-
 def lines(body: str) -> Iterator[Said | Malformed]:
     """Every word of a comment. A withdrawal that cannot be read, or seen, is both, and counts."""
     body = re.sub(r"\r\n?", "\n", body)
     plain, other = _shown(body) if len(body) <= LONGEST_COMMENT else ([], [])
-    for text in plain:
-        if (found := _LINE.fullmatch(text)) is None:
-            continue
-        verb, words = found[1].lower(), found[2].split()
-        if verb == "withdraw":
-            yield from _withdrawal(text, words)
-            continue
-        try:
-            yield parse_said(verb, words)
-        except ValueError as error:
-            yield Malformed(visible(text.strip(), 250), str(error))
-    known = {" ".join(text.split()) for text in plain}
-    raw = body.split("\n")
-    for number, text in enumerate((*raw, *other)):
+    raw, known = body.split("\n"), set[str]()
+    for number, text in enumerate((*plain, *raw, *other)):
         found, key = _LINE.fullmatch(text), " ".join(text.split())
-        withdraws = found is not None and found[1].lower() == "withdraw"
-        if found is None or key in known or not (withdraws or number < len(raw)):
+        if found is None or key in known:
+            continue
+        verb, shown = found[1].lower(), number < len(plain)
+        if verb != "withdraw" and number >= len(plain) + len(raw):
             continue
         known.add(key)
-        yield Malformed(visible(text.strip(), 250), _HIDDEN)
-        if withdraws:
-            yield from _withdrawal(text, found[2].split())
+        said, why = _parse(verb, found[2].split())
+        if said is not None and (shown or said.withdraw):
+            yield said
+        if why or not shown:
+            yield Malformed(visible(text.strip(), 250), why if shown else _HIDDEN)
+
+
+def _parse(verb: str, words: list[str]) -> tuple[Said | None, str]:
+    """What a verb and the words after it say, of a withdrawal its readable beginning; what is wrong."""
+    kind, problem, withdraw = verb, "", verb == "withdraw"
+    if withdraw:
+        kind, words = (words[0].lower(), words[1:]) if words else ("", [])
+        if kind not in ("", *FORMS):
+            problem = f"expected one of {', '.join(FORMS)}, got {kind!r}"
+            return Said(kind="", withdraw=True), problem
+    names = FORMS.get(kind, ())
+    if names[-1:] == ("reason",) and len(words) > len(names):
+        words = [*words[: len(names) - 1], " ".join(words[len(names) - 1 :])]
+    if len(words) > len(names):
+        problem = f"expected {_form(kind)}, got {len(words)} words after {kind}"
+    words = words[: len(names)]
+    while not problem or withdraw:
+        try:
+            fields = dict(zip(names, words, strict=False))
+            return Said.model_validate({"kind": kind, "withdraw": withdraw, **fields}), problem
+        except ValidationError as error:
+            problem = complaint(error)
+            problem += "" if "`" in problem else f" in {_form(kind)}"
+            words = words[:-1]
+    return None, problem
 
 
 def _shown(body: str) -> tuple[list[str], list[str]]:
@@ -235,58 +255,6 @@ def _shown(body: str) -> tuple[list[str], list[str]]:
             attached = end == token.map[0] or not source[token.map[0] - 1].strip()
             below, end = token.type, token.map[1]
     return plain, other
-
-
-def _withdrawal(text: str, words: list[str]) -> Iterator[Said | Malformed]:
-    kind = words[0].lower() if words else ""
-    form, fields = FORMS.get(kind, ()), dict[str, Any]()
-    words = [*words[:1], *_joined(form, words[1:])]
-    problem = "" if kind in ("", *FORMS) else f"expected one of {', '.join(FORMS)}, got {kind!r}"
-    for name, word in zip(form, words[1:], strict=False):
-        try:
-            fields[name] = _field(name, word)
-        except ValueError as error:
-            problem = str(error)
-            break
-    if form and len(words) > len(form) + 1:
-        problem = f"expected at most {len(form)} words after {kind}"
-    yield Said(kind if form else "", withdraws=True, **fields)
-    if problem:
-        yield Malformed(visible(text.strip(), 250), problem)
-
-
-class Statement(Model):
-    """What a signed file says; see the module's text."""
-
-    kind: Kind
-    withdraw: bool = False
-    release: Name = ""
-    stage: Literal["", "development", "testnet", "canary", "mainnet"] = ""
-    window: str = ""
-    plan: str = ""
-    anomaly: str = ""
-    decision: str = ""
-    reason: str = ""
-    account: str = ""
-    validator: str = ""
-    at: AwareDatetime
-
-    @model_validator(mode="after")
-    def _whole(self) -> Statement:
-        if bool(self.account) == bool(self.validator):
-            raise ValueError("expected either account or validator")
-        if "stage" not in FORMS[self.kind] and not self.account:
-            raise ValueError(f"expected the account of a person for {self.kind}")
-        self.said()
-        return self
-
-    def said(self) -> Said:
-        """The same as a line says it. Raises ValueError for one that lacks what its kind needs."""
-        if self.withdraw:
-            given = ((name, getattr(self, name)) for name in ("window", "plan", "anomaly"))
-            fields = {name: _field(name, text) for name, text in given if text}
-            return Said(self.kind, True, self.release, self.stage, **fields)
-        return parse_said(self.kind, [getattr(self, name) for name in FORMS[self.kind]])
 
 
 MAX_FILES = 1000
@@ -342,11 +310,11 @@ def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
             yield Refused(shown, why, grounds, "stranger", claim)
         elif isinstance(said, Malformed):
             yield Refused(who, f"{said.line!r}: {said.why}", grounds, "malformed")
-        elif edited and not said.withdraws:
+        elif edited and not said.withdraw:
             why = f"edited since, at {comment.updated_at:%Y-%m-%d %H:%M:%SZ}; say it anew"
             yield Refused(who, why, grounds, "edited", said)
         else:
-            at = comment.updated_at if said.withdraws else comment.created_at
+            at = comment.updated_at if said.withdraw else comment.created_at
             yield Word(**vars(said), account=who, at=at, grounds=grounds)
 
 
@@ -360,24 +328,37 @@ def known(site: Site, account: str) -> str:
     return operators.get(account.casefold(), "")
 
 
+def _files(scope: Scope, folder: Path, most: int) -> Iterator[tuple[str, bytes | SourceError]]:
+    """The signed files of a folder, by name."""
+    names = [n for n in scope.listing(folder) if n.endswith(".json") and not n.startswith(".")]
+    if len(names) > most:
+        raise SourceError(str(folder), f"expected at most {most} files, got {len(names)}")
+    for name in names:
+        data = tried(scope.read, folder / name, limit=MAX_SIGNED, follow=False)
+        yield visible(name, 120), data
+
+
+def _read(data: bytes | SourceError, model: type[M], kind: str) -> Signed[M] | str:
+    """A signed statement; of anything else, why it is none."""
+    if isinstance(data, SourceError):
+        return data.problem
+    try:
+        return read_signed(data, model)
+    except ValueError as error:
+        return f"expected a {kind}, got: {error}"
+
+
 def _folder(scope: Scope, site: Site, folder: Path) -> Iterator[Word | Refused]:
     # A folder that is not there may be one that is not mounted: a withdrawal may lie in it.
     root = site.words_root
     if root.name not in scope.listing(root.parent):
         raise SourceError(str(root), "expected a folder, even an empty one; create or mount it")
-    names = [n for n in scope.listing(folder) if n.endswith(".json") and not n.startswith(".")]
-    if len(names) > MAX_FILES:
-        raise SourceError(str(folder), f"expected at most {MAX_FILES} files, got {len(names)}")
-    for name in names:
-        shown = visible(name, 120)
-        try:
-            data = scope.read(folder / name, limit=MAX_SIGNED, follow=False)
-            yield verify(site, read_signed(data, Statement), shown, scope.now())
-        except SourceError as error:
-            yield Refused(shown, error.problem, shown, "unreadable")
-        except ValueError as error:
-            why = f"expected a signed word, got: {error}"
-            yield Refused(shown, why, shown, "unreadable")
+    for name, data in _files(scope, folder, MAX_FILES):
+        signed = _read(data, Statement, "signed word")
+        if isinstance(signed, str):
+            yield Refused(name, signed, name, "unreadable")
+        else:
+            yield verify(site, signed, name, scope.now())
 
 
 def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> Word | Refused:
@@ -385,20 +366,20 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
     statement = signed.statement
     who, said = visible(statement.account or statement.validator, 80), statement.said()
     if statement.account:
-        person = site.person(statement.account)
+        person, owner = site.person(statement.account), "a listed person with a key"
         keys = {person.key} if person is not None else set()
     else:
-        nodes = [node for cluster in site.clusters.values() for node in cluster.nodes]
+        nodes, owner = (
+            [n for c in site.clusters.values() for n in c.nodes],
+            "a signoff_key in the site",
+        )
         keys = {n.signoff_key for n in nodes if n.validator == statement.validator}
-    if not (keys := keys - {""}):
-        kind = "a listed person with a key" if statement.account else "a signoff_key in the site"
-        return Refused(who, f"expected {kind}, got {who!r}", name, "stranger", said)
-    if not any(map(signed.is_by, keys)):
-        return Refused(who, f"expected a signature by {who}, got another", name, "forged", said)
+    fault, why = _doubt(
+        signed, keys, f"{owner}, got {who!r}", f"a signature by {who}", statement.at, now
+    )
     # A withdrawal counts whatever its clock says: it may have been signed by one that is fast.
-    if statement.at > now + NOW_SOURCE_LAG and not said.withdraws:
-        why = f"expected an instant that has come, got {statement.at:%Y-%m-%d %H:%M:%SZ}"
-        return Refused(who, why, name, "ahead", said)
+    if fault and not (fault == "ahead" and said.withdraw):
+        return Refused(who, why, name, fault, said)
     return Word(
         **vars(said),
         account=known(site, statement.account),
@@ -406,6 +387,19 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
         at=statement.at,
         grounds=name,
     )
+
+
+def _doubt(
+    signed: Signed[Any], keys: set[str], owner: str, by: str, at: datetime, now: datetime
+) -> tuple[Fault | Literal[""], str]:
+    """Why a signed statement of that instant is not one by the owner of ``keys``; empty when it is."""
+    if not (keys := keys - {""}):
+        return "stranger", f"expected {owner}"
+    if not any(map(signed.is_by, keys)):
+        return "forged", f"expected {by}, got another"
+    if at > now + NOW_SOURCE_LAG:
+        return "ahead", f"expected an instant that has come, got {at:%Y-%m-%d %H:%M:%SZ}"
+    return "", ""
 
 
 def hear(
@@ -429,8 +423,8 @@ def hear(
         found += _folder(scope, site, folder)
     words = [one for one in dict.fromkeys(found) if isinstance(one, Word)]
     return Heard(
-        tuple(word for word in words if not word.withdraws),
-        tuple(word for word in words if word.withdraws),
+        tuple(word for word in words if not word.withdraw),
+        tuple(word for word in words if word.withdraw),
         tuple(one for one in dict.fromkeys(found) if isinstance(one, Refused)),
     )
 
@@ -456,8 +450,8 @@ def _signed(scope: Scope, site: Site, digest: str, found: str | bytes) -> Word:
     try:
         signed = read_signed(data or scope.read(project_path(file), limit=MAX_SIGNED), Statement)
         said = signed.statement.said()
-        if said.kind != "approve" or said.withdraws:
-            raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")
+        if said.kind != "approve" or said.withdraw:
+            raise ValueError(f"a signed {'withdrawal' if said.withdraw else said.kind}")
     except ValueError as error:
         raise SourceError(file, f"expected a signed approval, got: {error}") from error
     if said.plan != digest and site.person(signed.statement.account):
@@ -524,45 +518,25 @@ def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Repor
     """Every node report of a release. Raises SourceError when a place cannot be read."""
     found = Reports()
     for grounds, data in _report_places(scope, site, issue, release):
-        try:
-            signed = read_signed(data, NodeReport)
-        except ValueError as error:
-            found.unreadable.append((grounds, f"expected a node report, got: {error}"))
-            continue
-        if signed.statement.release == release:
-            fault = _report_fault(site, signed, scope.now())
-            found.received.append(Received(signed.statement, grounds, fault))
+        signed = _read(data, NodeReport, "node report")
+        if isinstance(signed, str):
+            found.unreadable.append((grounds, signed))
+        elif (report := signed.statement).release == release:
+            nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
+            keys = {node.signoff_key for node in nodes if node.name == report.node}
+            owner = "a signoff_key of this node in the site file, got none"
+            by = "the signature of this node's signoff_key"
+            fault, why = _doubt(signed, keys, owner, by, report.at, scope.now())
+            found.received.append(Received(report, grounds, fault and f"{fault}: {why}"))
     return found
 
 
 def _report_places(
     scope: Scope, site: Site, issue: int, release: str
-) -> Iterator[tuple[str, bytes]]:
-    if issue:
-        for comment in GitHub(scope, site.forge).comments(issue):
-            if known(site, comment.author):
-                for text in _BLOCK.findall(comment.body):
-                    yield comment.html_url, text.encode("utf-8", "backslashreplace")
-    folder = site.words_folder(release)
-    if folder is None:
-        return
-    names = [name for name in scope.listing(folder / FOLDER) if name.endswith(".json")]
-    if len(names) > MAX_REPORTS:
-        raise SourceError(FOLDER, f"expected at most {MAX_REPORTS} files, got {len(names)}")
-    for name in names:
-        data = tried(scope.read, folder / FOLDER / name, limit=MAX_SIGNED, follow=False)
-        yield visible(name, 120), data.problem.encode() if isinstance(data, SourceError) else data
-
-
-def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
-    """Why a report does not count; empty when it does."""
-    report = signed.statement
-    nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
-    node = next((node for node in nodes if node.name == report.node), None)
-    if node is None or not node.signoff_key:
-        return "no signoff_key: expected one for this node in the site file, got none"
-    if not signed.is_by(node.signoff_key):
-        return "forged: expected the signature of this node's signoff_key, got another"
-    if report.at > now + NOW_SOURCE_LAG:
-        return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
-    return ""
+) -> Iterator[tuple[str, bytes | SourceError]]:
+    for comment in GitHub(scope, site.forge).comments(issue) if issue else ():
+        if known(site, comment.author):
+            for text in _BLOCK.findall(comment.body):
+                yield comment.html_url, text.encode("utf-8", "backslashreplace")
+    if (folder := site.words_folder(release)) is not None:
+        yield from _files(scope, folder / FOLDER, MAX_REPORTS)

@@ -49,7 +49,7 @@ def test_a_word_that_is_no_plain_text_is_named_and_does_not_count(body: str) -> 
 @pytest.mark.parametrize("body", HIDDEN.values(), ids=HIDDEN)
 def test_a_withdrawal_counts_where_a_word_does_not(body: str) -> None:
     """In doubt somebody does not agree."""
-    withdrawal = Said("approve", withdraws=True, plan=DIGEST)
+    withdrawal = Said(kind="approve", withdraw=True, plan=DIGEST)
 
     assert withdrawal in list(lines(body.replace("approve", "withdraw approve")))
 
@@ -65,7 +65,7 @@ def test_a_withdrawal_counts_where_a_word_does_not(body: str) -> None:
 )
 def test_a_withdrawal_counts_as_readers_see_it(body: str) -> None:
     """Behind the marks of a list, of emphasis, of a heading."""
-    assert Said("approve", withdraws=True, plan=DIGEST) in list(lines(body))
+    assert Said(kind="approve", withdraw=True, plan=DIGEST) in list(lines(body))
 
 
 def test_who_quotes_a_withdrawal_withdraws_nothing() -> None:
@@ -84,7 +84,7 @@ def test_who_quotes_a_withdrawal_withdraws_nothing() -> None:
 )
 def test_a_line_of_a_plain_paragraph_counts(body: str) -> None:
     """Whatever else stands in the comment, before raw HTML."""
-    assert list(lines(body)) == [Said("approve", plan=DIGEST)]
+    assert list(lines(body)) == [Said(kind="approve", plan=DIGEST)]
 
 
 def test_a_comment_that_is_made_to_be_slow_says_nothing_and_costs_little() -> None:
@@ -93,7 +93,7 @@ def test_a_comment_that_is_made_to_be_slow_says_nothing_and_costs_little() -> No
     body = f"{SAY}\nwithdraw {SAY}\n" + "![" * LONGEST_COMMENT
     found = list(lines(body))
 
-    assert Said("approve", plan=DIGEST) not in found
-    assert Said("approve", withdraws=True, plan=DIGEST) in found
+    assert Said(kind="approve", plan=DIGEST) not in found
+    assert Said(kind="approve", withdraw=True, plan=DIGEST) in found
     assert list(lines("![" * (LONGEST_COMMENT // 2))) == []
     assert time.process_time() - begun < 10

@@ -132,7 +132,9 @@ PEOPLE = {
 def word(account: str, *, plan: str = PLAN, withdraws: bool = False, minute: int = 0) -> Word:
     at = datetime(2026, 11, 23, 12, minute, tzinfo=UTC)
     where = f"#{account}{minute}"
-    return Word("approve", withdraws, plan=plan, account=account, at=at, grounds=where)
+    return Word(
+        kind="approve", withdraw=withdraws, plan=plan, account=account, at=at, grounds=where
+    )
 
 
 @dataclass
@@ -146,8 +148,8 @@ class Voting:
         self.practice.write_site(people=people, single_operator=alone)
         words = [word(one) if isinstance(one, str) else one for one in said]
         heard = Heard(
-            tuple(one for one in words if isinstance(one, Word) and not one.withdraws),
-            tuple(one for one in words if isinstance(one, Word) and one.withdraws),
+            tuple(one for one in words if isinstance(one, Word) and not one.withdraw),
+            tuple(one for one in words if isinstance(one, Word) and one.withdraw),
             tuple(one for one in words if isinstance(one, Refused)),
         )
         return approved(read_site(str(self.practice.site)), heard, author, stage, digest=PLAN)
@@ -231,7 +233,7 @@ def test_a_forged_approval_is_named_and_passed_over(voting: Voting) -> None:
     """It fills no seat and takes none; one of another plan is none of this plan's business."""
 
     def forged(plan: str) -> Refused:
-        return Refused("ed", "another key", "ed.json", "forged", Said("approve", plan=plan))
+        return Refused("ed", "another key", "ed.json", "forged", Said(kind="approve", plan=plan))
 
     named = voting.rows("testnet", "carol", forged(PLAN))[-1]
     assert (named.subject, named.what, named.observed, named.outcome) == (

@@ -166,7 +166,7 @@ def test_sign_offs_wait_for_the_plan(bench: Bench) -> None:
 
 def test_a_changed_plan_asks_for_new_words(bench: Bench) -> None:
     speak(bench, "mainnet")
-    bench.plan = SimpleNamespace(digest=PLAN.replace("a", "b"))
+    bench.plan = SimpleNamespace(digest=f"{PLAN[:-1]}b")
     result = judge(bench, "mainnet")
 
     assert (result.outcome, result.return_at) == (INCONCLUSIVE, bench.window.start)

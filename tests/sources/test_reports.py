@@ -65,7 +65,7 @@ def test_a_signed_report_counts(read: Any) -> None:
         ),
         (
             report(node="dev-9"),
-            "no signoff_key: expected one for this node in the site file, got none",
+            "stranger: expected a signoff_key of this node in the site file, got none",
         ),
         (report(at="2099-01-01T00:00:00Z"), "ahead: expected an instant that has come, got 2099"),
     ],
