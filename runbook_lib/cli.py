@@ -1,4 +1,4 @@
-"""``runbook``: thin commands over the library.
+"""``runbook``: every command with its options. What a command does is imported when it is called.
 
 Results go to stdout (``--json``: one document), errors to stderr as ``where: what: expected X,
 got Y``. Exit codes: 0 passed, 1 refused, 2 inconclusive, 3 broken or wrong usage, 4 waiting.
@@ -13,31 +13,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from .commands import evidence, files, running, site, status
-from .commands.printing import Parser, Verbs, parameter_options, print_json
+from .commands.printing import Parser, Verbs, print_json
 from .errors import RunbookError, guarded
-from .playbook import STAGES
+from .playbook import NOTEBOOKS, STAGES
 
-
-def parser() -> argparse.ArgumentParser:
-    """Every command with its options, in the order in which help lists them."""
-    top = Parser(prog="runbook", description="Staged-rollout runbooks for rpp-chain.")
-    verbs = Verbs(top)
-    running.options(verbs)
-    for options, name, module, text in (
-        (_recover_options, "recover", "recover", "take an apply back"),
-        (_approve_options, "approve", "approve", "sign an approval, acknowledgement or sign-off"),
-        (_node_report_options, "node-report", "approve", "sign a report of a node of yours"),
-        (_incident_options, "incident", "incident", "what became of incidents; end one"),
-    ):
-        options(verbs.add(name, _of(module, name.replace("-", "_")), text))
-    evidence.options(verbs)
-    status.options(verbs)
-    site.options(verbs)
-    files.options(verbs)
-    for command in entry_points(group="runbook.commands"):  # of packages installed beside this one
-        command.load()(verbs)
-    return top
+RUNBOOKS = sorted(NOTEBOOKS)
+SITE = "site file, as params/sites/example.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,14 +62,96 @@ def _tell(error: RunbookError, *, as_json: bool) -> int:
     return code
 
 
+# --- The commands, in the order in which help lists them ---
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    top = Parser(prog="runbook", description="Staged-rollout runbooks for rpp-chain.")
+    verbs = Verbs(top)
+    for module, commands in (
+        ("commands.running", (
+            ("run", _run, "run a stage headless and seal it"),
+            ("lab", _lab, "open a stage in JupyterLab, parameters filled in"),
+            ("recover", _recover, "take an apply back"),
+        )),
+        ("approve", (
+            ("approve", _approve, "sign an approval, acknowledgement or sign-off"),
+            ("node-report", _node_report, "sign a report of a node of yours"),
+        )),
+        ("incident", (("incident", _incident, "what became of incidents; end one"),)),
+        ("commands.evidence", (
+            ("verify", _verify, "verify an attempt from its files and the trusted keys"),
+            ("replay", _attempt, "run our notebook over an attempt's tape and compare"),
+            ("seal", _seal, "seal an attempt that was stepped through by hand"),
+            ("head", _attempt, "the head of an attempt, to be kept outside the store"),
+            ("publish", _attempt, "attach a sealed apply to its release, update its issue"),
+            ("diff", _diff, "what two attempts differ in"),
+            ("render", _render, "an executed notebook as one HTML page"),
+        )),
+        ("commands.site", (
+            ("status", _status, "where a release stands"),
+            ("adopt", _adopt, "take a cluster over as it is"),
+        )),
+        ("commands.watch", (("watch", _watch, "one look of mainnet's watch"),)),
+        ("commands.doctor", (
+            ("doctor", _doctor, "is this machine and site able to run a stage"),
+        )),
+        ("commands.files", (
+            ("verify-artifact", _verify_artifact, "verify a release artifact's signature"),
+            ("judge", _judge, "judge a file of samples against its baseline"),
+            ("schema", _schema, "JSON Schema of a file we read"),
+        )),
+    ):  # fmt: skip
+        for name, options, text in commands:
+            options(verbs.add(name, _of(module, name.replace("-", "_")), text))
+    for command in entry_points(group="runbook.commands"):  # of packages installed beside this one
+        command.load()(verbs)
+    return top
+
+
 def _of(module: str, name: str) -> Callable[[argparse.Namespace], int]:
-    """A command of a module, which is imported when it is called."""
     return lambda args: int(getattr(import_module(f".{module}", __package__), name)(args))
 
 
-def _recover_options(made: argparse.ArgumentParser) -> None:
+def _parameters(made: argparse.ArgumentParser) -> None:
+    made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
+    for short, long, value, text in (
+        ("-p", "--parameter", "VALUE", "a parameter; numbers and true/false are read as such"),
+        ("-r", "--raw", "TEXT", "a parameter as text"),
+    ):
+        names = ("NAME", value)
+        made.add_argument(
+            short, long, nargs=2, action="append", default=[], metavar=names, help=text
+        )
+
+
+def _stage(made: argparse.ArgumentParser) -> None:
+    made.add_argument("stage", choices=RUNBOOKS, help="which runbook")
+    _parameters(made)
+    made.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
+    )
+
+
+def _run(made: argparse.ArgumentParser) -> None:
+    _stage(made)
+    made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
+    made.add_argument(
+        "--drop", action="append", default=[], metavar="NODE", help="leave a node out of the plan"
+    )
+    made.add_argument("--reason", default="", help="why a node is left out")
+    made.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
+
+
+def _lab(made: argparse.ArgumentParser) -> None:
+    _stage(made)
+    made.add_argument("--no-browser", action="store_true", help="serve it and print the address")
+
+
+def _recover(made: argparse.ArgumentParser) -> None:
     made.add_argument("stage", choices=STAGES, help="whose apply is taken back")
-    parameter_options(made)
+    _parameters(made)
     made.add_argument(
         "--nodes", action="append", default=[], metavar="NODE,...", help="only these (default: all)"
     )
@@ -99,7 +162,7 @@ def _recover_options(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _approve_options(made: argparse.ArgumentParser) -> None:
+def _approve(made: argparse.ArgumentParser) -> None:
     made.add_argument("digest", nargs="?", default="", help="of the plan, waiver or state")
     kinds = made.add_mutually_exclusive_group()
     for flag, text in (
@@ -110,7 +173,7 @@ def _approve_options(made: argparse.ArgumentParser) -> None:
         kinds.add_argument(flag, dest="kind", action="store_const", const=flag[2:], help=text)
     made.set_defaults(kind="approve")
     made.add_argument("--withdraw", action="store_true", help="take back what was said")
-    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
+    made.add_argument("--site", required=True, help=SITE)
     made.add_argument("--key", type=Path, required=True, help="Ed25519 private key: PEM or raw")
     made.add_argument("--passphrase-env", default="", help="variable that holds its passphrase")
     made.add_argument("--release", default="", help="of a word about a window")
@@ -120,7 +183,7 @@ def _approve_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("-o", "--output", type=Path, help="the file (default: the site's folder)")
 
 
-def _node_report_options(made: argparse.ArgumentParser) -> None:
+def _node_report(made: argparse.ArgumentParser) -> None:
     made.add_argument("--node", required=True, help="its name, as the instruction has it")
     made.add_argument("--url", required=True, help="of its RPC")
     made.add_argument("--token-env", default="", help="variable that holds the RPC's token")
@@ -144,9 +207,9 @@ def _node_report_options(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _incident_options(made: argparse.ArgumentParser) -> None:
+def _incident(made: argparse.ArgumentParser) -> None:
     made.add_argument("what", metavar="ID|RELEASE", help="one incident, or all of a release")
-    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
+    made.add_argument("--site", required=True, help=SITE)
     steps = made.add_mutually_exclusive_group()
     for step, text in (
         ("acknowledge", "somebody is at it"),
@@ -159,6 +222,114 @@ def _incident_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", default="", help="why it is over")
     made.add_argument("--issue", type=int, default=0, help="a further issue to read words in")
     made.add_argument("--approval", default="", metavar="FILE", help="a signed approval")
+
+
+def _attempt(made: argparse.ArgumentParser) -> None:
+    made.add_argument("path", type=Path, help="folder of the attempt")
+
+
+def _trusting(made: argparse.ArgumentParser) -> None:
+    text = "who may sign: the site file, or one of its signers alone"
+    made.add_argument("--trust", metavar="FILE", help=text)
+
+
+def _verify(made: argparse.ArgumentParser) -> None:
+    _attempt(made)
+    text = "the head that was handed over, as sha256:DIGEST"
+    made.add_argument("--head", default="", help=text)
+    _trusting(made)
+
+
+def _seal(made: argparse.ArgumentParser) -> None:
+    _attempt(made)
+    text = "sign what is sealed already, with one more key"
+    made.add_argument("--sign", action="store_true", help=text)
+
+
+def _diff(made: argparse.ArgumentParser) -> None:
+    made.add_argument("first", type=Path, help="folder of an attempt")
+    made.add_argument("second", type=Path, help="folder of the other")
+
+
+def _render(made: argparse.ArgumentParser) -> None:
+    made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
+    made.add_argument("-o", "--output", type=Path, help="the page (default: in this folder)")
+    _trusting(made)
+
+
+def _status(made: argparse.ArgumentParser) -> None:
+    made.add_argument("release", help="such as v1.4.0")
+    made.add_argument("--site", required=True, help=SITE)
+
+
+def _adopt(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--site", required=True, help=SITE)
+    made.add_argument("--cluster", required=True, help="one of the site's clusters")
+    made.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
+    made.add_argument("--approval", default="", help="signed approval file")
+    made.add_argument(
+        "--artifact", type=Path, action="append", default=[], metavar="FILE",
+        help="what a running binary was delivered in: a rollback needs it; may be repeated",
+    )  # fmt: skip
+
+
+def _watch(made: argparse.ArgumentParser) -> None:
+    made.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
+    made.add_argument("--site", default="", help="site file, where no parameter file names it")
+    made.add_argument(
+        "-f", "--parameters-file", default="", metavar="PARAMS", help="of the watched attempt"
+    )
+    text = "look again whenever it is due, until the watch is over"
+    made.add_argument("--loop", action="store_true", help=text)
+
+
+def _doctor(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--site", default="", help="site file (default: look at this machine alone)")
+
+
+def _verify_artifact(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--artifact", required=True, metavar="F|sha256:HEX", help="file, or its digest alone"
+    )
+    made.add_argument("--bundle", type=Path, help="sigstore bundle")
+    made.add_argument("--signature", type=Path, help="detached signature")
+    made.add_argument("--certificate", type=Path, help="certificate of a detached signature")
+    made.add_argument("--key", type=Path, help="PEM public key, in place of an identity")
+    made.add_argument("--identity", default="", help="who must have signed (exact)")
+    made.add_argument("--issuer", default="", help="who must have vouched for the identity")
+    made.add_argument("--trusted-root", type=Path, help="sigstore's JSON, for an identity")
+    made.add_argument("--provenance", type=Path, help="in-toto statement, or a bundle of one")
+    made.add_argument("--sbom", type=Path, help="CycloneDX JSON, with its signature beside it")
+    made.add_argument("--commit", default="", help="commit that it must be built from")
+    made.add_argument("--offline", action="store_true", help="look nothing up in a log")
+
+
+def _judge(made: argparse.ArgumentParser) -> None:
+    made.epilog = (
+        "A file has a column time (ISO 8601, or seconds since 1970) at a constant step and a column "
+        "for each series; a missing point is never passed over. Exit code: 0 every series is proven "
+        "no worse, 1 one is proven worse, 2 neither is proven, 3 a file or an argument is wrong."
+    )
+    made.add_argument("--baseline", type=Path, required=True, help=".csv or .parquet")
+    made.add_argument("--current", type=Path, required=True, help=".csv or .parquet")
+    made.add_argument(
+        "--direction", choices=("lower", "higher", "either"), required=True, help="what is better"
+    )
+    made.add_argument(
+        "--tolerance", type=float, required=True, help="how much worse is fine: 0.1 is 10 %%"
+    )
+    made.add_argument(
+        "--absolute", action="store_true", help="tolerance in the series' unit, not as a share"
+    )
+    made.add_argument("--column", help="judge this series alone (default: all)")
+    made.add_argument("--looks", type=int, default=1, help="how often this watch is judged")
+    made.add_argument("--look", type=int, help="which of them this is, from 1")
+    made.add_argument("--tail", action="store_true", help="judge the 95th percentile as well")
+
+
+def _schema(made: argparse.ArgumentParser) -> None:
+    text = "the site file, or a runbook's parameters"
+    made.add_argument("which", choices=("site", *RUNBOOKS), help=text)
 
 
 if __name__ == "__main__":

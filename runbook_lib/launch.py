@@ -19,9 +19,10 @@ from .notebook import KERNEL, filled_in, read
 from .notebook import NOTEBOOKS as FOLDER
 from .playbook import NOTEBOOKS
 from .verdicts import ExitCode, Standing
+from .wording import standing_word
 
-Shown = Callable[[Standing], None]
-Told = Callable[[str], None]
+Shown = Callable[[str], None]
+"""Gets a line of progress: an item that ended, or what a run says of itself meanwhile."""
 POLL_S = 0.2
 
 
@@ -32,12 +33,8 @@ def run_stage(
     params_file: str = "",
     output: Path | None = None,
     shown: Shown | None = None,
-    told: Told | None = None,
 ) -> Any:
-    """Run ``stage`` through the engine; its Report.
-
-    ``shown`` is told of each item as it ends, ``told`` each line that it says meanwhile.
-    """
+    """Run ``stage`` through the engine; its Report."""
     import papermill
 
     from .engine import Finished, Report
@@ -46,7 +43,7 @@ def run_stage(
         raise ParameterError(f"{output}: expected NAME.ipynb in a folder that exists, got none")
     with tempfile.TemporaryDirectory(prefix="runbook-output-") as scratch:
         target = output or Path(scratch) / NOTEBOOKS[stage]
-        with environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown, told):
+        with environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown):
             try:
                 papermill.execute_notebook(
                     str(FOLDER / NOTEBOOKS[stage]),
@@ -79,14 +76,14 @@ def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
 
 
 @contextmanager
-def _followed(scratch: Path, shown: Shown | None, told: Told | None) -> Iterator[None]:
-    """Tell ``shown`` of every item's result while the kernel works."""
+def _followed(scratch: Path, shown: Shown | None) -> Iterator[None]:
+    """Tell ``shown`` of progress while the kernel works."""
     if shown is None:
         yield
         return
     note, done = scratch / "follow.json", threading.Event()
     with environment(RUNBOOK_FOLLOW=str(note)):
-        thread = threading.Thread(target=_follow, args=(note, done, shown, told), daemon=True)
+        thread = threading.Thread(target=_follow, args=(note, done, shown), daemon=True)
         thread.start()
         try:
             yield
@@ -95,22 +92,27 @@ def _followed(scratch: Path, shown: Shown | None, told: Told | None) -> Iterator
             thread.join()
 
 
-def _follow(note: Path, done: threading.Event, shown: Shown, told: Told | None) -> None:
+def _follow(note: Path, done: threading.Event, shown: Shown) -> None:
     seen, log = 0, None
     while True:
         last_round = done.wait(POLL_S)
         if log is None and note.exists():
-            log = Log(Path(json.loads(note.read_bytes())["folder"]) / "log.jsonl")
-            seen = json.loads(note.read_bytes())["entries"]
+            where = json.loads(note.read_bytes())
+            log, seen = Log(Path(where["folder"]) / "log.jsonl"), where["entries"]
         entries = log.events() if log is not None else []
         try:
             for entry in entries[seen:]:
                 if isinstance(entry, FINAL):
-                    shown(standing(entries[: entry.seq + 1], entry.item))
-                elif isinstance(entry, Status) and told is not None:
-                    told(entry.text)
+                    shown(progress(standing(entries[: entry.seq + 1], entry.item)))
+                elif isinstance(entry, Status):
+                    shown(f"{'':<14} {entry.text}")
         except OSError:  # nobody reads us any more: the run goes on, and its end says so
             return
         seen = max(seen, len(entries))
         if last_round:
             return
+
+
+def progress(standing: Standing) -> str:
+    """An item that ended, in one line."""
+    return f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}"

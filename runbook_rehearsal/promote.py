@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from runbook_lib.commands.running import attach_journal
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.comment import plan_digest
 from runbook_lib.evidence.log import Log
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome
 from runbook_lib.playbook import DECLARED, STAGES
-from runbook_lib.recover import attach_journal
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.commands.printing import print_json, print_standing
+from runbook_lib.commands.printing import print_json
 from runbook_lib.commands.running import report_document, tell
 from runbook_lib.errors import ParameterError
 from runbook_lib.playbook import NOTEBOOKS, STAGES
@@ -68,7 +68,7 @@ def rehearse(args: argparse.Namespace) -> int:
         say(
             f"network up: {', '.join(network.world.clusters)}; faults: {', '.join(faults) or 'none'}"
         )
-        shown = None if args.json else print_standing
+        shown = None if args.json else say
         runs = Promotion(network, say, shown, faults).carry(_until(args.until))
         compared = [compare(fault, runs) for fault in faults]
         code = _tell(runs, compared, as_json=args.json)

@@ -45,9 +45,9 @@ LAYERS = (
     ("next_steps",),
     ("tries",),
     ("stage",),
-    ("engine", "launch", "doctor", "watching"),
+    ("engine", "launch"),
     ("commands",),
-    ("approve", "recover", "incident"),
+    ("approve", "incident"),
     ("cli", "__init__"),
 )
 REHEARSAL = PACKAGE.with_name("runbook_rehearsal")

@@ -6,7 +6,6 @@ from pathlib import Path
 from runbook_lib.canonical import canonical
 from runbook_lib.evidence.log import Log
 from runbook_lib.launch import _follow
-from runbook_lib.verdicts import Standing
 
 from .events import event
 
@@ -22,10 +21,11 @@ def test_the_hourly_lines_of_a_watch_are_told(tmp_path: Path) -> None:
     log.append(event("started", item="mainnet.activate.watch", number=1))
     log.append(event("not-reached", item="mainnet.activate.watch"))
     done.set()
-    items: list[Standing] = []
-    told: list[str] = []
+    shown: list[str] = []
 
-    _follow(note, done, items.append, told.append)
+    _follow(note, done, shown.append)
 
-    assert told == ["height 7"]
-    assert [item.item for item in items] == ["mainnet.activate.watch"]
+    assert [line.split() for line in shown] == [
+        ["height", "7"],
+        ["–", "NOT", "REACHED", "mainnet.activate.watch:", "not", "reached"],
+    ]

@@ -1,7 +1,5 @@
 """Commands over an attempt's files: verify, replay, seal, publish, render."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -10,18 +8,27 @@ import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .. import display
+from .. import display, notebook
 from ..errors import NotebookError, ParameterError
+from ..evidence import publish as publishing
+from ..evidence import replay as replaying
+from ..evidence import sealing
+from ..evidence import status as statuses
+from ..evidence import verify as verifying
 from ..evidence.events import SessionOpened, of
-from ..outcomes import Outcome, Value, worst
+from ..evidence.log import Log
+from ..evidence.seal import heads
+from ..launch import run_stage
+from ..outcomes import Outcome, Row, Value, worst
+from ..package import VERSION
 from ..playbook import NOTEBOOKS
-from ..strict import PROJECT
-from .printing import Verbs, rows_card, say, tell_rows
-
-if TYPE_CHECKING:
-    from ..signers import Trust
+from ..recording import recorded_site
+from ..signatures import KEY_ENV
+from ..signers import Trust
+from ..site import read_site
+from ..strict import PROJECT, parse_yaml, project_path, validate
+from .printing import rows_card, say, tell_rows
 
 LOG, ATTESTATIONS = "log.jsonl", "attestations"
 SHIPPED, NOT_PROVEN = PROJECT / "notebooks", "NOT PROVEN"
@@ -46,43 +53,11 @@ main a[href]::after {{ content: " (" attr(href) ")"; }}
 _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*")
 
 
-def options(verbs: Verbs) -> None:
-    """``verify``, ``replay``, ``seal``, ``head``, ``publish``, ``diff`` and ``render``."""
-    added = {}
-    for name, function, text in (
-        ("verify", verify, "verify an attempt from its files and the trusted keys"),
-        ("replay", replay, "run our notebook over an attempt's tape and compare"),
-        ("seal", seal, "seal an attempt that was stepped through by hand"),
-        ("head", head, "the head of an attempt, to be kept outside the store"),
-        ("publish", publish, "attach a sealed apply to its release, update its issue"),
-    ):
-        added[name] = verbs.add(name, function, text)
-        added[name].add_argument("path", type=Path, help="folder of the attempt")
-    added["verify"].add_argument(
-        "--head", default="", help="the head that was handed over, as sha256:DIGEST"
-    )
-    added["seal"].add_argument(
-        "--sign", action="store_true", help="sign what is sealed already, with one more key"
-    )
-    two = verbs.add("diff", diff, "what two attempts differ in")
-    two.add_argument("first", type=Path, help="folder of an attempt")
-    two.add_argument("second", type=Path, help="folder of the other")
-    made = verbs.add("render", render, "an executed notebook as one HTML page")
-    made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
-    made.add_argument("-o", "--output", type=Path, help="the page (default: in this folder)")
-    for command in (added["verify"], made):
-        text = "who may sign: the site file, or one of its signers alone"
-        command.add_argument("--trust", metavar="FILE", help=text)
-
-
 def verify(args: argparse.Namespace) -> int:
     """Verify an attempt from its files and the trusted keys, signature first."""
-    from ..evidence.status import stages_before
-    from ..evidence.verify import verify as procedure
-
     trust = read_trust(args.trust) if args.trust else None
-    rows, verdict = procedure(attempt_folder(args.path), trust, head=args.head)
-    rows += stages_before(args.path, trust) if trust is not None else []
+    rows, verdict = verifying.verify(attempt_folder(args.path), trust, head=args.head)
+    rows += statuses.stages_before(args.path, trust) if trust is not None else []
     more = {"verdict": None, "exit_code_of_run": None} | (
         {"verdict": verdict.outcome.value, "exit_code_of_run": int(verdict.exit_code)}
         if verdict
@@ -93,10 +68,6 @@ def verify(args: argparse.Namespace) -> int:
 
 def read_trust(path: str) -> Trust:
     """Who may sign, out of a site file or one that holds that alone. Raises ParameterError."""
-    from ..signers import Trust
-    from ..site import read_site
-    from ..strict import parse_yaml, project_path, validate
-
     value = parse_yaml(project_path(path).read_bytes(), path)
     whole = set(value) & {"store", "people"}
     return read_site(path).trust if whole else validate(Trust, value, path)
@@ -104,9 +75,6 @@ def read_trust(path: str) -> Trust:
 
 def head(args: argparse.Namespace) -> int:
     """The head of an attempt: what an auditor compares with ``verify --head``."""
-    from ..evidence.log import Log
-    from ..evidence.seal import heads
-
     folder = attempt_folder(args.path)
     entries = Log(folder / LOG).events()
     newest = heads(folder, entries)[-1:]
@@ -118,31 +86,25 @@ def head(args: argparse.Namespace) -> int:
 
 def replay(args: argparse.Namespace) -> int:
     """Run our notebook over an attempt's tape, and compare every result."""
-    from ..evidence.replay import replay as procedure
-    from ..launch import run_stage
-    from ..package import VERSION
-
-    rows, version = procedure(attempt_folder(args.path), lambda stage: run_stage(stage, {}))
+    rows, version = _judged_again(attempt_folder(args.path))
     more = {"recorded_by": version, "replayed_by": VERSION}
     return tell_rows("replay", rows, args.json, more)
 
 
+def _judged_again(folder: Path) -> tuple[list[Row], str]:
+    return replaying.replay(folder, lambda stage: run_stage(stage, {}))
+
+
 def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand, judged again by a fresh kernel."""
-    from ..evidence.log import Log
-    from ..evidence.publish import at_sealing
-    from ..evidence.replay import replay as procedure
-    from ..evidence.replay import seal_by_hand
-    from ..launch import run_stage
-
     folder = attempt_folder(args.path)
     if args.sign:
         return countersign(folder, as_json=args.json)
     entries = Log(folder / LOG).events()
     by_hand = any(one.run == "interactive" for one in of(entries, SessionOpened))
-    rows = procedure(folder, lambda stage: run_stage(stage, {}))[0] if by_hand else []
-    verdict = seal_by_hand(folder, rows)
-    for problem in at_sealing(args.path):
+    rows = _judged_again(folder)[0] if by_hand else []
+    verdict = replaying.seal_by_hand(folder, rows)
+    for problem in publishing.at_sealing(args.path):
         print(problem, file=sys.stderr)
     document = {"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)}
     say(args.json, document, display.verdict_card(verdict).text)
@@ -151,16 +113,11 @@ def seal(args: argparse.Namespace) -> int:
 
 def countersign(folder: Path, *, as_json: bool) -> int:
     """One more signature over a sealed attempt that holds, with the key that the environment names."""
-    from ..evidence import sealing
-    from ..evidence.verify import verify as procedure
-    from ..recording import recorded_site
-    from ..signatures import KEY_ENV
-
     trust = recorded_site(folder, "recorded site").trust
     signing = trust.own()
     if signing.signer is None:
         raise ParameterError(f"{KEY_ENV}: expected the key of one of the site's signers, got none")
-    rows = [row for row in procedure(folder, trust)[0] if row.outcome is not Outcome.PASS]
+    rows = [row for row in verifying.verify(folder, trust)[0] if row.outcome is not Outcome.PASS]
     if wrong := [row for row in rows if row.what != "2 signers"]:
         raise NotebookError(
             f"{folder.name}: {wrong[0].what}: expected {wrong[0].expected}, got {wrong[0].observed};"
@@ -172,16 +129,12 @@ def countersign(folder: Path, *, as_json: bool) -> int:
 
 def publish(args: argparse.Namespace) -> int:
     """Attach a sealed apply's files to its release, and tell it in the release issue."""
-    from ..evidence.publish import publish as procedure
-
-    return tell_rows("publish", procedure(attempt_folder(args.path)), args.json, {})
+    return tell_rows("publish", publishing.publish(attempt_folder(args.path)), args.json, {})
 
 
 def diff(args: argparse.Namespace) -> int:
     """What two attempts differ in; 0 also where they do."""
-    from ..evidence.status import diff as procedure
-
-    rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
+    rows = statuses.diff(attempt_folder(args.first), attempt_folder(args.second))
     columns = ("where", "what", "first", "second")
     shown: list[Sequence[Value]] = [
         [v if isinstance(v, str | int | float) else "" if v is None else json.dumps(v) for v in row]
@@ -222,8 +175,6 @@ def page_of(path: Path, trust: Trust | None = None) -> str:
     from nbconvert import HTMLExporter
     from nbformat import ValidationError
 
-    from .. import notebook
-
     left_out = ("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links")
     exporter = HTMLExporter(template_name="basic", **dict.fromkeys(left_out, True))
     try:
@@ -241,9 +192,7 @@ def _head(path: Path, trust: Trust | None) -> tuple[str, str]:
     if not (folder / LOG).exists() or path.name not in NOTEBOOKS.values():
         text = "nothing was verified: this is no sealed notebook in an attempt's folder"
         return NOT_PROVEN, display.table_card(NOT_PROVEN, ("why",), [(text,)]).html
-    from ..evidence.verify import verify as procedure
-
-    rows, verdict = procedure(folder, trust)
+    rows, verdict = verifying.verify(folder, trust)
     outcome = worst(row.outcome for row in rows)
     table = rows_card(f"evidence: {outcome}", rows).html
     if outcome is not Outcome.PASS or verdict is None:

@@ -13,57 +13,11 @@ from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
 from ..wording import visible
-from .printing import RUNBOOKS, Verbs, print_json, say, tell_rows
+from .printing import print_json, say, tell_rows
 
 if TYPE_CHECKING:
     from ..sources.files import Files
     from ..sources.signatures import Find, Material, Policy
-
-
-def options(verbs: Verbs) -> None:
-    """``verify-artifact``, ``judge`` and ``schema``."""
-    made = verbs.add("verify-artifact", verify_artifact, "verify a release artifact's signature")
-    made.add_argument(
-        "--artifact", required=True, metavar="F|sha256:HEX", help="file, or its digest alone"
-    )
-    made.add_argument("--bundle", type=Path, help="sigstore bundle")
-    made.add_argument("--signature", type=Path, help="detached signature")
-    made.add_argument("--certificate", type=Path, help="certificate of a detached signature")
-    made.add_argument("--key", type=Path, help="PEM public key, in place of an identity")
-    made.add_argument("--identity", default="", help="who must have signed (exact)")
-    made.add_argument("--issuer", default="", help="who must have vouched for the identity")
-    made.add_argument("--trusted-root", type=Path, help="sigstore's JSON, for an identity")
-    made.add_argument("--provenance", type=Path, help="in-toto statement, or a bundle of one")
-    made.add_argument("--sbom", type=Path, help="CycloneDX JSON, with its signature beside it")
-    made.add_argument("--commit", default="", help="commit that it must be built from")
-    made.add_argument("--offline", action="store_true", help="look nothing up in a log")
-
-    made = verbs.add("judge", judge, "judge a file of samples against its baseline")
-    made.epilog = (
-        "A file has a column time (ISO 8601, or seconds since 1970) at a constant step and a column "
-        "for each series; a missing point is never passed over. Exit code: 0 every series is proven "
-        "no worse, 1 one is proven worse, 2 neither is proven, 3 a file or an argument is wrong."
-    )
-    made.add_argument("--baseline", type=Path, required=True, help=".csv or .parquet")
-    made.add_argument("--current", type=Path, required=True, help=".csv or .parquet")
-    made.add_argument(
-        "--direction", choices=("lower", "higher", "either"), required=True, help="what is better"
-    )
-    made.add_argument(
-        "--tolerance", type=float, required=True, help="how much worse is fine: 0.1 is 10 %%"
-    )
-    made.add_argument(
-        "--absolute", action="store_true", help="tolerance in the series' unit, not as a share"
-    )
-    made.add_argument("--column", help="judge this series alone (default: all)")
-    made.add_argument("--looks", type=int, default=1, help="how often this watch is judged")
-    made.add_argument("--look", type=int, help="which of them this is, from 1")
-    made.add_argument("--tail", action="store_true", help="judge the 95th percentile as well")
-
-    made = verbs.add("schema", schema, "JSON Schema of a file we read")
-    made.add_argument(
-        "which", choices=("site", *RUNBOOKS), help="the site file, or a runbook's parameters"
-    )
 
 
 def verify_artifact(args: argparse.Namespace) -> int:

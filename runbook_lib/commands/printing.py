@@ -1,4 +1,4 @@
-"""What commands print: rows as a table, one JSON document, a line of progress."""
+"""What commands print, and the parser that they add themselves to."""
 
 import argparse
 import json
@@ -8,9 +8,7 @@ from typing import Any, NoReturn
 
 from .. import display
 from ..outcomes import Outcome, Row, Value, worst
-from ..playbook import NOTEBOOKS
-from ..verdicts import ExitCode, Standing
-from ..wording import standing_word
+from ..verdicts import ExitCode
 
 
 def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str, Any]) -> int:
@@ -18,8 +16,13 @@ def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str,
     outcome = worst(row.outcome for row in rows)
     document = {"outcome": outcome.value, "rows": [r.model_dump(mode="json") for r in rows], **more}
     say(as_json, document, rows_card(f"{title}: {outcome}", rows).text)
+    return int(exit_code(outcome))
+
+
+def exit_code(outcome: Outcome) -> ExitCode:
+    """How a command ends that came to ``outcome``."""
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
-    return int(codes.get(outcome, ExitCode.INCONCLUSIVE))
+    return codes.get(outcome, ExitCode.INCONCLUSIVE)
 
 
 def rows_card(title: str, rows: Sequence[Row]) -> display.Card:
@@ -42,22 +45,6 @@ def say(as_json: bool, document: Any, text: object) -> int:
     return 0
 
 
-def print_standing(standing: Standing) -> None:
-    """One line of progress."""
-    print(f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}", flush=True)
-
-
-def print_line(text: str) -> None:
-    """A line that a run says of itself meanwhile."""
-    print(f"{'':<14} {text}", flush=True)
-
-
-# --- The command line's parser, and what several commands take ---
-
-Run = Callable[[argparse.Namespace], int]
-RUNBOOKS = sorted(NOTEBOOKS)
-
-
 class Parser(argparse.ArgumentParser):
     """Usage errors end with 3: 2 means inconclusive here."""
 
@@ -72,22 +59,11 @@ class Verbs:
     def __init__(self, top: argparse.ArgumentParser) -> None:
         self._added = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
-    def add(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         """A further command, its options still to be added."""
         made: argparse.ArgumentParser = self._added.add_parser(name, help=text, description=text)
         made.set_defaults(run=run)
         made.add_argument("--json", action="store_true", help="one JSON document on stdout")
         return made
-
-
-def parameter_options(made: argparse.ArgumentParser) -> None:
-    """The options of a command that takes a stage's parameters."""
-    made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
-    for short, long, value, text in (
-        ("-p", "--parameter", "VALUE", "a parameter; numbers and true/false are read as such"),
-        ("-r", "--raw", "TEXT", "a parameter as text"),
-    ):
-        names = ("NAME", value)
-        made.add_argument(
-            short, long, nargs=2, action="append", default=[], metavar=names, help=text
-        )

@@ -1,80 +1,72 @@
-"""``runbook run`` and ``runbook lab``: a stage's parameters from the command line, and its run."""
+"""``runbook run``, ``lab`` and ``recover``: a stage's parameters from the command line, and its run."""
 
 import argparse
 import os
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import launch
+from ..canonical import digest_bytes
+from ..changes.kit_script import JOURNAL
 from ..errors import StoreError
-from ..params import StageParams, stage_params
+from ..evidence.comment import plan_digest
+from ..evidence.events import Attached
+from ..evidence.log import Log
+from ..evidence.standing import verdict as verdict_of
+from ..evidence.store import Store
+from ..files import keep_file
+from ..next_steps import next_steps, verdict_card
+from ..opening import prepare_attempt
+from ..params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from ..signatures import KEY_ENV, PASSPHRASE_ENV
+from ..site import read_site
+from ..sources.local import recorded
 from ..strict import MAX_FILE, parse_yaml
-from ..verdicts import Verdict
-from .printing import RUNBOOKS, Verbs, parameter_options, print_json, print_line, print_standing
+from ..taking_back import as_logged, what_to_undo
+from ..verdicts import ExitCode, Verdict
+from .printing import print_json
 
-
-def options(verbs: Verbs) -> None:
-    """``run`` and ``lab``."""
-    made = verbs.add("run", run, "run a stage headless and seal it")
-    opened = verbs.add("lab", lab, "open a stage in JupyterLab, parameters filled in")
-    for each in (made, opened):
-        each.add_argument("stage", choices=RUNBOOKS, help="which runbook")
-        parameter_options(each)
-        each.add_argument(
-            "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
-        )
-    made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
-    made.add_argument(
-        "--drop", action="append", default=[], metavar="NODE", help="leave a node out of the plan"
-    )
-    made.add_argument("--reason", default="", help="why a node is left out")
-    made.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
-    opened.add_argument("--no-browser", action="store_true", help="serve it and print the address")
+GOES_ON = "the recovery goes on"
+NOT_ITS = frozenset({"mode", "attempt", "as_of", "waivers", "retry_reason"})
+"""Parameters of an apply that mean something else to its recovery."""
+LONGEST_JOURNAL = 1_000_000
 
 
 def run(args: argparse.Namespace) -> int:
     """Run a stage headless; the verdict's exit code."""
     params, where = read_parameters(args)
     if args.drop:
-        dropped = [{"node": node, "reason": args.reason, "approval": args.approval}
-                   for node in args.drop]  # fmt: skip
+        said = {"reason": args.reason, "approval": args.approval}
+        dropped = [{"node": node, **said} for node in args.drop]
         params["drops"] = [*params.get("drops", []), *dropped]
         params.setdefault("retry_reason", args.reason)
-    if args.go_on:
-        params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
-    return run_and_tell(args, args.stage, params, where)
+    return _run(args, args.stage, _continued(args, params, where), where)
 
 
-def run_and_tell(
-    args: argparse.Namespace, stage: str, params: Mapping[str, Any], where: str
-) -> int:
+def _run(args: argparse.Namespace, stage: str, params: Mapping[str, Any], where: str) -> int:
     """Run a notebook, printing each item as it ends; the verdict's exit code."""
-    from ..launch import run_stage
-
-    report = run_stage(
-        stage,
-        params,
-        params_file=where,
-        output=args.output,
-        shown=None if args.json else print_standing,
-        told=None if args.json else print_line,
-    )
+    shown = None if args.json else partial(print, flush=True)
+    report = launch.run_stage(stage, params, params_file=where, output=args.output, shown=shown)
     return tell(report, as_json=args.json)
+
+
+def _continued(args: argparse.Namespace, params: dict[str, Any], where: str) -> dict[str, Any]:
+    if not args.go_on:
+        return params
+    newest = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    return {**params, "attempt": newest}
 
 
 def lab(args: argparse.Namespace) -> int:
     """A copy of the notebook in a new attempt's folder, parameters filled in, open in JupyterLab."""
-    from ..launch import prepare_copy
-    from ..opening import prepare_attempt
-
     params, where = read_parameters(args)
-    if args.go_on:
-        params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    params = _continued(args, params, where)
     attempt = prepare_attempt(args.stage, params, where)
-    path = prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
+    path = launch.prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
     # A file's name would be looked up from where we were started; and no address would name it.
     served = (f"--ServerApp.root_dir={path.parent}", f"--LabApp.default_url=/lab/tree/{path.name}")
     server = [sys.executable, "-P", "-m", "jupyterlab"]  # nor does it import from here
@@ -90,14 +82,75 @@ def lab(args: argparse.Namespace) -> int:
     return 0
 
 
+def recover(args: argparse.Namespace) -> int:
+    """Take an apply back, or go on with that; the verdict's exit code."""
+    runbook = f"{args.stage}_recovery"
+    params, where = _recovery(args)
+    if args.kit is not None:
+        params["attempt"] = attach_journal(args.kit, runbook, params, where)
+    return _run(args, runbook, params, where)
+
+
+def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: str) -> int:
+    """Keep the journal of a recovery kit that was used as a file of the recovery's attempt.
+
+    It is neither parsed nor believed: the recovery reads every node back. Returns the attempt's
+    number. Raises OSError, LogDamaged for a kit that has no readable journal.
+    """
+    journal = recorded(kit / JOURNAL, LONGEST_JOURNAL)
+    attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
+    name = f"kit/journal-{digest.removeprefix('sha256:')[:12]}.tsv"
+    path = keep_file(attempt.folder, name, journal)
+    about = Attached(kit=kit.resolve().name, file=f"kit/{path.name}", digest=digest)
+    attempt.log.append(about)
+    return attempt.number
+
+
+def _recovery(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The recovery's parameters, and where they come from. Raises ParameterError, StoreError.
+
+    A parameter file of the apply will do as well. A recovery that was begun and has not passed is
+    gone on with.
+    """
+    values, where = read_parameters(args, args.reason)
+    given = {name for name, _ in (*args.parameter, *args.raw)}
+    theirs = set(STAGE_PARAMS[args.stage].model_fields) - set(RecoveryParams.model_fields)
+    if theirs & set(values):
+        left_out = (theirs | NOT_ITS) - given
+        values = {name: value for name, value in values.items() if name not in left_out}
+    values.setdefault("mode", "apply")
+    if args.nodes:
+        values["nodes"] = [name for text in args.nodes for name in text.split(",") if name]
+    if args.reason:
+        values["break_glass"] = args.reason
+    params = stage_params(f"{args.stage}_recovery", values, where)
+    if params.site and not params.attempt and (number := _unfinished(args.stage, params)):
+        values["attempt"] = number
+        values.setdefault("retry_reason", GOES_ON)
+    return values, where
+
+
+def _unfinished(stage: str, params: StageParams) -> int:
+    """The number of the newest recovery with these parameters, unless it passed; 0 for none."""
+    assert isinstance(params, RecoveryParams)
+    store = Store(read_site(params.site).store_path)
+    found = store.readable(params.release, f"{stage}_recovery")[0]
+    mine = [one for one in found if store.opened(one).params == params.fixed()]
+    if not mine:
+        return 0
+    opened, code = store.opened(mine[-1]), verdict_of(mine[-1].log.events()).exit_code
+    undoes, _ = what_to_undo(store, params.release, stage, opened.source, params.undoes)
+    if code is ExitCode.PASSED or opened.undoes != undoes:
+        return 0
+    return mine[-1].number
+
+
 def tell(report: Any, *, as_json: bool) -> int:
     """Print how a run ended: the verdict, where the evidence is, what to do next."""
     verdict: Verdict | None = report.verdict
     if as_json:
         print_json(report_document(report))
     elif verdict is not None:
-        from ..next_steps import verdict_card
-
         print(verdict_card(verdict, report.folder).text)
         if plan := _plan_of(report):
             print(f"plan      {plan}")
@@ -108,8 +161,6 @@ def tell(report: Any, *, as_json: bool) -> int:
 
 def report_document(report: Any) -> dict[str, Any]:
     """The one JSON document of a run."""
-    from ..next_steps import next_steps
-
     verdict: Verdict | None = report.verdict
     items = verdict.items if verdict is not None else ()
     return {
@@ -135,9 +186,6 @@ def report_document(report: Any) -> dict[str, Any]:
 
 def _plan_of(report: Any) -> str | None:
     """The digest of the plan that a run made or applied: what an approval quotes."""
-    from ..evidence.comment import plan_digest
-    from ..evidence.log import Log
-
     if report.folder is None:
         return None
     return plan_digest(Log(report.folder / "log.jsonl").events()) or None
@@ -148,8 +196,6 @@ def read_parameters(args: argparse.Namespace, reason: str = "") -> tuple[dict[st
 
     A file in an attempt's folder must say what the log there says, unless there is a ``reason``.
     """
-    from ..taking_back import as_logged
-
     values: dict[str, Any] = {}
     where = args.parameters_file or "command line"
     if args.parameters_file:
@@ -178,9 +224,6 @@ def newest_attempt(stage: str, params: StageParams) -> int:
 
     A plan made meanwhile does not hide the apply that waits.
     """
-    from ..evidence.store import Store
-    from ..site import read_site
-
     store = Store(read_site(params.site).store_path)
     attempts = store.attempts(params.release, stage)
     mine = [one for one in attempts if store.opened(one).mode == params.mode]

@@ -1,57 +1,132 @@
-"""Commands over a site: adopt a cluster, watch mainnet, examine machine and site."""
-
-from __future__ import annotations
+"""``runbook status`` and ``adopt``: where a release stands, and a cluster taken over as it is."""
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from time import sleep
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .. import display
-from ..errors import ParameterError
+from ..changes import adopt as adopting
+from ..errors import ParameterError, StoreError
+from ..evidence.heads import compare_heads
+from ..evidence.incidents import Block, blocking, incidents_of
+from ..evidence.status import AttemptStatus, Opening, attempts_of, next_opening
+from ..evidence.store import Store
 from ..outcomes import Value
-from ..params import stage_params
+from ..playbook import NOTEBOOKS, STAGES
+from ..site import read_site
 from ..verdicts import ExitCode
 from ..wording import utc
-from .printing import Verbs, print_json, print_standing, tell_rows
-from .running import read_parameters
+from .printing import print_json
 
-if TYPE_CHECKING:
-    from ..watching import Looked
+COLUMNS = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", "since")
 
 
-def options(verbs: Verbs) -> None:
-    """``adopt``, ``watch`` and ``doctor``."""
-    made = verbs.add("adopt", adopt, "take a cluster over as it is")
-    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
-    made.add_argument("--cluster", required=True, help="one of the site's clusters")
-    made.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
-    made.add_argument("--approval", default="", help="signed approval file")
-    made.add_argument(
-        "--artifact", type=Path, action="append", default=[], metavar="FILE",
-        help="what a running binary was delivered in: a rollback needs it; may be repeated",
-    )  # fmt: skip
+def status(args: argparse.Namespace) -> int:
+    """Where a release stands, computed from its attempts, and when the next stage can open."""
+    site = read_site(args.site)
+    store = Store(site.store_path)
+    if not store.root.is_dir():
+        raise StoreError(f"{store.root}: expected the folder of {site.name}'s store, got none")
+    found = attempts_of(store, args.release)
+    issues = [store.opened(one.attempt).issue for one in found]
+    try:
+        missing, unknown = compare_heads(site, args.release, max(issues, default=0))
+    except ParameterError as error:  # who only looks may have no token
+        missing, unknown = [], f"heads not compared with the release issue: {error}"
+    blocks = blocking(store, args.release, single_operator=site.single_operator)
+    document = {
+        "release": args.release,
+        "attempts": [_attempt(one) for one in found],
+        "incidents": _incidents(store, args.release, blocks),
+        "heads": [*missing, *filter(None, [unknown])],
+        "next": _next(next_opening(store, site, args.release)),
+    }
+    if args.json:
+        print_json(document)
+    else:
+        _print(document, found)
+    newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
+    stand = {stage for stage, one in newest.items() if one.passed and one.undone is None}
+    built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
+    whole = stand.issuperset(built) and not blocks and not document["heads"]
+    return 0 if whole else int(ExitCode.INCONCLUSIVE)
 
-    made = verbs.add("watch", watch, "one look of mainnet's watch")
-    made.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
-    made.add_argument("--site", default="", help="site file, where no parameter file names it")
-    made.add_argument(
-        "-f", "--parameters-file", default="", metavar="PARAMS", help="of the watched attempt"
-    )
-    made.add_argument(
-        "--loop", action="store_true", help="look again whenever it is due, until the watch is over"
-    )
 
-    made = verbs.add("doctor", doctor, "is this machine and site able to run a stage")
-    made.add_argument("--site", default="", help="site file (default: look at this machine alone)")
+def _attempt(one: AttemptStatus) -> dict[str, Any]:
+    undone = one.undone
+    return {
+        "stage": one.attempt.stage,
+        "attempt": one.attempt.number,
+        "mode": one.verdict.mode,
+        "source": one.verdict.source,
+        "outcome": one.verdict.outcome.value,
+        "exit_code": int(one.verdict.exit_code),
+        "sealed": one.sealed,
+        "blocks": one.blocks,
+        "since": one.since.isoformat(timespec="seconds") if one.since else "",
+        "undone": {
+            "by": undone.name,
+            "operator": undone.operator,
+            "at": undone.at.isoformat(timespec="seconds"),
+            "nodes": list(undone.nodes),
+        }
+        if undone is not None
+        else None,
+    }
+
+
+def _incidents(store: Store, release: str, blocks: Sequence[Block]) -> list[dict[str, str]]:
+    problems = {one.name: one.problem for one in blocks}
+    known = {one.id: one.standing for one in incidents_of(store, release)}
+    return [
+        {"id": name, "standing": known.get(name, "missing"), "blocks": problems.get(name, "")}
+        for name in dict.fromkeys([*known, *problems])
+    ]
+
+
+def _next(opening: Opening | None) -> dict[str, Any] | None:
+    if opening is None:
+        return None
+    return {
+        "stage": opening.stage,
+        "earliest": opening.at.isoformat(timespec="seconds") if opening.at else None,
+        "item": opening.item,
+        "why": opening.why,
+        "missing": list(opening.missing),
+    }
+
+
+def _print(document: dict[str, Any], found: Sequence[AttemptStatus]) -> None:
+    table: list[Sequence[Value]] = [
+        [row[column] if column != "blocks" else _stands(one) for column in COLUMNS]
+        for row, one in zip(document["attempts"], found, strict=True)
+    ]
+    title = document["release"]
+    print(display.table_card(title, COLUMNS, table or [("no attempt yet",)]).text)
+    for one in document["incidents"]:
+        print(f"incident  {one['id']}: {one['blocks'] or one['standing']}")
+    for problem in document["heads"]:
+        print(f"heads     {problem}")
+    if following := document["next"]:
+        when = following["earliest"] or "not before that is mended"
+        stage, item, why = following["stage"], following["item"], following["why"]
+        print(f"next: {stage}, at the earliest {when}: {item}: {why}")
+        for line in following["missing"][: display.SHOWN]:
+            print(f"  missing  {line}")
+
+
+def _stands(one: AttemptStatus) -> str:
+    """What stands in its way; of what was taken back, first by which recovery and when."""
+    if one.undone is None:
+        return one.blocks
+    where = f" on {', '.join(one.undone.nodes)}" if one.undone.nodes else ""
+    undone = f"undone{where}: {one.undone}, {utc(one.undone.at)}"
+    return f"{undone}; {one.blocks}" if one.blocks else undone
 
 
 def adopt(args: argparse.Namespace) -> int:
     """Take a cluster over as it is; 4 while the approval is missing."""
-    from ..changes.adopt import adopt as take_over
-
-    done = take_over(
+    done = adopting.adopt(
         args.site,
         args.cluster,
         issue=args.issue,
@@ -80,57 +155,3 @@ def adopt(args: argparse.Namespace) -> int:
             f"adopted, approved by {by}" if by else f"not adopted: comment `approve {done.digest}`"
         )
     return 0 if done.approved_by else int(ExitCode.WAITING)
-
-
-def watch(args: argparse.Namespace) -> int:
-    """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
-    from ..site import read_site
-    from ..sources.scope import read_clock
-    from ..watching import look
-
-    site, release = args.site, args.what
-    if args.parameters_file:
-        if args.what != "mainnet" or args.site:
-            raise ParameterError("watch: expected `mainnet -f PARAMS` or `--site SITE RELEASE`")
-        args.parameter, args.raw = [], []
-        values, where = read_parameters(args)
-        params = stage_params("mainnet", values, where)
-        site, release = params.site, params.release
-    if not site:
-        raise ParameterError("watch: expected --site or a parameter file that names one, got none")
-    found = look(site, release)
-    while args.loop and found.due is not None:
-        _told(found, as_json=args.json)
-        now, _ = read_clock(read_site(site).clock)
-        sleep(max(0.0, (found.due - now).total_seconds()))
-        found = look(site, release)
-    return _told(found, as_json=args.json)
-
-
-def _told(found: Looked, *, as_json: bool) -> int:
-    """Print what a look came to; its exit code."""
-    result, due = found.standing.result, found.due or found.standing.return_at
-    if as_json:
-        rows = result.rows if result is not None else ()
-        document = {
-            "attempt": found.attempt.name,
-            "outcome": found.standing.outcome.value,
-            "exit_code": int(found.exit_code),
-            "return_at": due.isoformat() if due else None,
-            "status": found.line,
-            "rows": [row.model_dump(mode="json") for row in rows],
-        }
-        print_json(document)
-    else:
-        print(found.line)
-        print_standing(found.standing)
-        if due is not None:
-            print(f"look again at {utc(due)}")
-    return int(found.exit_code)
-
-
-def doctor(args: argparse.Namespace) -> int:
-    """Is this machine, and this site, able to run a stage."""
-    from ..doctor import examine
-
-    return tell_rows("doctor", examine(args.site), args.json, {})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import doctor
 from runbook_lib.changes.apply import Change, Step
+from runbook_lib.commands import doctor
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store

@@ -47,7 +47,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
             opened.enforce()
         verdict = opened.verdict()
         if shown is not None:
-            shown(verdict.items[1])
+            shown(launch.progress(verdict.items[1]))
         return SimpleNamespace(
             exit_code=verdict.exit_code, verdict=verdict, folder=opened.folder, problems=["odd"]
         )

@@ -19,7 +19,7 @@ import yaml
 
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
-from runbook_lib.launch import run_stage
+from runbook_lib.launch import progress, run_stage
 from runbook_lib.verdicts import ExitCode
 
 from ..conftest import not_passed, trust_of
@@ -94,7 +94,7 @@ def test_a_stage_that_never_opened_is_broken(bench: Any) -> None:
 
 def test_the_shipped_notebook_is_judged_and_sealed(bench: Any) -> None:
     """Against a world that does not answer: INCONCLUSIVE, complete, verified, and no secret in it."""
-    shown: list[Any] = []
+    shown: list[str] = []
     report = run_stage("development", bench.params, shown=shown.append)
     folder = bench.practice.folder()
     text = (folder / "10_development.ipynb").read_text()
@@ -105,7 +105,7 @@ def test_the_shipped_notebook_is_judged_and_sealed(bench: Any) -> None:
     states = [item.state for item in report.verdict.items]
     assert states == ["judged"] * 6 + ["not-reached"] * 5
     assert (report.verdict.run, report.output) == ("headless", folder / "10_development.ipynb")
-    assert shown == list(report.verdict.items)
+    assert shown == [progress(item) for item in report.verdict.items]
     assert wrong(folder) == set()
     assert bench.practice.mutations() == []
     assert os.environ["GITHUB_TOKEN"] not in text

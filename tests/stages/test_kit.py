@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.canonical import digest_bytes
+from runbook_lib.commands.running import attach_journal
 from runbook_lib.errors import LogDamaged
 from runbook_lib.outcomes import Outcome
-from runbook_lib.recover import attach_journal
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS

@@ -17,6 +17,7 @@ from runbook_lib.checks.baselines import read_catalogue
 from runbook_lib.checks.mainnet import watch
 from runbook_lib.checks.watch import GATE, ITEM, TOPICS
 from runbook_lib.cli import main
+from runbook_lib.commands.watch import look
 from runbook_lib.evidence.sealing import seal
 from runbook_lib.evidence.verify import verify
 from runbook_lib.metrics.baseline import capture, content_digest, mean, write
@@ -26,7 +27,6 @@ from runbook_lib.params import MainnetParams
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import Standing
-from runbook_lib.watching import look
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -412,7 +412,7 @@ def test_the_command_loops_and_escalates_at_the_deadline(later: Watch) -> None:
             raise KeyboardInterrupt
         later.network.fast_forward(seconds + 1.0)
 
-    later.patch.setattr("runbook_lib.commands.site.sleep", sleep)
+    later.patch.setattr("runbook_lib.commands.watch.sleep", sleep)
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
         code = main(["watch", "--loop", "--site", str(later.network.site), later.release])
         count = len(recorded(stage, "anomaly"))

@@ -5,28 +5,32 @@ It adds looks to the newest applied attempt and judges nothing: that is the note
 one is recorded. Its questions lie on the attempt's tape under a name of their own.
 """
 
+import argparse
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from time import sleep
 
-from .checks.watch import ITEM, LATE, Watching
-from .context import Context
-from .errors import StoreError
-from .evidence.events import Event, WatchBegun, of
-from .evidence.log import opened_by
-from .evidence.standing import standing, waived_rows
-from .evidence.store import Attempt, Store
-from .opening import find_operator, live_session, require_shared
-from .outcomes import Outcome, Row
-from .params import stage_params
-from .session import Session, params_in, run_kind
-from .site import read_site
-from .tries import context_of
-from .verdicts import ExitCode, Standing
-from .wording import utc
+from ..checks.watch import ITEM, LATE, Watching
+from ..errors import ParameterError, StoreError
+from ..evidence.events import Event, WatchBegun, of
+from ..evidence.log import opened_by
+from ..evidence.standing import standing, waived_rows
+from ..evidence.store import Attempt, Store
+from ..launch import progress
+from ..opening import find_operator, live_session, require_shared
+from ..outcomes import Outcome
+from ..params import stage_params
+from ..session import Session, params_in, run_kind
+from ..site import read_site
+from ..sources.scope import read_clock
+from ..tries import context_of
+from ..verdicts import ExitCode, Standing
+from ..wording import utc
+from .printing import exit_code, print_json
+from .running import read_parameters
 
 STAGE = "mainnet"
-LOOK = f"{ITEM}/look"
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,46 @@ class Looked:
     def exit_code(self) -> ExitCode:
         if self.standing.return_at is not None:
             return ExitCode.WAITING
-        codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
-        return codes.get(self.standing.outcome, ExitCode.INCONCLUSIVE)
+        return exit_code(self.standing.outcome)
+
+
+def watch(args: argparse.Namespace) -> int:
+    """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
+    site, release = args.site, args.what
+    if args.parameters_file:
+        if args.what != STAGE or args.site:
+            raise ParameterError("watch: expected `mainnet -f PARAMS` or `--site SITE RELEASE`")
+        args.parameter, args.raw = [], []
+        params = stage_params(STAGE, *read_parameters(args))
+        site, release = params.site, params.release
+    if not site:
+        raise ParameterError("watch: expected --site or a parameter file that names one, got none")
+    found = look(site, release)
+    while args.loop and found.due is not None:
+        _tell(found, as_json=args.json)
+        now, _ = read_clock(read_site(site).clock)
+        sleep(max(0.0, (found.due - now).total_seconds()))
+        found = look(site, release)
+    return _tell(found, as_json=args.json)
+
+
+def _tell(found: Looked, *, as_json: bool) -> int:
+    """Print what a look came to; its exit code."""
+    result, due = found.standing.result, found.due or found.standing.return_at
+    if as_json:
+        document = {
+            "attempt": found.attempt.name,
+            "outcome": found.standing.outcome.value,
+            "exit_code": int(found.exit_code),
+            "return_at": due.isoformat() if due else None,
+            "status": found.line,
+            "rows": [row.model_dump(mode="json") for row in (result.rows if result else ())],
+        }
+        print_json(document)
+    else:
+        again = [f"look again at {utc(due)}"] if due else []
+        print(found.line, progress(found.standing), *again, sep="\n", flush=True)
+    return int(found.exit_code)
 
 
 def look(site_path: str, release: str) -> Looked:
@@ -89,15 +131,19 @@ def _require_reached(attempt: Attempt, entries: list[Event]) -> None:
 
 
 def _look(session: Session) -> Looked:
-    context = replace(context_of(session, LOOK, _claim(session)), item=ITEM)
+    context = replace(context_of(session, f"{ITEM}/look", _claim(session)), item=ITEM)
     said, due = "no look yet", None
     with context.reading("readable", "an answer"):
         watching = Watching(context)
         watching.look(judge=False)
         said, due = line(watching), watching.due()
-    rows = context.findings
     session.tape.sync()
-    return Looked(session.attempt, _standing(session, context, rows), said, due)
+    result = context.conclude(empty="no look")
+    waived = waived_rows(session.log.events(), ITEM)
+    reached = Standing(
+        item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived
+    )
+    return Looked(session.attempt, reached, said, due)
 
 
 def _claim(session: Session) -> int:
@@ -110,16 +156,6 @@ def _claim(session: Session) -> int:
     begun = session.log.append_if(make)
     assert begun is not None
     return begun.number
-
-
-def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
-    result, waived = (
-        context.conclude(rows, passed="", empty="no look"),
-        waived_rows(session.log.events(), ITEM),
-    )
-    return Standing(
-        item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived
-    )
 
 
 def line(watch: Watching) -> str:

@@ -1,44 +1,43 @@
 """Is this machine able to run a stage, and can it reach the site: what is missing, how to get it."""
 
+import argparse
 import importlib.metadata
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
-from .errors import ParameterError, RunbookError, StoreError
-from .evidence.store import Store
-from .machine import require_kernel
-from .notebook import KERNEL
-from .opening import find_operator
-from .outcomes import Outcome, Row, check_row, unknown_row
-from .reach import Command, Endpoint, Reached
-from .site import Forge, Site, read_site
-from .sources import process
-from .sources.http import Budget, Http, Request
-from .sources.redact import SHORTEST, Redactor
+from ..errors import ParameterError, RunbookError, StoreError
+from ..evidence.store import Store
+from ..machine import require_kernel
+from ..notebook import KERNEL
+from ..opening import find_operator
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..reach import Command, Endpoint, Reached
+from ..site import Forge, Site, read_site
+from ..sources import process
+from ..sources.http import Budget, Http, Request
+from ..sources.redact import SHORTEST, Redactor
+from .printing import tell_rows
 
 
-def examine(site_path: str) -> list[Row]:
-    """Rows of everything looked at; a site only when one is named."""
-    rows = list(_machine())
-    if not site_path:
-        return rows
+def doctor(args: argparse.Namespace) -> int:
+    """Is this machine, and a site where one is named, able to run a stage."""
+    return tell_rows("doctor", [*_machine(), *_site(args.site)], args.json, {})
+
+
+def _site(path: str) -> Iterator[Row]:
+    if not path:
+        return
     try:
-        site = read_site(site_path)
+        site = read_site(path)
     except ParameterError as error:
-        return [
-            *rows,
-            *(check_row(site_path, "readable", "valid", p, ok=False) for p in error.problems),
-        ]
-    return [
-        *rows,
-        *_secrets(site),
-        *_store(site),
-        *_people(site),
-        *_programs(site),
-        *_endpoints(site),
-    ]
+        for problem in error.problems:
+            yield check_row(path, "readable", "valid", problem, ok=False)
+        return
+    for look in (_secrets, _store, _people, _programs, _endpoints):
+        yield from look(site)
 
 
 def _machine() -> Iterator[Row]:
@@ -117,24 +116,21 @@ def _programs(site: Site) -> Iterator[Row]:
         yield check_row(purpose, "command", "on PATH", got, found)
 
 
-def _endpoints(site: Site) -> list[Row]:
-    http = Http(Redactor(site.secret_names()))
-    places: dict[str, Endpoint | Forge] = {
+def _endpoints(site: Site) -> Iterator[Row]:
+    places: dict[str, Endpoint | Forge | None] = {
         "prometheus": site.telemetry.prometheus,
         "alertmanager": site.telemetry.alertmanager,
         "forge": site.forge,
+        "grafana": site.dashboards.grafana,
     }
-    if site.dashboards.grafana is not None:
-        places["grafana"] = site.dashboards.grafana
-    rows = []
-    for name, place in places.items():
-        request = Request("GET", place.url, Reached(timeout_s=min(place.timeout_s, 5.0)))
-        try:
-            got = http.run(http.send(request, Budget()))
-        except ParameterError as error:
-            rows.append(check_row(name, "reachable", "an answer", str(error), ok=False))
-            continue
-        text = f"{got.failure}: {got.text}" if got.failure else f"status {got.status}"
-        rows.append(check_row(name, "reachable", "an answer", text, not got.failure))
-    http.close()
-    return rows
+    with closing(Http(Redactor(site.secret_names()))) as http:
+        for name, place in places.items():
+            if place is None:
+                continue
+            request = Request("GET", place.url, Reached(timeout_s=min(place.timeout_s, 5.0)))
+            try:
+                got = http.run(http.send(request, Budget()))
+                text = f"{got.failure}: {got.text}" if got.failure else f"status {got.status}"
+                yield check_row(name, "reachable", "an answer", text, not got.failure)
+            except ParameterError as error:
+                yield check_row(name, "reachable", "an answer", str(error), ok=False)
