@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from papermill.iorw import write_ipynb
 from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError, guarded
 from .evidence import publish, sealing, standing
+from .evidence.events import Status
 from .evidence.log import Log
 from .evidence.replay import environment
 from .machine import require_kernel
@@ -41,10 +42,12 @@ from .signers import Signing
 from .site import read_site
 from .sources.redact import Redactor
 from .verdicts import ExitCode, Verdict
+from .wording import progress
 
 CELL_LIMIT_S = 2 * 3600
 RUN_LIMIT_S = 6 * 3600
 PUBLISH_LIMIT_S = 300
+POLL_S = 0.2
 
 
 class Finished(SystemExit):
@@ -71,8 +74,8 @@ class Run:
     """What is known of a run before its first cell."""
 
     stage: str
-    params: Mapping[str, Any]
     redactor: Redactor
+    replayed: bool = True
     signing: Signing = field(default_factory=Signing)
 
 
@@ -86,15 +89,18 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         kernel_name: str,
         output_path: str | None = None,
         keep_partial: bool = True,
+        params_file: str = "",
+        shown: Callable[[str], None] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run and judge a parametrised notebook. Always raises Finished (a SystemExit).
 
         Whatever ``kernel_name`` it was given or names itself: only ours imports nothing beside it.
         ``keep_partial``: save what has run so far around every cell, for whoever looks there.
+        ``params_file``: where its parameters come from. ``shown`` gets lines of progress.
         """
         try:
-            run = prepare(nb, output_path)
+            run = prepare(nb, output_path, params_file)
         except RunbookError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the command's error output
             raise Finished(Report(ExitCode.BROKEN, problems=[str(error)])) from None
@@ -108,10 +114,13 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
             )
 
         with _handoff() as handoff:
-            problems = _execute(execute)
+            with _followed(handoff, shown):
+                problems = _execute(execute)
             try:
                 with guarded():
-                    report = _conclude(run, nb, Path(output_path), handoff(), problems)
+                    opened = handoff()
+                    folder = opened.folder if opened else None
+                    report = _conclude(run, nb, Path(output_path), folder, problems)
             except RunbookError as error:
                 report = Report(ExitCode.BROKEN, problems=[*problems, f"seal: {error}"])
         for problem in report.problems:
@@ -122,7 +131,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
 # --- before -----------------------------------------------------------------------------------
 
 
-def prepare(nb: Any, output_path: str | None) -> Run:
+def prepare(nb: Any, output_path: str | None, params_file: str = "") -> Run:
     """Validate parameters and notebook. Raises ParameterError or NotebookError; nothing has run."""
     if output_path is None or output_path == "-":
         raise ParameterError(
@@ -133,7 +142,7 @@ def prepare(nb: Any, output_path: str | None) -> Run:
     if stage not in NOTEBOOKS:
         raise NotebookError(f"notebook: expected one of {', '.join(NOTEBOOKS)}, got {stage!r}")
     given = nb.metadata.get("papermill", {}).get("parameters", {})
-    where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
+    where = params_file or f"{stage} parameters"
     values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
     params = stage_params(stage, values, where)
     require_ours(nb, stage, NOTEBOOKS[stage])
@@ -144,9 +153,9 @@ def prepare(nb: Any, output_path: str | None) -> Run:
         )
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
         _require_replay_asked(stage)
-        return Run(stage, values, Redactor())
+        return Run(stage, Redactor())
     site = read_site(params.site)
-    return Run(stage, values, Redactor(site.secret_names()), site.trust.own())
+    return Run(stage, Redactor(site.secret_names()), False, site.trust.own())
 
 
 def _require_replay_asked(stage: str) -> None:
@@ -218,8 +227,19 @@ def _signals(limit: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Handed:
+    """Which attempt the kernel opened, and how many events its log had then."""
+
+    folder: Path
+    entries: int
+
+
+Handoff = Callable[[], Handed | None]
+
+
 @contextmanager
-def _handoff() -> Iterator[Any]:
+def _handoff() -> Iterator[Handoff]:
     """Environment that tells the kernel where to say which attempt is its, and where to scribble."""
     with tempfile.TemporaryDirectory(prefix="runbook-run-") as scratch:
         note = Path(scratch) / "attempt.json"
@@ -227,9 +247,52 @@ def _handoff() -> Iterator[Any]:
         given = {f"RUNBOOK_{name}": value for name, value in ours.items()}
         # No start-up script of a user's profile judges, nor does a kernel need a home.
         given |= {"IPYTHONDIR": scratch, "MPLBACKEND": "agg"}
+
+        def handed() -> Handed | None:
+            if not note.exists():
+                return None
+            said = json.loads(note.read_bytes())
+            return Handed(Path(said["folder"]), said["entries"])
+
         # What the kernel runs is judged; it must not sign.
         with environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
-            yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
+            yield handed
+
+
+@contextmanager
+def _followed(handoff: Handoff, shown: Callable[[str], None] | None) -> Iterator[None]:
+    """Tell ``shown`` of progress while the kernel works."""
+    if shown is None:
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=follow, args=(handoff, done, shown), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def follow(handoff: Handoff, done: threading.Event, shown: Callable[[str], None]) -> None:
+    """Tell ``shown`` of every item that ends, and of what the run says meanwhile, until ``done``."""
+    opened, seen = None, 0
+    last_round = False
+    while not last_round:
+        last_round = done.wait(POLL_S)
+        if opened is None and (opened := handoff()):
+            seen = opened.entries
+        entries = Log(opened.folder / "log.jsonl").events() if opened else []
+        try:
+            for entry in entries[seen:]:
+                if isinstance(entry, standing.FINAL):
+                    shown(progress(standing.standing(entries[: entry.seq + 1], entry.item)))
+                elif isinstance(entry, Status):
+                    shown(f"{'':<14} {entry.text}")
+        except OSError:  # nobody reads us any more: the run goes on, and its end says so
+            return
+        seen = max(seen, len(entries))
 
 
 # --- after ------------------------------------------------------------------------------------
@@ -244,18 +307,19 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         nb.cells = [from_dict(cell) for cell in sealing.with_card(nb.cells, card)]
         write_ipynb(nb, str(output))
         return Report(ExitCode.BROKEN, output=output, problems=problems)
-    log = Log(folder / "log.jsonl")
-    verdict = standing.verdict(log.events(), problems)
-    data, leaked = _sealed_bytes(run, nb, verdict, folder)
-    if leaked:
-        problems.append("notebook: a secret stood in an output and was taken out; find out how")
-        verdict = standing.verdict(log.events(), problems)
-        data, _ = _sealed_bytes(run, nb, verdict, folder)
-    name = NOTEBOOKS[run.stage]
-    code = notebook.code_digest(nb)
-    sealing.seal(folder, name, data, verdict, code=code, foreign=False, signing=run.signing)
+    kept = None if run.replayed else folder
+    verdict, data = sealing.judge_and_seal(
+        folder,
+        NOTEBOOKS[run.stage],
+        nb,
+        problems,
+        lambda found: verdict_card(found, kept, run.signing),
+        run.redactor,
+        code=notebook.code_digest(nb),
+        foreign=False,
+        signing=run.signing,
+    )
     output.write_bytes(data)
-    kept = None if verdict.source == "replay" else folder
     report = Report(verdict.exit_code, output, kept, verdict, problems)
     if os.environ.get("RUNBOOK_REPLAY_KEEP"):
         shutil.copytree(folder, os.environ["RUNBOOK_REPLAY_KEEP"], dirs_exist_ok=True)
@@ -263,13 +327,6 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         with _signals(PUBLISH_LIMIT_S):
             report.problems = [*problems, *publish.at_sealing(kept)]
     return report
-
-
-def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[bytes, bool]:
-    kept = None if verdict.source == "replay" else folder
-    card = verdict_card(verdict, kept, run.signing)
-    book = {**nb, "cells": sealing.with_card(list(nb.cells), card)}
-    return sealing.serialise(book, run.redactor)
 
 
 def unexecuted(nb: Any) -> list[str]:

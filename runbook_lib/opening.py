@@ -37,8 +37,7 @@ from .verdicts import Source
 
 def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     """A new attempt, or with ``attempt`` a further session of one. Raises ParameterError."""
-    where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
-    params, site, operator = _given(stage, given, where)
+    params, site, operator = _given(stage, given, f"{stage} parameters")
     attempt, note = _attempt(stage, params, site, operator)
     number = 1 + len(of(attempt.log.events(), SessionOpened))
     session = live_session(stage, site, attempt, params, operator, number)

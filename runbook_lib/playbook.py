@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-Kind = Literal["check", "change", "attest"]
+Kind = Literal["check", "change"]
 Ages = Literal["clock", "digest", "closed"]
 
 # --- the playbook's numbers ---------------------------------------------------------------------
@@ -70,66 +70,62 @@ class Item:
     kind: Kind
     title: str
     ages: Ages = "closed"
-    waivable: bool = True
 
-
-def _check(id: str, title: str, ages: Ages, *, waivable: bool = True) -> Item:
-    return Item(id, "check", title, ages, waivable)
-
-
-def _change(id: str, title: str) -> Item:
-    # A change and its read-back can never be waived.
-    return Item(id, "change", title, "closed", waivable=False)
+    @property
+    def waivable(self) -> bool:
+        """A change and its read-back never are, nor is whose build it is."""
+        return self.kind == "check" and self.id != "preflight.binary-verification"
 
 
 _ALL = (
-    _check("preflight.config-drift", "Configuration has not drifted", "clock"),
-    _check(
-        "preflight.binary-verification", "The release artifact is ours", "digest", waivable=False
+    Item("preflight.config-drift", "check", "Configuration has not drifted", "clock"),
+    Item("preflight.binary-verification", "check", "The release artifact is ours", "digest"),
+    Item("preflight.observability", "check", "Dashboards are green, alerting is armed", "clock"),
+    Item("preflight.rollback-assets", "check", "The way back is staged", "clock"),
+    Item("preflight.release-issue", "change", "The release issue holds the checks so far"),
+    Item("development.ready.ci-green", "check", "CI is green for the commit", "digest"),
+    Item(
+        "development.ready.telemetry-reachable",
+        "check",
+        "Telemetry answers from inside the VPC",
+        "clock",
     ),
-    _check("preflight.observability", "Dashboards are green, alerting is armed", "clock"),
-    _check("preflight.rollback-assets", "The way back is staged", "clock"),
-    _change("preflight.release-issue", "The release issue holds the checks so far"),
-    _check("development.ready.ci-green", "CI is green for the commit", "digest"),
-    _check(
-        "development.ready.telemetry-reachable", "Telemetry answers from inside the VPC", "clock"
-    ),
-    _change("development.ready.provision", "Automation provisions a fresh node"),
-    _change("development.activate.deploy", "Nightly artifacts run on the cluster"),
-    _check("development.activate.smoke-suites", "The smoke suites pass", "closed"),
-    _check("development.activate.baseline", "The baseline is captured and pinned", "closed"),
-    _change("development.recover.revert-build", "The previous build runs again"),
-    _change("development.recover.restore-state", "Snapshots are restored, the WAL replayed"),
-    _change("development.recover.incident", "An incident is open and blocks promotion"),
-    _check("testnet.ready.soak", "Development soaked without a page", "closed"),
-    _check("testnet.ready.validators-acknowledged", "Validators know the window", "clock"),
-    _check("testnet.ready.gates", "Only malachite_consensus changes", "clock"),
-    _change("testnet.activate.deploy", "The build runs on the public testnet"),
-    _change("testnet.activate.gate", "malachite_consensus is on and gossip is stable"),
-    _check("testnet.activate.regression-suites", "Witness and proof suites pass", "closed"),
-    _change("testnet.recover.halt", "The rollout is paused and announced"),
-    _change("testnet.recover.storage", "Corrupted snapshots are restored"),
-    _change("testnet.recover.governance-incident", "A governance incident is filed"),
-    _check("canary.ready.epochs-clean", "Testnet finalized its epochs undisturbed", "closed"),
-    _check("canary.ready.candidate-installed", "Canaries run the candidate", "clock"),
-    _check("canary.ready.alerts-active", "Reward and witness alerts would fire", "clock"),
-    _change("canary.activate.rewards-gate", "Rewards are on for the canaries only"),
-    _check("canary.activate.observe", "Rewards and votes held for three epochs", "closed"),
-    _change("canary.activate.witness-clients", "The canary witness clients are on"),
-    _change("canary.recover.disable-gates", "Rewards and witness gates are off again"),
-    _change("canary.recover.halt-fallback", "The chain fell back to the prior snapshot"),
-    _change("canary.recover.public-report", "A public incident report is out"),
-    _check("mainnet.ready.no-regression", "Canary metrics show no regression", "closed"),
-    _check("mainnet.ready.validators-signed-off", "All validators signed off", "clock"),
-    _check("mainnet.ready.hotfix-branches", "Hotfix branches are queued", "clock"),
-    _change("mainnet.activate.announce", "The window is announced, proposals are frozen"),
-    _change("mainnet.activate.witness-gate", "Every gate matches the mainnet profile"),
-    _check("mainnet.activate.watch", "The first 24 hours were watched", "closed"),
-    _change("mainnet.recover.stall", "Reward and witness gates are off after a stall"),
-    _change("mainnet.recover.restore", "The previous snapshot is restored and proven"),
-    _change("mainnet.recover.council", "The governance council has decided"),
+    Item("development.ready.provision", "change", "Automation provisions a fresh node"),
+    Item("development.activate.deploy", "change", "Nightly artifacts run on the cluster"),
+    Item("development.activate.smoke-suites", "check", "The smoke suites pass"),
+    Item("development.activate.baseline", "check", "The baseline is captured and pinned"),
+    Item("development.recover.revert-build", "change", "The previous build runs again"),
+    Item("development.recover.restore-state", "change", "Snapshots are restored, the WAL replayed"),
+    Item("development.recover.incident", "change", "An incident is open and blocks promotion"),
+    Item("testnet.ready.soak", "check", "Development soaked without a page"),
+    Item("testnet.ready.validators-acknowledged", "check", "Validators know the window", "clock"),
+    Item("testnet.ready.gates", "check", "Only malachite_consensus changes", "clock"),
+    Item("testnet.activate.deploy", "change", "The build runs on the public testnet"),
+    Item("testnet.activate.gate", "change", "malachite_consensus is on and gossip is stable"),
+    Item("testnet.activate.regression-suites", "check", "Witness and proof suites pass"),
+    Item("testnet.recover.halt", "change", "The rollout is paused and announced"),
+    Item("testnet.recover.storage", "change", "Corrupted snapshots are restored"),
+    Item("testnet.recover.governance-incident", "change", "A governance incident is filed"),
+    Item("canary.ready.epochs-clean", "check", "Testnet finalized its epochs undisturbed"),
+    Item("canary.ready.candidate-installed", "check", "Canaries run the candidate", "clock"),
+    Item("canary.ready.alerts-active", "check", "Reward and witness alerts would fire", "clock"),
+    Item("canary.activate.rewards-gate", "change", "Rewards are on for the canaries only"),
+    Item("canary.activate.observe", "check", "Rewards and votes held for three epochs"),
+    Item("canary.activate.witness-clients", "change", "The canary witness clients are on"),
+    Item("canary.recover.disable-gates", "change", "Rewards and witness gates are off again"),
+    Item("canary.recover.halt-fallback", "change", "The chain fell back to the prior snapshot"),
+    Item("canary.recover.public-report", "change", "A public incident report is out"),
+    Item("mainnet.ready.no-regression", "check", "Canary metrics show no regression"),
+    Item("mainnet.ready.validators-signed-off", "check", "All validators signed off", "clock"),
+    Item("mainnet.ready.hotfix-branches", "check", "Hotfix branches are queued", "clock"),
+    Item("mainnet.activate.announce", "change", "The window is announced, proposals are frozen"),
+    Item("mainnet.activate.witness-gate", "change", "Every gate matches the mainnet profile"),
+    Item("mainnet.activate.watch", "check", "The first 24 hours were watched"),
+    Item("mainnet.recover.stall", "change", "Reward and witness gates are off after a stall"),
+    Item("mainnet.recover.restore", "change", "The previous snapshot is restored and proven"),
+    Item("mainnet.recover.council", "change", "The governance council has decided"),
 )
-ITEMS: dict[str, Item] = {item.id: item for item in _ALL}
+ITEMS = {item.id: item for item in _ALL}
 
 STAGES = ("development", "testnet", "canary", "mainnet")
 GATE_STEPS: dict[str, tuple[str, ...]] = {
@@ -166,53 +162,20 @@ COMMON = (
 """The checks that open every stage."""
 DOCUMENT = "preflight.release-issue"
 """Documents the checks so far; it stands between readiness and activation, after the plan."""
+
+
+def _items(*prefixes: str) -> tuple[str, ...]:
+    return tuple(item for item in ITEMS if item.startswith(prefixes))
+
+
 DECLARED: dict[str, tuple[str, ...]] = {
     REPORT: (),
     PREFLIGHT: (*COMMON, DOCUMENT),
-    "development": (
-        *COMMON,
-        "development.ready.ci-green",
-        "development.ready.telemetry-reachable",
-        "development.ready.provision",
-        DOCUMENT,
-        "development.activate.deploy",
-        "development.activate.smoke-suites",
-        "development.activate.baseline",
-    ),
-    "testnet": (
-        *COMMON,
-        "testnet.ready.soak",
-        "testnet.ready.validators-acknowledged",
-        "testnet.ready.gates",
-        DOCUMENT,
-        "testnet.activate.deploy",
-        "testnet.activate.gate",
-        "testnet.activate.regression-suites",
-    ),
-    "canary": (
-        *COMMON,
-        "canary.ready.epochs-clean",
-        "canary.ready.candidate-installed",
-        "canary.ready.alerts-active",
-        DOCUMENT,
-        "canary.activate.rewards-gate",
-        "canary.activate.observe",
-        "canary.activate.witness-clients",
-    ),
-    "mainnet": (
-        *COMMON,
-        "mainnet.ready.no-regression",
-        "mainnet.ready.validators-signed-off",
-        "mainnet.ready.hotfix-branches",
-        DOCUMENT,
-        "mainnet.activate.announce",
-        "mainnet.activate.witness-gate",
-        "mainnet.activate.watch",
-    ),
     **{
-        runbook: tuple(item for item in ITEMS if item.startswith(f"{stage}.recover."))
-        for runbook, stage in RECOVERY.items()
+        stage: (*COMMON, *_items(f"{stage}.ready."), DOCUMENT, *_items(f"{stage}.activate."))
+        for stage in STAGES
     },
+    **{runbook: _items(f"{stage}.recover.") for runbook, stage in RECOVERY.items()},
 }
-PLAN_BEFORE: dict[str, str] = {stage: DOCUMENT for stage in STAGES if stage in DECLARED}
+PLAN_BEFORE: dict[str, str] = dict.fromkeys(STAGES, DOCUMENT)
 """The change that may not start without the stage's plan."""

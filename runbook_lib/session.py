@@ -165,9 +165,7 @@ def run_kind() -> RunKind:
 
 
 def hand_over(session: Session) -> None:
-    """Tell whoever started this kernel, or follows it, where the attempt is."""
-    entries = len(session.log.events())
-    note = {"folder": str(session.attempt.folder), "entries": entries}
-    for name in ("RUNBOOK_HANDOFF", "RUNBOOK_FOLLOW"):
-        if target := os.environ.get(name):
-            replace_file(Path(target), canonical(note), lasting=False)
+    """Tell the engine that started this kernel where the attempt is."""
+    if target := os.environ.get("RUNBOOK_HANDOFF"):
+        note = {"folder": str(session.attempt.folder), "entries": len(session.log.events())}
+        replace_file(Path(target), canonical(note), lasting=False)

@@ -55,7 +55,7 @@ class Standing(Model):
     """
 
     item: str
-    kind: Literal["check", "change", "attest"]
+    kind: Literal["check", "change"]
     state: Literal["judged", "planned", "not-reached", "missing"]
     reason: str = ""
     result: CheckResult | None = None

@@ -73,6 +73,11 @@ def standing_word(standing: Standing) -> tuple[str, str]:
     return outcome_word(outcome), _COLOUR[outcome]
 
 
+def progress(standing: Standing) -> str:
+    """An item that ended, in one line."""
+    return f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}"
+
+
 def verdict_word(verdict: Verdict) -> tuple[str, str]:
     """Symbol and word of an attempt, and its colour; a plan that is ready has not passed."""
     words = {

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from nbformat import v4
 
 from runbook_lib import engine
+from runbook_lib.evidence.log import Log
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.verdicts import ExitCode
+
+from .events import event
 
 assert papermill.__version__  # it loads the engine: the other way round is a circle
 
@@ -25,11 +29,11 @@ def ran(source: str, count: int | None, error: str = "") -> Any:
 
 
 def _handed(folder: Path) -> Any:
-    return lambda: nullcontext(lambda: folder)
+    return lambda: nullcontext(lambda: engine.Handed(folder, 0))
 
 
 def run() -> engine.Run:
-    return engine.Run("development", {}, Redactor())
+    return engine.Run("development", Redactor())
 
 
 def test_cells_that_ran_in_order_are_no_problem() -> None:
@@ -114,7 +118,7 @@ def test_a_seal_that_cannot_be_written_is_broken(
     folder = practice.folder()
     (folder / "log.jsonl").write_text("garbage\n")
 
-    practice.patch.setattr(engine, "prepare", lambda nb, output: run())
+    practice.patch.setattr(engine, "prepare", lambda *given: run())
     practice.patch.setattr(engine, "_execute", lambda execute: [])
     practice.patch.setattr(engine, "_handoff", _handed(folder))
     with pytest.raises(engine.Finished) as caught:
@@ -140,10 +144,29 @@ def test_what_has_run_so_far_is_saved_where_somebody_looks(
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
             found.append(output.exists())
 
-    practice.patch.setattr(engine, "prepare", lambda nb, output: run())
+    practice.patch.setattr(engine, "prepare", lambda *given: run())
     practice.patch.setattr(engine, "_handoff", _handed(practice.folder()))
     book = v4.new_notebook(metadata={"papermill": {}})
     with pytest.raises(engine.Finished):
         Quick.execute_notebook(book, "python3", str(output), progress_bar=False, keep_partial=kept)
 
     assert found == [kept]
+
+
+def test_items_that_end_and_the_hourly_lines_of_a_watch_are_shown(tmp_path: Path) -> None:
+    """Those of this run alone."""
+    log = Log(tmp_path / "log.jsonl")
+    log.append(event("status", text="said before"))
+    log.append(event("look"))
+    log.append(event("status", text="height 7"))
+    log.append(event("started", item="mainnet.activate.watch", number=1))
+    log.append(event("not-reached", item="mainnet.activate.watch"))
+    done, shown = threading.Event(), list[str]()
+    done.set()
+
+    engine.follow(lambda: engine.Handed(tmp_path, 1), done, shown.append)
+
+    assert [line.split() for line in shown] == [
+        ["height", "7"],
+        ["–", "NOT", "REACHED", "mainnet.activate.watch:", "not", "reached"],
+    ]

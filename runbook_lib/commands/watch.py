@@ -17,7 +17,6 @@ from ..evidence.events import Event, WatchBegun, of
 from ..evidence.log import opened_by
 from ..evidence.standing import standing, waived_rows
 from ..evidence.store import Attempt, Store
-from ..launch import progress
 from ..opening import find_operator, live_session, require_shared
 from ..outcomes import Outcome
 from ..params import stage_params
@@ -26,7 +25,7 @@ from ..site import read_site
 from ..sources.scope import read_clock
 from ..tries import context_of
 from ..verdicts import ExitCode, Standing
-from ..wording import utc
+from ..wording import progress, utc
 from .printing import exit_code, print_json
 from .running import read_parameters
 

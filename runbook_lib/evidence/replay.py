@@ -26,7 +26,7 @@ from ..verdicts import Standing, Verdict
 from . import sealing
 from .events import Event, SessionOpened, of
 from .log import Log, opened_by
-from .standing import standings, verdict
+from .standing import standings
 
 
 def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
@@ -61,19 +61,19 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
         for row in judged_again
         if row.outcome is not Outcome.PASS
     ]
-    found = verdict(entries, problems)
     site = recorded_site(folder, "recorded site")
-    redactor, signing = Redactor(site.secret_names()), site.trust.own()
-    card = verdict_card(found, signed=signed_text(signing))
-    data, leaked = sealing.serialise(
-        {**book, "cells": sealing.with_card(list(book.cells), card)}, redactor
+    signing = site.trust.own()
+    found, _ = sealing.judge_and_seal(
+        folder,
+        name,
+        book,
+        problems,
+        lambda found: verdict_card(found, signed=signed_text(signing)),
+        Redactor(site.secret_names()),
+        code=code,
+        foreign=foreign,
+        signing=signing,
     )
-    if leaked:
-        found = verdict(entries, [*problems, "notebook: a secret stood in an output; taken out"])
-        card = verdict_card(found, signed=signed_text(signing))
-        book["cells"] = sealing.with_card(list(book.cells), card)
-        data, _ = sealing.serialise(book, redactor)
-    sealing.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
     if path.parent != folder:  # as it was attested with the apply that laid it ready
         applied = path.parents[1]
         values = way_back(opened_by(Log(applied / "log.jsonl").events(), applied.name))

@@ -6,7 +6,7 @@ attestations stay beside it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from ..verdicts import Verdict
 from .events import Sealed, of
 from .log import Log
 from .seal import FOLDER, file_digests, seals, statement
+from .standing import verdict
+
+LEAKED = "notebook: a secret stood in an output and was taken out; find out how"
 
 
 def with_card(cells: list[Any], card: display.Card) -> list[Any]:
@@ -43,18 +46,35 @@ def with_card(cells: list[Any], card: display.Card) -> list[Any]:
     return [first, *rest]
 
 
-def serialise(book: Mapping[str, Any], redactor: Redactor) -> tuple[bytes, bool]:
-    """The notebook's bytes without secrets, and whether one had to be taken out."""
-    text = json.dumps(book, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
-    clean = redactor.clean(text)
-    return clean, clean != text
+def judge_and_seal(
+    folder: Path,
+    name: str,
+    book: Mapping[str, Any],
+    problems: list[str],
+    card: Callable[[Verdict], display.Card],
+    redactor: Redactor,
+    **how: Any,
+) -> tuple[Verdict, bytes]:
+    """Judge an attempt by its log, and seal the notebook with the verdict's card and no secret.
+
+    ``problems`` are known beside the log; a secret in an output is one more. ``how``: as in ``seal``.
+    """
+    while True:
+        found = verdict(Log(folder / "log.jsonl").events(), problems)
+        carded = {**book, "cells": with_card(list(book["cells"]), card(found))}
+        text = json.dumps(carded, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
+        data = redactor.clean(text)
+        if data == text or LEAKED in problems:
+            seal(folder, name, data, found, **how)
+            return found, data
+        problems.append(LEAKED)
 
 
 def seal(
     folder: Path,
     name: str,
     data: bytes,
-    verdict: Verdict,
+    judged: Verdict,
     *,
     code: str,
     foreign: bool,
@@ -75,10 +95,10 @@ def seal(
         digest=digest_bytes(data),
         code=code,
         foreign=foreign,
-        outcome=verdict.outcome,
-        exit_code=int(verdict.exit_code),
-        broken=verdict.broken,
-        number=verdict.number,
+        outcome=judged.outcome,
+        exit_code=int(judged.exit_code),
+        broken=judged.broken,
+        number=judged.number,
     )
     log.append(made)
     previous = before[-1].digest if before else ""

@@ -19,6 +19,7 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
 from runbook_lib.verdicts import ExitCode
+from runbook_lib.wording import progress
 
 from ..conftest import Terminal
 from ..jupyter import address, places
@@ -47,7 +48,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
             opened.enforce()
         verdict = opened.verdict()
         if shown is not None:
-            shown(launch.progress(verdict.items[1]))
+            shown(progress(verdict.items[1]))
         return SimpleNamespace(
             exit_code=verdict.exit_code, verdict=verdict, folder=opened.folder, problems=["odd"]
         )

@@ -14,6 +14,7 @@ from runbook_lib.errors import LogDamaged, NotebookError, StageRefused
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import replay, seal_by_hand
 from runbook_lib.evidence.seal import facts_of, seals
+from runbook_lib.evidence.sealing import LEAKED
 from runbook_lib.evidence.verify import verify
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
@@ -76,7 +77,7 @@ def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
     nbformat.write(book, path)
     verdict = seal_by_hand(practice.folder())
 
-    assert verdict.broken == ("notebook: a secret stood in an output; taken out",)
+    assert verdict.broken == (LEAKED,)
     assert os.environ["GITHUB_TOKEN"] not in path.read_text()
     assert "a secret stood in an output" in path.read_text()
 

@@ -72,5 +72,4 @@ def declared() -> None:
 
 @pytest.fixture
 def bench(practice: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.delenv("RUNBOOK_FOLLOW", raising=False)
     return Bench(practice, tmp_path, monkeypatch)

@@ -19,8 +19,9 @@ import yaml
 
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
-from runbook_lib.launch import progress, run_stage
+from runbook_lib.launch import run_stage
 from runbook_lib.verdicts import ExitCode
+from runbook_lib.wording import progress
 
 from ..conftest import not_passed, trust_of
 
