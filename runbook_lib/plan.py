@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .canonical import digest
 from .clusters import Node
-from .outcomes import Model
+from .outcomes import Model, value_text
 from .strict import Name, OwnName
 
 GATES_AT = "rollout.feature_gates"
@@ -45,10 +45,17 @@ class NodeState(Model):
     config: str
     artifact: str = ""
 
-    def flat(self) -> dict[str, str | bool]:
+    def flat(self) -> dict[str, Fact]:
         """As key -> value, gates by their dotted key."""
         rollout = rollout_keys(self.channel, self.gates)
         return {**rollout, "binary": self.binary, "config": self.config}
+
+
+def moves(before: NodeState, after: NodeState) -> dict[str, str | bool]:
+    """Dotted keys of the gates and the channel that differ, with their values ``after``."""
+    gates = {gate: on for gate, on in after.gates.items() if before.gates.get(gate) != on}
+    channel = {CHANNEL_AT: after.channel} if before.channel != after.channel else {}
+    return {**{f"{GATES_AT}.{gate}": on for gate, on in gates.items()}, **channel}
 
 
 class NodePlan(Model):
@@ -81,10 +88,7 @@ class Phase(Model):
 
     def node(self, name: str) -> NodePlan:
         """The plan of a node. Raises KeyError."""
-        for node in self.nodes:
-            if node.node == name:
-                return node
-        raise KeyError(name)
+        return {node.node: node for node in self.nodes}[name]
 
 
 class Artifact(Model):
@@ -125,17 +129,21 @@ class Plan(Model):
         return tuple(phase for phase in self.phases if phase.item == item)
 
     @property
+    def first(self) -> dict[str, NodePlan]:
+        """Every node that some phase changes, by name, as the first of these finds it."""
+        first: dict[str, NodePlan] = {}
+        for _, node in self.changes():
+            first.setdefault(node.node, node)
+        return first
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """Every node that some phase changes, once, in the order of the phases."""
-        return tuple(dict.fromkeys(node.node for phase in self.phases for node in phase.nodes))
+        return tuple(self.first)
 
     def recovery(self) -> dict[str, NodeState]:
         """What each changed node was before: the state that recovery goes back to."""
-        back: dict[str, NodeState] = {}
-        for phase in self.phases:
-            for node in phase.nodes:
-                back.setdefault(node.node, node.before)
-        return back
+        return {name: node.before for name, node in self.first.items()}
 
     def changes(self) -> Iterator[tuple[Phase, NodePlan]]:
         """Every node of every phase, in order."""
@@ -154,19 +162,22 @@ class Plan(Model):
             waves = (tuple(name for name in wave if name != node) for wave in phase.waves)
             update = {"nodes": nodes, "waves": tuple(filter(None, waves))}
             kept += [phase.model_copy(update=update)] if nodes else []
-        back = self.recovery()
-        left = {node: back[node]} if node in back else {}
+        left = {name: state for name, state in self.recovery().items() if name == node}
         untouched = {**self.untouched, **left}
         made = self.model_copy(update={"phases": tuple(kept), "untouched": untouched})
         vars(made)["digest"] = self.digest
         return made
 
 
+K = TypeVar("K", bound=str | tuple[str, str])
+Fact = str | bool
+
+
 def differences(
-    expected: Mapping[str, str | bool], observed: Mapping[str, str | bool]
-) -> list[tuple[str, str | bool, str | bool]]:
+    expected: Mapping[K, Fact], observed: Mapping[K, Fact]
+) -> list[tuple[K, Fact, Fact]]:
     """(key, expected, observed) of every key that differs; an absent side reads ``absent``."""
-    keys = [*expected, *sorted(set(observed) - set(expected))]
+    keys = [*expected, *sorted(set(observed) - set(expected), key=str)]
     return [
         (key, expected.get(key, "absent"), observed.get(key, "absent"))
         for key in keys
@@ -176,42 +187,23 @@ def differences(
 
 def moved(planned: Plan, now: Plan) -> list[tuple[str, str, str, str]]:
     """(subject, what, planned, now) of everything in which a fresh plan differs from an older one."""
-    found = []
-    for what, of in (("its state before", _before), ("its state after", _after)):
-        then, today = of(planned), of(now)
-        for name in (name for name in then if name in today and then[name] != today[name]):
-            keys = differences(then[name].flat(), today[name].flat())
-            found.append((name, what, _states(keys, 1), _states(keys, 2)))
-    for name in sorted(set(_before(planned)) ^ set(_before(now))):
-        there = name in _before(planned)
-        found.append((name, "a node of the plan", str(there).lower(), str(not there).lower()))
-    old, new = planned.model_dump(mode="json"), now.model_dump(mode="json")
-    for key in ("stage", "release", "commit", "cluster", "chain_id", "artifact", "window",
-                "max_down", "policy", "limits"):  # fmt: skip
-        if old[key] != new[key]:
-            found.append(("the plan", key, str(old[key]), str(new[key])))
-    waves = [[p.item, p.name, p.waves] for p in planned.phases]
-    if not found and waves != [[p.item, p.name, p.waves] for p in now.phases]:
-        found.append(("the plan", "order and waves", _shape(planned), _shape(now)))
+    found = differences(_facts(planned), _facts(now))
     if not found and planned.digest != now.digest:
-        found.append(("the plan", "digest", planned.digest, now.digest))
-    return found
+        found = [(("the plan", "digest"), planned.digest, now.digest)]
+    return [(*about, value_text(then), value_text(today)) for about, then, today in found]
 
 
-def _before(plan: Plan) -> dict[str, NodeState]:
-    return {**plan.untouched, **plan.recovery()}
-
-
-def _after(plan: Plan) -> dict[str, NodeState]:
-    return {node.node: node.after for _, node in plan.changes()}
-
-
-def _states(found: list[tuple[str, str | bool, str | bool]], side: int) -> str:
-    return ", ".join(f"{each[0]}={str(each[side]).lower()}" for each in found)
-
-
-def _shape(plan: Plan) -> str:
-    return "; ".join(
+def _facts(plan: Plan) -> dict[tuple[str, str], Fact]:
+    """Everything that a plan says, by subject and what of it."""
+    facts: dict[tuple[str, str], Fact] = {}
+    after = {node.node: node.after for _, node in plan.changes()}
+    for when, states in (("before", {**plan.untouched, **plan.recovery()}), ("after", after)):
+        for name, state in states.items():
+            facts |= {(name, f"{key} {when}"): value for key, value in state.flat().items()}
+    whole = plan.model_dump(mode="json", exclude={"phases", "untouched"})
+    facts |= {("the plan", key): str(value) for key, value in whole.items()}
+    facts["the plan", "order and waves"] = "; ".join(
         f"{phase.item} {phase.name}: " + " | ".join(" ".join(wave) for wave in phase.waves)
         for phase in plan.phases
     )
+    return facts

@@ -20,21 +20,20 @@ from ..evidence.events import Event, NodeVerified, StepTaken, of
 from ..evidence.log import recorded
 from ..evidence.order import plan_of, policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan
+from ..plan import GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan, moves
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..strict import load_toml
 from .apply import Applier, all_pass, put, read_back, runs_as_planned
 from .approvals import Ruling
-from .kit import folder_of
-from .kit_script import FOLDERS, Variant, target_file
+from .kit import Variant, folder_of
+from .kit_script import FOLDERS, target_file
 from .lanes import lanes
 from .operators import instructions, look, tell_all
 from .power import cut, powers
 from .state import good_map, require_known, states
 from .targets import (
     artifact_of,
-    changed,
     keep,
     keep_target,
     missing,
@@ -103,10 +102,9 @@ def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState)
         held = dict(rollout["feature_gates"])
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(node, f"expected a TOML with {GATES_AT}, got: {error!r}") from error
-    changes = changed({gate: bool(held.get(gate, False)) for gate in goal.gates}, goal)
-    if rollout.get("release_channel", goal.channel) != goal.channel:
-        changes[CHANNEL_AT] = goal.channel
-    return rendered(context, node, found, changes)
+    gates = {gate: bool(held.get(gate, False)) for gate in goal.gates}
+    there = {"gates": gates, "channel": rollout.get("release_channel", goal.channel)}
+    return rendered(context, node, found, moves(goal.model_copy(update=there), goal))
 
 
 def file_of(

@@ -11,8 +11,10 @@ A target is the node's file as it was, secrets included: of it the log and the t
 the digest.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..context import Context
 from ..errors import SourceError
@@ -21,17 +23,19 @@ from ..evidence.store import WAY_BACK
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import way_back
-from ..plan import NodePlan, Plan
+from ..plan import Artifact, NodePlan, NodeState, Plan
 from ..playbook import NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
 from .apply import derived
 from .state import known_map
-from .targets import artifact_of, changed, kept_as, missing, rendered, stalled
+from .targets import artifact_of, kept_as, missing, stalled, target
+
+Variant = Literal["back", "stall"]
 
 
 def prepare(context: Context) -> None:
-    """Lay the way back ready."""
+    """Lay the recovery's notebook and parameters ready."""
     import yaml
 
     from .. import notebook
@@ -44,33 +48,41 @@ def prepare(context: Context) -> None:
     keep_file(context.folder, f"{WAY_BACK}/params.yaml", text)
 
 
-Before = tuple[NodePlan, NodeConfig, NodeConfig]
-"""A node, its TOML as it lies there, and what the stall variant makes of it."""
+@dataclass(frozen=True)
+class KitNode:
+    """A node's way back: by variant its file and what it is then, and the build that it had."""
+
+    plan: NodePlan
+    back: Mapping[Variant, tuple[NodeConfig, NodeState]]
+    artifact: Artifact | None
+
+    @property
+    def node(self) -> str:
+        return self.plan.node
 
 
 def write_kit(context: Context, plan: Plan) -> list[Row]:
     """Write the kit of this attempt. Rows say what stands in its way; none when it is there."""
-    before, rows = _before(context, plan)
-    builds = {node.before.binary: node.before for node, _, _ in before}
-    artifacts = {build: artifact_of(context, state) for build, state in sorted(builds.items())}
-    for node in (node for node, _, _ in before if node.control == "ours"):
-        if artifacts[build := node.before.binary] is None:
-            got = f"no file with that digest; {missing(node.before)}"
+    found, rows = _nodes(context, plan)
+    for node in found:
+        if node.artifact is None and not node.plan.operator:
+            build, got = node.plan.before.binary, missing(node.plan.before)
+            got = f"no file with that digest; {got}"
             rows.append(unknown_row(node.node, "its build, for the way back", build, got))
     if rows:
         return rows
     folder = folder_of(context.site, context.attempt_name)
 
     def write() -> dict[str, Any]:
-        from .kit_script import write_files
+        from .kit_script import Kit, write_files
 
-        return write_files(context, folder, before, artifacts)
+        return write_files(context, folder, Kit(context.attempt_name, plan, tuple(found)))
 
     # What is written holds secrets: a replay has only what came of it.
-    found = derived(context, "kit", write)
-    if "error" in found:
-        return [unknown_row("recovery kit", "kept outside the store", "written", found["error"])]
-    context.log.append(KitWritten(folder=f"{{kits}}/{folder.name}", files=found["files"]))
+    made = derived(context, "kit", write)
+    if "error" in made:
+        return [unknown_row("recovery kit", "kept outside the store", "written", made["error"])]
+    context.log.append(KitWritten(folder=f"{{kits}}/{folder.name}", files=made["files"]))
     return []
 
 
@@ -79,15 +91,9 @@ def folder_of(site: Site, attempt: str) -> Path:
     return site.kits_path / attempt.replace("/", "-")
 
 
-# --- what each node goes back to ------------------------------------------------------------------
-
-
-def _before(context: Context, plan: Plan) -> tuple[list[Before], list[Row]]:
-    """Each node that the plan changes with its TOML, and rows of those that cannot be kept."""
-    first: dict[str, NodePlan] = {}
-    for _, node in plan.changes():
-        first.setdefault(node.node, node)
-    found, rows = list[Before](), list[Row]()
+def _nodes(context: Context, plan: Plan) -> tuple[list[KitNode], list[Row]]:
+    """The way back of each node that the plan changes, and rows of those whose file is not there."""
+    first = plan.first
     answers = context.each(context.commands.read_config, list(first))
     theirs = {
         name
@@ -96,22 +102,34 @@ def _before(context: Context, plan: Plan) -> tuple[list[Before], list[Row]]:
         and (isinstance(answer, SourceError) or answer.digest != first[name].before.config)
     }
     known = known_map(context.scope, context.store, context.cluster_name) if theirs else {}
+    files, rows = dict[str, NodeConfig](), list[Row]()
     what = "its TOML, kept for the way back"
     for name, answer in answers.items():
-        node = first[name]
+        wanted = first[name].before.config
         # Their operator has the file; what we once verified is sent along where we have it.
-        config = kept_as(context, known.get(name), node.before.config) if name in theirs else answer
+        config = kept_as(context, known.get(name), wanted) if name in theirs else answer
         if isinstance(config, SourceError):
             rows.append(context.unreadable(what, "its file", config))
-        elif config.digest != node.before.config:
-            rows.append(check_row(name, what, node.before.config, config.digest, Outcome.FAIL))
+        elif config.digest != wanted:
+            rows.append(check_row(name, what, wanted, config.digest, Outcome.FAIL))
         else:
-            found.append((node, config, _stalled(context, node, config)))
-    return found, rows
+            files[name] = config
+    back = {name: _back(context, first[name], file) for name, file in files.items()}
+    builds = {first[name].before.binary: first[name].before for name in files}
+    artifacts = {build: artifact_of(context, state) for build, state in sorted(builds.items())}
+    nodes = [KitNode(first[n], back[n], artifacts[first[n].before.binary]) for n in files]
+    return nodes, rows
 
 
-def _stalled(context: Context, node: NodePlan, config: NodeConfig) -> NodeConfig:
-    changes = changed(node.before.gates, stalled(node.before))
-    if context.stage != "mainnet" or not changes or not config.text:
-        return config
-    return rendered(context, node.node, config, changes)
+def _back(
+    context: Context, node: NodePlan, file: NodeConfig
+) -> dict[Variant, tuple[NodeConfig, NodeState]]:
+    """What a node goes back to; on mainnet also after a stall, some gates off everywhere."""
+    before, stall = node.before, stalled(node.before)
+    back: dict[Variant, tuple[NodeConfig, NodeState]] = {"back": (file, before)}
+    if context.stage == "mainnet":
+        back["stall"] = file, stall
+        if stall != before and file.text:
+            made = target(context, node.node, file, before, stall)
+            back["stall"] = made, made.after
+    return back

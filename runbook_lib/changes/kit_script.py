@@ -7,11 +7,11 @@ writes its kit, and what reads one, loads this.
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from ..canonical import digest_bytes
@@ -20,29 +20,17 @@ from ..display import Form
 from ..errors import RunbookError, SourceError
 from ..evidence.comment import MARKDOWN
 from ..files import place, replace_file, sync_names
-from ..plan import Artifact, NodePlan, NodeState, Plan, differences
+from ..plan import Plan, differences
 from ..site import Site
-from ..sources.commands import NodeConfig
 from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
-from .targets import stalled
+from .kit import KitNode, Variant
 
-Variant = Literal["back", "stall"]
 FOLDERS: dict[Variant, str] = {"back": "targets", "stall": "targets-stall"}
 JOURNAL = "journal.tsv"
 _KIT = "\0"  # no argument of a command can hold it
-
-
-@dataclass(frozen=True)
-class KitNode:
-    """A node's way back; ``operator`` is empty for ours. ``states`` are what it must be then."""
-
-    node: str
-    operator: str
-    states: dict[Variant, NodeState]
-    artifact: Artifact | None
 
 
 @dataclass(frozen=True)
@@ -54,19 +42,22 @@ class Kit:
     nodes: tuple[KitNode, ...]
 
     @property
-    def ours(self) -> tuple[KitNode, ...]:
+    def ours(self) -> list[KitNode]:
         """The nodes that the script puts back, in its order."""
-        return tuple(node for node in self.nodes if not node.operator)
+        return [node for node in self.nodes if not node.plan.operator]
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        return tuple(name for name in FOLDERS if all(name in n.states for n in self.nodes))
+        return ("back", "stall") if self.plan.stage == "mainnet" else ("back",)
 
     @property
     def operators(self) -> dict[str, list[KitNode]]:
         """Operator -> their nodes."""
-        names = dict.fromkeys(node.operator for node in self.nodes if node.operator)
-        return {name: [node for node in self.nodes if node.operator == name] for name in names}
+        found = dict[str, list[KitNode]]()
+        for node in self.nodes:
+            if node.plan.operator:
+                found.setdefault(node.plan.operator, []).append(node)
+        return found
 
 
 def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
@@ -110,7 +101,7 @@ def _act(kit: Kit, site: Site, node: KitNode) -> dict[str, Any]:
     for variant in kit.variants:
         config = str(target_file(Path(_KIT), node.node, variant))
         run = _run(site, "deploy", node.node, config=config, **build)
-        deliveries.append((variant, config, node.states[variant].config, run))
+        deliveries.append((variant, config, node.back[variant][1].config, run))
     restart = _run(site, "restart", node.node)
     return {"node": node.node, **build, "deliveries": deliveries, "restart": restart}
 
@@ -128,24 +119,23 @@ def _run(site: Site, name: str, node: str, **values: str) -> list[int | str]:
 def page(kit: Kit) -> str:
     """README.md: what the kit does, in which order, how to read its journal, what it cannot do."""
     builds = [n.artifact and n.artifact.model_dump() for n in kit.ours]
-    rows = [(n.node, b, n.states["back"].config) for n, b in zip(kit.ours, builds, strict=True)]
+    rows = [(n.node, b, n.plan.before.config) for n, b in zip(kit.ours, builds, strict=True)]
     operators = [(name, [one.node for one in theirs]) for name, theirs in kit.operators.items()]
     facts = {"name": kit.name, "stage": kit.plan.stage, "stall": "stall" in kit.variants}
     return MARKDOWN.render("kit.md.j2", rows=rows, operators=operators, **facts)
 
 
-def instruction(
-    kit: Kit, operator: str, nodes: Sequence[KitNode], texts: Mapping[str, bytes]
-) -> str:
-    """What an operator is sent: which nodes of theirs go back to what. ``texts`` hold no secret."""
+def instruction(kit: Kit, operator: str) -> str:
+    """What an operator is sent: which nodes of theirs go back to what, their files without secrets."""
     after = {node.node: node.after.flat() for _, node in kit.plan.changes()}
+    nodes = kit.operators[operator]
     rows = [
         (node.node, "" if variant == "back" else "in a stall", key, str(now), str(then))
         for node in nodes
-        for variant, state in node.states.items()
+        for variant, (_, state) in node.back.items()
         for key, now, then in differences(after[node.node], state.flat())
     ]
-    kept = [(node.node, texts[node.node].decode("utf-8", "replace")) for node in nodes]
+    kept = [(node.node, node.back["back"][0].text.decode("utf-8", "replace")) for node in nodes]
     facts = {"release": kit.plan.release, "stage": kit.plan.stage, "operator": operator}
     return MARKDOWN.render("kit_operator.md.j2", rows=rows, files=kept, mark=MARK, **facts)
 
@@ -153,35 +143,17 @@ def instruction(
 # --- the files ------------------------------------------------------------------------------------
 
 
-def write_files(
-    context: Context,
-    folder: Path,
-    before: Sequence[tuple[NodePlan, NodeConfig, NodeConfig]],
-    artifacts: Mapping[str, Artifact | None],
-) -> dict[str, Any]:
-    """Write the kit of ``before``: each node, its TOML, and that of the stall variant.
-
-    What came of it: the digest of every file, or the error.
-    """
-    assert context.plan is not None
-    nodes, files = [], dict[str, bytes]()
-    for node, config, stall in before:
-        texts: dict[Variant, NodeConfig] = {"back": config}
-        states: dict[Variant, NodeState] = {"back": node.before}
-        if context.stage == "mainnet":
-            update = {"config": stall.digest}
-            texts["stall"], states["stall"] = stall, stalled(node.before).model_copy(update=update)
-        build = artifacts[node.before.binary]
-        nodes.append(KitNode(node.node, node.operator, states, build))
-        for variant, text in texts.items() if node.control == "ours" else ():
-            raw = text.text if text.raw is None else text.raw
+def write_files(context: Context, folder: Path, kit: Kit) -> dict[str, Any]:
+    """Write the kit. What came of it: the digest of every file, or the error."""
+    files = dict[str, bytes]()
+    for node in kit.ours:
+        for variant, (file, _) in node.back.items():
+            raw = file.text if file.raw is None else file.raw
             files[str(target_file(Path(), node.node, variant))] = raw
-    kit = Kit(context.attempt_name, context.plan, tuple(nodes))
-    plain = {node.node: config.text for node, config, _ in before}
     try:
         files |= {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
-        for name, theirs in kit.operators.items():
-            files[f"operators/{name}.md"] = instruction(kit, name, theirs, plain).encode()
+        for name in kit.operators:
+            files[f"operators/{name}.md"] = instruction(kit, name).encode()
         _put(folder, files, context.store.root.stat().st_gid)
     except (OSError, RunbookError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)

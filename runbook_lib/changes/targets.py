@@ -9,7 +9,7 @@ A node on which nothing differs stays in its phase of the plan: it is read back,
 release's anchor.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..evidence.events import PlanMade
 from ..evidence.log import recorded
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
-from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan
+from ..plan import Artifact, NodePlan, NodeState, Phase, Plan, moves
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES, Bundle, Flat, Profile, parse_bundle, render
@@ -89,22 +89,13 @@ class Delta:
     def __bool__(self) -> bool:
         return bool(self.binary)
 
-    def changes(self, before: NodeState) -> Flat:
-        """The dotted keys of the node's TOML that are set, with their values."""
-        keys: Flat = {
-            f"{GATES_AT}.{gate}": True for gate in self.gates if not before.gates.get(gate)
-        }
-        if self.channel and before.channel != self.channel:
-            keys[CHANNEL_AT] = self.channel
-        return keys
-
-    def after(self, before: NodeState, config: str) -> NodeState:
-        """The map after, for a node whose TOML then has the digest ``config``."""
+    def after(self, before: NodeState) -> NodeState:
+        """What it makes of a node that was ``before``, but for its file."""
         return NodeState(
             gates={**before.gates, **dict.fromkeys(self.gates, True)},
             channel=self.channel or before.channel,
             binary=self.binary or before.binary,
-            config=config,
+            config=before.config,
             artifact=self.artifact or before.artifact,
         )
 
@@ -201,11 +192,12 @@ def deltas(context: Context, bundle: Bundle, build: Artifact) -> dict[str, Delta
 
 
 def target(
-    context: Context, node: str, config: NodeConfig, before: NodeState, delta: Delta
+    context: Context, node: str, config: NodeConfig, before: NodeState, after: NodeState
 ) -> Target:
-    """The target of a node. Raises SourceError when its TOML cannot be rewritten."""
-    made = rendered(context, node, config, delta.changes(before))
-    return Target(**vars(made), found=config.text, after=delta.after(before, made.digest))
+    """A node's TOML turned into what ``after`` says. Raises SourceError for one that cannot be."""
+    made = rendered(context, node, config, moves(before, after))
+    after = after.model_copy(update={"config": made.digest})
+    return Target(**vars(made), found=config.text, after=after)
 
 
 def rendered(context: Context, node: str, config: NodeConfig, changes: Flat) -> NodeConfig:
@@ -229,11 +221,6 @@ def stalled(state: NodeState) -> NodeState:
     """A state with them off; its file is another then."""
     gates = {gate: on and gate not in STALL_OFF for gate, on in state.gates.items()}
     return state.model_copy(update={"gates": gates})
-
-
-def changed(before: Mapping[str, bool], after: NodeState) -> Flat:
-    """The dotted keys of the gates that differ, with their values ``after``."""
-    return {f"{GATES_AT}.{gate}": on for gate, on in after.gates.items() if before.get(gate) != on}
 
 
 def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> Path:
@@ -374,7 +361,8 @@ def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bo
             if node.name not in at:
                 at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
             config, before = at[node.name]
-            made = target(context, node.name, config, before, turned([turn], profile, build))
+            after = turned([turn], profile, build).after(before)
+            made = target(context, node.name, config, before, after)
             if keep:
                 keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
             plans.append(NodePlan.of(node, before, made.after))
@@ -416,10 +404,7 @@ def reproduce(context: Context, node: NodePlan, found: NodeConfig) -> NodeConfig
 
     Raises SourceError when it is not what was planned: the file moved.
     """
-    changes = changed(node.before.gates, node.after)
-    if node.before.channel != node.after.channel:
-        changes[CHANNEL_AT] = node.after.channel
-    made = rendered(context, node.node, found, changes)
+    made = rendered(context, node.node, found, moves(node.before, node.after))
     if made.digest != node.after.config:
         raise SourceError(
             node.node,

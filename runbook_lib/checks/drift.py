@@ -20,7 +20,7 @@ from ..evidence.events import NodeDropped, NodeVerified, StepTaken, of
 from ..evidence.order import plan_of
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
-from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, phase_of, rollout_keys
+from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, moves, phase_of, rollout_keys
 from ..sources import config as toml
 from ..sources.commands import NodeConfig, ToolVerdict
 from ..sources.config import GATES, Bundle, Flat, diff, flatten
@@ -157,7 +157,8 @@ def judge_targets(
         known, config = live.known[name], live.configs[name]
         if isinstance(known, SourceError) or isinstance(config, SourceError):
             return None
-        target = made[name] = targets.target(context, name, config, known.state, wanted[name])
+        after = wanted[name].after(known.state)
+        target = made[name] = targets.target(context, name, config, known.state, after)
         table = toml.parse_toml(target.text, name)
         found = flatten(toml.parse_toml(target.found, name))
         kept = targets.keep_target(context, name, target.text, target.raw)
@@ -178,7 +179,7 @@ def judge_targets(
                 ]
                 _wrong(context, name, misplaced)
                 _as_wanted(context, name, made[name], flatten(table), bundle, delta)
-                beyond = [d for d in changed if d.key not in delta.changes(known.state)]
+                beyond = [d for d in changed if d.key not in moves(known.state, made[name].after)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
     if context.site.commands.dry_run is not None and made:
         _control(context, next(made[name] for name in live.known if name in made))

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
+from runbook_lib.changes.kit import KitNode
 from runbook_lib.changes.kit_script import (
     Kit,
-    KitNode,
     _put,
     instruction,
     page,
@@ -25,6 +25,7 @@ from runbook_lib.changes.kit_script import (
 from runbook_lib.plan import Artifact, NodePlan, NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
+from runbook_lib.sources.commands import NodeConfig
 
 from ..conftest import path_of, ran, until
 from .plans import node, phase, plan
@@ -58,6 +59,7 @@ class Made:
     names: tuple[str, ...]
     theirs: tuple[str, ...] = ()
     stage: str = "canary"
+    text: bytes = b""
     tools: tuple[str, ...] = (*TOOLS, "sha256sum", "timeout")
     shell: str = "sh"
     kit: Kit = field(init=False)
@@ -87,10 +89,11 @@ class Made:
         return node(name, before, after, control=control, operator=operator)
 
     def kit_node(self, one: NodePlan, artifact: Artifact) -> KitNode:
-        states: Any = {"back": one.before}
+        back: Any = {"back": (NodeConfig(self.text, one.before.config), one.before)}
         if self.stage == "mainnet":
-            states["stall"] = state(f"stall {one.node}".encode())
-        return KitNode(one.node, one.operator, states, artifact)
+            stall = state(f"stall {one.node}".encode())
+            back["stall"] = NodeConfig(self.text, stall.config), stall
+        return KitNode(one, back, artifact)
 
     def write(self) -> None:
         words = [str(self.automation)]
@@ -322,10 +325,9 @@ def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
 
 
 def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
-    made = Made(tmp_path / "made", (), theirs=("main-7",))
-    nodes = made.kit.operators["op+1"]
-    told = instruction(made.kit, "op+1", nodes, {"main-7": b"x = '````'\n"})
-    brief = instruction(made.kit, "op+1", nodes, {"main-7": b""})
+    made = Made(tmp_path / "made", (), theirs=("main-7",), text=b"x = '````'\n")
+    told = instruction(made.kit, "op+1")
+    brief = instruction(Made(tmp_path / "brief", (), theirs=("main-7",)).kit, "op+1")
 
     assert "| `main-7` |  | `rollout.feature_gates.timetoke_rewards` | `True` | `False` |" in told
     assert "`````toml\nx = '````'\n`````" in told

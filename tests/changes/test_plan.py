@@ -62,8 +62,10 @@ def test_what_moved_is_said_by_node_and_key() -> None:
 
     found = moved(plan(), plan(phases=(first, plan().phases[1])))
 
-    assert ("n2", "its state before", "rollout.feature_gates.a=false, binary=sha256:1",
-            "rollout.feature_gates.a=true, binary=sha256:2") in found  # fmt: skip
+    assert found == [
+        ("n2", "rollout.feature_gates.a before", "false", "true"),
+        ("n2", "binary before", "sha256:1", "sha256:2"),
+    ]
     assert moved(plan(), plan()) == []
     assert moved(plan(), plan(policy="sha256:q")) == [
         ("the plan", "policy", "sha256:p", "sha256:q")

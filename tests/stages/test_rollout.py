@@ -197,7 +197,7 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
     verdict, folder = team.walk(mode="apply", **told)
 
     blocked = next(item for item in verdict.items if item.item == DEPLOY)
-    assert "test-3: its state before (planned, now): expected config=sha256:" in blocked.reason
+    assert "test-3: config before (planned, now): expected sha256:" in blocked.reason
     assert mutations(folder) == []
 
 
