@@ -29,21 +29,32 @@ from ..strict import project_path
 from .approvals import require_standing
 
 POLL_S = 0.5
+DONE = Ended(0, b"", b"")
 
 
 @dataclass(frozen=True)
 class Step:
     """A changing command: ``run`` gets the lock's descriptor and a path stem for its outputs.
 
-    ``inspect`` tells from the node itself whether the step was done: asked when a run was
+    ``is_done`` tells from the node itself whether the step was done: asked when a run was
     interrupted and its command left no exit code either. ``expected`` says what a good end is.
+    It runs only where its ``precondition``, looked at each time, is PASS.
     """
 
     node: str
     name: str
-    run: Callable[[int, Path], Ended]
-    inspect: Callable[[], bool] = lambda: False
+    run: Callable[[int, Path], Ended] = lambda lock, outputs: DONE
+    is_done: Callable[[], bool] = lambda: False
     expected: str = "exit 0"
+    precondition: Callable[[], Row] | None = None
+
+    def ended(self, lock: int, outputs: Path) -> Ended:
+        """Run it; how it ended, or why nothing was touched."""
+        row = self.precondition() if self.precondition is not None else None
+        if row is None or row.outcome is Outcome.PASS:
+            return self.run(lock, outputs)
+        got = f"{row.what}: expected it {row.expected}, got: {row.observed}; its data are untouched"
+        return Ended(1 if row.outcome is Outcome.FAIL else None, b"", b"", got)
 
 
 @dataclass
@@ -91,7 +102,7 @@ class Applier:
         stem = f"{step.node}-{step.name}-{self.context.scope.number}"
         outputs = place(self.context.folder, f"steps/{stem}")
         self._note(step, "intent", stem)
-        ended = step.run(self.descriptor, outputs)
+        ended = step.ended(self.descriptor, outputs)
         if ended.code == 0:
             self._note(step, "done", stem)
             return True
@@ -118,7 +129,7 @@ class Applier:
         For steps that a later try does not take up again; ``inspect`` gets the step's name.
         """
         for node, name in dict.fromkeys((e.node, e.step) for e in self._earlier()):
-            step = Step(node, name, _never, partial(inspect, name))
+            step = Step(node, name, is_done=partial(inspect, name))
             phase, stem = self._journalled(node, name)
             if phase in ("intent", "failed") and self._found_done(step, stem):
                 self._note(step, "done", stem, found=True)
@@ -163,7 +174,7 @@ class Applier:
     def _found_done(self, step: Step, stem: str) -> bool:
         """Whether an interrupted step was done after all: by its exit code, else by the node."""
         code = self._left_behind(stem)
-        done = step.inspect() if code is None else code == 0
+        done = step.is_done() if code is None else code == 0
         if not done:
             self._note(step, "inspected", stem, code=code, found=False)
         return done
@@ -175,10 +186,6 @@ class Applier:
             self.context.scope.clean_files(left)
         text = read_or(b"", lambda: self.context.scope.read(left.with_name(f"{stem}.code")))
         return int(text) if text.strip().isdigit() else None
-
-
-def _never(lock: int, outputs: Path) -> Ended:
-    raise AssertionError("a step that is settled is not run")
 
 
 def failed_row(step: Step, ended: Ended) -> Row:
@@ -197,7 +204,7 @@ def asked(ask: Callable[[], object], more: str = "") -> Ended:
             return Ended(1, b"", b"", why.partition(", got ")[2] + more)
         case SourceError(problem=why):
             return Ended(None, b"", b"", why + more)
-    return Ended(0, b"", b"")
+    return DONE
 
 
 def has_secret(context: Context, what: str, text: str) -> bool:

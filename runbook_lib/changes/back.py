@@ -5,7 +5,8 @@ A node is looked at when its turn comes, so that what is back already is only re
 are instructed about their nodes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
-from ..context import Context
+from ..context import AT_ONCE, Context
 from ..errors import LogDamaged, ParameterError, SourceError, tried
 from ..evidence.events import Event, NodeVerified, StepTaken, of
 from ..evidence.log import recorded
@@ -26,13 +27,13 @@ from ..sources.node import Rollout
 from ..strict import load_toml
 from .apply import Applier, all_pass, put, read_back, runs_as_planned
 from .approvals import Ruling
-from .kit import Variant, folder_of
+from .kit import folder_of
 from .kit_script import FOLDERS, target_file
-from .lanes import lanes
 from .operators import instructions, look, tell_all
 from .power import cut, powers
 from .state import good_map, require_known, states
 from .targets import (
+    Variant,
     artifact_of,
     keep,
     keep_target,
@@ -289,7 +290,7 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     orders = [each for wave in theirs for each in instructions(context, phase, wave)]
     told = tell_all(context, applier, orders)
     for wave in ours:  # wave by wave as well: most of them may run
-        if left := [name for name in wave if _unreached(found[name])]:
+        if left := [name for name in wave if not found[name] or unreached(found[name])]:
             again = lanes(context, applier, left, ", again", one)
             found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
@@ -297,8 +298,28 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     return [*_inspected(context, made, found), *rows, *told]
 
 
-def _unreached(rows: Sequence[Row]) -> bool:
-    return not rows or any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
+def lanes(
+    context: Context,
+    applier: Applier,
+    names: Sequence[str],
+    about: str,
+    do: Callable[[Context, Applier, str], list[Row]],
+) -> dict[str, list[Row]]:
+    """``do`` of several nodes at a time, each in a lane of its own, so that a replay tells them
+    apart: named by the node and what it is ``about``.
+    """
+
+    def one(name: str) -> list[Row]:
+        mine = replace(context, scope=context.scope.lane(f"{name}{about}"))
+        return do(mine, replace(applier, context=mine, rows=[]), name)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def unreached(rows: Sequence[Row]) -> bool:
+    """Whether a node is to be tried again: what was not determined may be by then."""
+    return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
 
 
 def _tried(row: Row) -> Row:

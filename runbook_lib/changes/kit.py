@@ -11,10 +11,8 @@ A target is the node's file as it was, secrets included: of it the log and the t
 the digest.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..context import Context
 from ..errors import SourceError
@@ -23,15 +21,13 @@ from ..evidence.store import WAY_BACK
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import way_back
-from ..plan import Artifact, NodePlan, NodeState, Plan
+from ..plan import NodePlan, NodeState, Plan
 from ..playbook import NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
 from .apply import derived
 from .state import known_map
-from .targets import artifact_of, kept_as, missing, stalled, target
-
-Variant = Literal["back", "stall"]
+from .targets import KitNode, Variant, artifact_of, kept_as, missing, stalled, target
 
 
 def prepare(context: Context) -> None:
@@ -46,19 +42,6 @@ def prepare(context: Context) -> None:
     keep_file(context.folder, f"{WAY_BACK}/{name}", book)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     keep_file(context.folder, f"{WAY_BACK}/params.yaml", text)
-
-
-@dataclass(frozen=True)
-class KitNode:
-    """A node's way back: by variant its file and what it is then, and the build that it had."""
-
-    plan: NodePlan
-    back: Mapping[Variant, tuple[NodeConfig, NodeState]]
-    artifact: Artifact | None
-
-    @property
-    def node(self) -> str:
-        return self.plan.node
 
 
 def write_kit(context: Context, plan: Plan) -> list[Row]:

@@ -26,7 +26,7 @@ from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
-from .kit import KitNode, Variant
+from .targets import KitNode, Variant
 
 FOLDERS: dict[Variant, str] = {"back": "targets", "stall": "targets-stall"}
 JOURNAL = "journal.tsv"

@@ -31,7 +31,7 @@ from ..sources.node import Peers
 from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
-from .apply import Applier, Step, all_pass, asked, keep, was_sent
+from .apply import DONE, Applier, Step, all_pass, asked, keep, was_sent
 from .state import kept_config
 from .targets import artifact_of, no_file
 
@@ -50,26 +50,25 @@ class Instruction:
     comment: str
 
 
-def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> Instruction:
-    """What the operator of ``nodes`` must do in ``phase``. Their targets lie in the attempt."""
-    operator = nodes[0].operator
-    theirs = [node.node for node in phase.nodes if node.operator == operator]
-    # Named by its first node where power parts an operator's nodes into several waves.
-    key = phase.name if len(nodes) == len(theirs) else f"{phase.name}.{nodes[0].node}"
+def instruct(
+    context: Context, template: str, key: str, document: Mapping[str, Any], **facts: Any
+) -> Instruction:
+    """An instruction for the operator of ``document``, which stands in it as JSON."""
+    operator = document["operator"]
     name = f"{operator}.{key}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
-    kept = [(one.node, kept_config(context.folder, one.node, phase.name)) for one in nodes]
-    files = [(node, path.read_text("utf-8")) for node, path in kept]
-    facts = {"marker": marker, **_facts(context, phase, nodes)}
-    full = comment = MARKDOWN.render("instruction.md.j2", **facts, files=files)
+    given = {"files": [], **document, **facts, "marker": marker, "mark": MARK}
+    given["document"] = canonical(document).decode()
+    full = comment = MARKDOWN.render(template, **given)
     if len(full.encode("utf-16-le")) // 2 > LIMIT:
-        comment = MARKDOWN.render("instruction.md.j2", **facts, files=[])
+        comment = MARKDOWN.render(template, **{**given, "files": []})
     file = context.folder / FOLDER / f"{name}.md"
     return Instruction(operator, key, file, marker, full, comment)
 
 
-def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[str, Any]:
-    plan = context.plan
+def _rollout(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> Instruction:
+    """What the operator of ``nodes`` must do in ``phase``. Their targets lie in the attempt."""
+    plan, operator = context.plan, nodes[0].operator
     assert plan is not None
     orders = dict[str, dict[str, Any]]()
     for node in nodes:
@@ -79,7 +78,7 @@ def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[st
             build = artifact_of(context, after) or no_file(after)
             orders[node.node]["artifact"] = build.model_dump()
     document = {
-        "operator": nodes[0].operator,
+        "operator": operator,
         "release": context.params.release,
         "stage": context.stage,
         "plan": plan.digest,
@@ -93,7 +92,12 @@ def _facts(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> dict[st
         for node in nodes
         for key, old, new in node.changes() or [("nothing", "", "")]
     ]
-    return document | {"rows": rows, "mark": MARK, "document": canonical(document).decode()}
+    kept = [(one.node, kept_config(context.folder, one.node, phase.name)) for one in nodes]
+    files = [(node, path.read_text("utf-8")) for node, path in kept]
+    theirs = [node.node for node in phase.nodes if node.operator == operator]
+    # Named by its first node where power parts an operator's nodes into several waves.
+    key = phase.name if len(nodes) == len(theirs) else f"{phase.name}.{nodes[0].node}"
+    return instruct(context, "instruction.md.j2", key, document, rows=rows, files=files)
 
 
 VIEWERS = 2
@@ -302,7 +306,7 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
         send = context.commands.change("instruct", made.operator, **about)
 
         def notify(lock: int, outputs: Path) -> Ended:
-            return Ended(0, b"", b"") if was_sent(context, name) else send(lock, outputs)
+            return DONE if was_sent(context, name) else send(lock, outputs)
 
         step = Step(made.operator, f"notify-{made.key}", notify)
         ways.append((step, name, said | {"kind": "instruct", "text": made.text}))
@@ -365,7 +369,7 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
 def instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
     nodes = [phase.node(name) for name in wave]
     by = {one.operator: [n for n in nodes if n.operator == one.operator] for one in nodes}
-    return [instruction(context, phase, theirs) for theirs in by.values()]
+    return [_rollout(context, phase, theirs) for theirs in by.values()]
 
 
 def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:

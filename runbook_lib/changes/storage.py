@@ -19,31 +19,29 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from ..canonical import canonical
 from ..clusters import Node
 from ..context import Context
-from ..errors import SourceError, tried
-from ..evidence.comment import MARKDOWN
+from ..errors import SourceError, or_raise, tried
 from ..evidence.events import SnapshotChosen, StepTaken, last, of
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources import snapshots
-from ..sources.commands import OfNode, Root, SiteCommands, Wal, answer
+from ..sources.commands import OfNode, Root, Wal, answer
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
-from ..sources.running import reason
+from ..sources.running import require_well
 from ..sources.snapshots import About, Bundle
 from ..sources.wire import Height
 from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass
-from .back import undone
-from .lanes import lanes
-from .operators import FOLDER, LOOK_AGAIN, Instruction, seen, tell_all
+from .back import lanes, undone, unreached
+from .operators import LOOK_AGAIN, Instruction, instruct, seen, tell_all
 from .power import powers
 from .waiting import hold_until
 
@@ -58,15 +56,7 @@ class Staged:
 
     @property
     def whole(self) -> bool:
-        return all(row.outcome is Outcome.PASS for row in self.rows)
-
-    @property
-    def name(self) -> str:
-        return self.bundle.name
-
-    @property
-    def folder(self) -> Path:
-        return project_path(self.path)
+        return all_pass(self.rows)
 
 
 def staged(context: Context) -> list[Staged]:
@@ -119,13 +109,13 @@ def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:
     made = SnapshotChosen(
         item=context.item,
         path=taken.path,
-        name=taken.name,
+        name=taken.bundle.name,
         height=about.height,
         root=about.state_root,
         label=f"{context.params.release}-{context.stage}-{about.height}",
     )
     context.log.append(made)
-    passed = [one.name for one in bundles if not one.whole]
+    passed = [one.bundle.name for one in bundles if not one.whole]
     why = "of before the apply" if older or since is None else "none is of before the apply"
     return made, [_chosen(made, f"{why}; not whole: {', '.join(passed)}" if passed else why)]
 
@@ -173,16 +163,16 @@ def _followed(
     name: str, first: Consensus | SourceError, second: Consensus | SourceError
 ) -> Followed:
     expected = f"{BLOCKS} blocks on, committed by a quorum"
-    if isinstance(first, SourceError):
-        return Followed(check_row(name, FOLLOWS, expected, first), None, False)
-    if isinstance(second, SourceError):
-        return Followed(check_row(name, FOLLOWS, expected, second), None, False)
-    power = f"{second.commit_power} of {second.quorum_threshold}"
-    moved = second.height > first.height
-    enough = int(second.commit_power) >= int(second.quorum_threshold)
-    ok = moved and second.quorum_reached and enough
-    got = f"height {first.height:,}, then {second.height:,}, committed by {power}"
-    return Followed(check_row(name, FOLLOWS, expected, got, ok), second.height, moved)
+    try:
+        then, now = or_raise(first), or_raise(second)
+    except SourceError as error:
+        return Followed(check_row(name, FOLLOWS, expected, error), None, False)
+    power = f"{now.commit_power} of {now.quorum_threshold}"
+    moved = now.height > then.height
+    enough = int(now.commit_power) >= int(now.quorum_threshold)
+    ok = moved and now.quorum_reached and enough
+    got = f"height {then.height:,}, then {now.height:,}, committed by {power}"
+    return Followed(check_row(name, FOLLOWS, expected, got, ok), now.height, moved)
 
 
 def halted(context: Context) -> Need:
@@ -234,9 +224,9 @@ def corrupted(context: Context) -> Need:
 
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
-    what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
+    what, expected = "snapshot as the node has it", f"{staged.bundle.name}: whole, signed"
     words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
-    ended = tried(context.commands.verify_snapshot, name, staged.folder)
+    ended = tried(context.commands.verify_snapshot, name, project_path(staged.path))
     if isinstance(ended, SourceError):
         return check_row(name, what, expected, ended)
     if ended.code in words:
@@ -268,8 +258,6 @@ def restore_instructions(
 ) -> Iterator[Instruction]:
     """One for each operator of ``nodes``; ``root`` is the state root they must come to."""
     for operator in dict.fromkeys(node.operator for node in nodes):
-        name = f"{operator}.{KEY}"
-        marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
         theirs = [node.name for node in nodes if node.operator == operator]
         document = {
             "bundle": chosen.path,
@@ -283,17 +271,15 @@ def restore_instructions(
             "stage": context.stage,
             "state_root": root,
         }
-        facts = {"marker": marker, "snapshot": chosen.name, "snapshot_height": chosen.height}
-        told = canonical(document).decode()
-        text = MARKDOWN.render("restore.md.j2", **document, **facts, document=told)
-        file = context.folder / FOLDER / f"{name}.md"
-        yield Instruction(operator, KEY, file, marker, text, text)
+        facts = {"snapshot": chosen.name, "snapshot_height": chosen.height}
+        yield instruct(context, "restore.md.j2", KEY, document, **facts)
 
 
 A = TypeVar("A", bound=OfNode)
 FATAL = 1
 """snapshot-verify's exit code for what it could not judge."""
-_PASS = Outcome.PASS
+Steps = Callable[[Context, str], list[Step]]
+"""Those of one phase for a node, in their order."""
 
 
 def proven_stopped(context: Context, node: str) -> Row:
@@ -314,87 +300,94 @@ def proven_stopped(context: Context, node: str) -> Row:
 
 @dataclass
 class Work:
-    """One recovery's nodes: their steps, what these printed, and rows by node."""
+    """One recovery's nodes: the phases they are taken through, what steps printed, rows by node."""
 
     context: Context
     applier: Applier
     chosen: SnapshotChosen
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
-    def each(self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]) -> list[str]:
-        """``do`` of all nodes at once, and again of those that could not be reached; who is done."""
-        found = self._round(names, phase, do)
-        left = [name for name in names if _unreached(found[name])]
-        again = self._round(left, f"{phase}, again", do)
+    def each(self, names: Sequence[str], phase: str, steps: Steps) -> list[str]:
+        """The steps of a phase on all nodes at once, again on those not reached; who is done."""
+        found = self._round(names, phase, steps)
+        left = [name for name in names if unreached(found[name])]
+        found |= self._round(left, f"{phase}, again", steps)
         for name in names:
-            self.rows.setdefault(name, []).extend(again.get(name, found[name]))
-        return [name for name in names if not _open(again.get(name, found[name]))]
+            self.rows.setdefault(name, []).extend(found[name])
+        return [name for name in names if not found[name]]
 
-    def _round(
-        self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]
-    ) -> dict[str, list[Row]]:
+    def _round(self, names: Sequence[str], phase: str, steps: Steps) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            made = tried(do, One(name, context, applier))
-            if isinstance(made, SourceError):
-                return [*applier.rows, unknown_row(name, phase, "readable", str(made))]
-            return made
+            try:
+                all(applier.step(step) for step in steps(context, name))
+            except SourceError as error:
+                applier.rows.append(unknown_row(name, phase, "readable", str(error)))
+            return applier.rows
 
         return lanes(self.context, self.applier, names, f" {phase}", one)
 
-    # --- one node -------------------------------------------------------------------------------
+    # --- the phases: what is done to one node -----------------------------------------------------
 
-    def take_down(self, one: One) -> list[Row]:
+    def down(self, context: Context, name: str) -> list[Step]:
         """Down, proven so, its log looked at; nothing of its data is touched."""
-        commands, name = one.commands, one.name
+        commands, stopped = context.commands, partial(proven_stopped, context, name)
 
         def verify(lock: int, outputs: Path) -> Ended:
             ended = commands.verify_snapshot(name, project_path(self.chosen.path), outputs=outputs)
-            if ended.code != FATAL:
-                return ended
-            return replace(ended, code=None, problem="exit 1: it could not be verified")
+            unjudged = replace(ended, code=None, problem="exit 1: it could not be verified")
+            return unjudged if ended.code == FATAL else ended
 
         def inspect(lock: int, outputs: Path) -> Ended:
             ended = commands.inspect_wal(name, outputs=outputs)
-            if ended.code is None:
-                return ended
             log = tried(wal_of, name, ended)
-            if isinstance(log, SourceError):  # what cannot be read proves nothing
-                return replace(ended, code=None, problem=log.problem)
+            if ended.code is not None and isinstance(log, SourceError):
+                return replace(ended, code=None, problem=log.problem)  # it proves nothing
             return ended
 
-        return one.do(
+        stop, is_down = commands.change("stop", name, node=name), partial(_holds, stopped)
+        return [
             Step(name, "verify-snapshot", verify, expected="exit 0: whole, signed"),
-            Step(
-                name,
-                "stop",
-                one.change("stop"),
-                lambda: proven_stopped(one.context, name).outcome is _PASS,
-            ),
-            Step(name, "prove-stopped", lambda lock, outputs: _ended(one.stopped())),
-            Step(name, "inspect-wal", one.guarded(inspect)),
-        )
+            Step(name, "stop", stop, is_down),
+            Step(name, "prove-stopped", precondition=stopped),
+            Step(name, "inspect-wal", inspect, precondition=stopped),
+        ]
 
-    def renew(self, one: One, height: int) -> list[Row]:
+    def data(self, context: Context, name: str, *, height: int) -> list[Step]:
         """The old data aside, the snapshot in their place, proofs and log replayed."""
         label, bundle = self.chosen.label, str(project_path(self.chosen.path))
-        steps = (
-            ("keep-aside", one.change("keep_data", label=label)),
-            ("restore", one.change("restore_snapshot", bundle=bundle, label=label)),
-            ("replay-proofs", one.change("replay_proofs", height=str(height))),
-        )
-        return one.do(*(Step(one.name, what, one.guarded(run)) for what, run in steps))
+        stopped = partial(proven_stopped, context, name)
+        return [
+            Step(
+                name,
+                step,
+                context.commands.change(purpose, name, node=name, **values),
+                precondition=stopped,
+            )
+            for step, purpose, values in (
+                ("keep-aside", "keep_data", {"label": label}),
+                ("restore", "restore_snapshot", {"bundle": bundle, "label": label}),
+                ("replay-proofs", "replay_proofs", {"height": str(height)}),
+            )
+        ]
 
-    def start(self, one: One) -> list[Row]:
+    def start(self, context: Context, name: str) -> list[Step]:
         """Back up, on the data that agree."""
-        return one.do(Step(one.name, "start", one.change("start")))
+        return [Step(name, "start", context.commands.change("start", name, node=name))]
 
-    def kept_row(self, one: One) -> list[Row]:
+    # --- what came of them ------------------------------------------------------------------------
+
+    def kept(self, name: str) -> None:
         """Where the old data are, and what its log was."""
-        kept = self.read("keep_data", "keep-aside", one.name, Kept).kept
-        log = self.read("inspect_wal", "inspect-wal", one.name, Wal)
+        what, expected = "old data", "kept aside"
+        try:
+            kept = self.read("keep_data", "keep-aside", name, Kept).kept
+            log = self.read("inspect_wal", "inspect-wal", name, Wal)
+        except SourceError as error:
+            self.rows[name].append(check_row(name, what, expected, error))
+            return
         found = f"corrupt: {log.problem}" if log.corrupt else f"whole up to {log.height}"
         got = f"as {kept}; its log was {found}"
-        return [check_row(one.name, "old data", "kept aside", got, ok=True)]
+        self.rows[name].append(check_row(name, what, expected, got, ok=True))
 
     def judge(self, name: str, height: int) -> bool:
         """Rows of a node's report against the snapshot; whether all hold."""
@@ -419,8 +412,6 @@ class Work:
         self.rows[name] += rows
         return all_pass(rows)
 
-    # --- what steps printed ---------------------------------------------------------------------
-
     def report(self, name: str) -> Replayed:
         """Raises SourceError."""
         return self.read("replay_proofs", "replay-proofs", name, Replayed)
@@ -428,62 +419,12 @@ class Work:
     def read(self, purpose: str, step: str, name: str, model: type[A]) -> A:
         """What a done step printed, in whichever try. Raises SourceError."""
         stem = self.applier.done(name, step)
-        scope = self.context.scope
-        return answer(
-            purpose, name, scope.read(self.context.folder / "steps" / f"{stem}.out"), model
-        )
+        printed = self.context.scope.read(self.context.folder / "steps" / f"{stem}.out")
+        return answer(purpose, name, printed, model)
 
 
-@dataclass
-class One:
-    """One node in a lane of its own."""
-
-    name: str
-    context: Context
-    applier: Applier
-
-    @property
-    def commands(self) -> SiteCommands:
-        return self.context.commands
-
-    def change(self, purpose: str, **values: str) -> Callable[[int, Path], Ended]:
-        """A command of the site that changes the node."""
-        return self.commands.change(purpose, self.name, node=self.name, **values)
-
-    def do(self, *steps: Step) -> list[Row]:
-        """The steps in order, up to the first that fails; its row."""
-        for step in steps:
-            if not self.applier.step(step):
-                break
-        return self.applier.rows
-
-    def stopped(self) -> Row:
-        return proven_stopped(self.context, self.name)
-
-    def guarded(self, run: Callable[[int, Path], Ended]) -> Callable[[int, Path], Ended]:
-        """``run``, but only while the node is proven stopped: looked up each time, not recalled."""
-
-        def guarded(lock: int, outputs: Path) -> Ended:
-            row = self.stopped()
-            return run(lock, outputs) if row.outcome is _PASS else _ended(row)
-
-        return guarded
-
-
-def _ended(row: Row) -> Ended:
-    """A row as a command's end."""
-    if row.outcome is _PASS:
-        return Ended(0, b"", b"")
-    got = f"{row.what}: expected it {row.expected}, got: {row.observed}; its data are untouched"
-    return Ended(1 if row.outcome is Outcome.FAIL else None, b"", b"", got)
-
-
-def _open(rows: Sequence[Row]) -> bool:
-    return any(row.outcome is not _PASS for row in rows)
-
-
-def _unreached(rows: Sequence[Row]) -> bool:
-    return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
+def _holds(look: Callable[[], Row]) -> bool:
+    return look().outcome is Outcome.PASS
 
 
 ROOTS = "state roots"
@@ -510,9 +451,9 @@ def restore_nodes(
     control = {node.name: node.control for node in context.cluster.nodes}
     ours = [name for name in nodes if control[name] == "ours"]
     work = Work(context, applier, chosen)
-    down = work.each(ours, "down", work.take_down)
+    down = work.each(ours, "down", work.down)
     height = _finalized(work, down) if log else chosen.height
-    ready = work.each(down, "data", lambda one: work.renew(one, height))
+    ready = work.each(down, "data", partial(work.data, height=height))
     agreed = _agreed(work, ready, height)
     theirs = [node for node in context.cluster.nodes if node.name in nodes and node.operator]
     told = list[Row]()
@@ -521,7 +462,8 @@ def restore_nodes(
         made = restore_instructions(context, chosen, theirs, height, root)
         told = tell_all(context, applier, made)
     started = work.each(agreed, "start", work.start)
-    work.each(started, "up", work.kept_row)
+    for name in started:
+        work.kept(name)
     rows += [row for name in ours for row in work.rows.get(name, ())]
     rows += told
     follows = [*started, *(node.name for node in theirs)]
@@ -598,7 +540,5 @@ class Kept(OfNode):
 
 def wal_of(node: str, ended: Ended) -> Wal:
     """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
-    if ended.code != 0:
-        got = ended.problem or f"exit {ended.code}: {reason(ended)}"
-        raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
-    return answer("inspect_wal", node, ended.stdout, Wal)
+    printed = require_well(f"inspect_wal {node}", ended)
+    return answer("inspect_wal", node, printed, Wal)

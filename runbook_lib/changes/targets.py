@@ -9,7 +9,7 @@ A node on which nothing differs stays in its phase of the plan: it is read back,
 release's anchor.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,6 +221,23 @@ def stalled(state: NodeState) -> NodeState:
     """A state with them off; its file is another then."""
     gates = {gate: on and gate not in STALL_OFF for gate, on in state.gates.items()}
     return state.model_copy(update={"gates": gates})
+
+
+Variant = Literal["back", "stall"]
+"""What a node goes back to, and that after a stall."""
+
+
+@dataclass(frozen=True)
+class KitNode:
+    """A node's way back: by variant its file and what it is then, and the build that it had."""
+
+    plan: NodePlan
+    back: Mapping[Variant, tuple[NodeConfig, NodeState]]
+    artifact: Artifact | None
+
+    @property
+    def node(self) -> str:
+        return self.plan.node
 
 
 def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> Path:

@@ -164,7 +164,7 @@ def test_a_half_done_step_is_inspected(
     steps.mkdir()
     if code is not None:
         (steps / "dev-1-restart-1.code").write_text(code)
-    step = work.step() if shows is None else replace(work.step(), inspect=lambda: shows)
+    step = work.step() if shows is None else replace(work.step(), is_done=lambda: shows)
 
     assert work.applier(2).step(step)
     assert len(work.runs) == runs

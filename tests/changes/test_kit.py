@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.kit import KitNode
 from runbook_lib.changes.kit_script import (
     Kit,
     _put,
@@ -22,6 +21,7 @@ from runbook_lib.changes.kit_script import (
     script,
     target_file,
 )
+from runbook_lib.changes.targets import KitNode
 from runbook_lib.plan import Artifact, NodePlan, NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site

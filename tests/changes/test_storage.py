@@ -93,7 +93,7 @@ def test_answers_are_about_the_node_that_was_asked() -> None:
 def test_a_log_that_could_not_be_read_is_an_error() -> None:
     good = b'{"node": "a", "records": 3, "corrupt": false, "height": 7}'
     assert wal_of("a", Ended(0, good, b"")).height == 7
-    with pytest.raises(SourceError, match="expected its log, got exit 5: no such disk"):
+    with pytest.raises(SourceError, match="expected exit code 0, got 5: no such disk"):
         wal_of("a", Ended(5, good, b"no such disk\n"))
-    with pytest.raises(SourceError, match="expected its log, got ended by us"):
+    with pytest.raises(SourceError, match="expected exit code 0, got ended by us"):
         wal_of("a", Ended(None, good, b"", "ended by us after 9 s"))
