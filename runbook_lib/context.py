@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
-from .errors import LockHeld, SourceError, Stopped, tried
+from .errors import SourceError, tried
 from .evidence import order
 from .evidence.events import Event, Opened, PolicyAccepted, of
 from .evidence.log import Log, opened_by
@@ -46,7 +46,8 @@ class Context(Findings):
     """``journal`` holds the log's events this try may rely on; ``log`` is where it writes.
 
     ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
-    ``undone`` says which recovery undoes this attempt, if one does.
+    ``require_going_on`` raises Stopped once a recovery undoes this attempt, LockHeld once the
+    cluster's lock is not ours.
     """
 
     item: str
@@ -62,8 +63,7 @@ class Context(Findings):
     attempt_name: str = ""
     source: str = "live"
     private: Path = Path()
-    undone: Callable[[], str] = lambda: ""
-    unlocked: Callable[[], str] = lambda: ""
+    require_going_on: Callable[[], None] = lambda: None
 
     @property
     def so_far(self) -> list[Event]:
@@ -206,13 +206,6 @@ class Context(Findings):
             names = [node.name for node in self.cluster.nodes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return dict(zip(names, pool.map(lambda name: tried(ask, name), names), strict=True))
-
-    def require_going_on(self) -> None:
-        """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""
-        if by := self.undone():
-            raise Stopped(f"stopped: recovery {by}")
-        if why := self.unlocked():
-            raise LockHeld(f"{self.cluster_name}: lock: expected it ours to the end, got {why}")
 
 
 class Judge(Protocol):

@@ -206,6 +206,18 @@ def table_card(title: str, columns: Sequence[str], rows: Sequence[Sequence[Value
     return _card("table", wording.GREY, data | {"rows": cells}, data)
 
 
+def rows_card(title: str, rows: Sequence[Row]) -> Card:
+    """Rows as they are, without a status."""
+    columns = ("outcome", "subject", "what", "expected", "observed")
+    shown = [(r.outcome.value, r.subject, r.what, r.expected, r.observed) for r in rows]
+    return table_card(title, columns, shown)
+
+
+def why_card(title: str, reason: object) -> Card:
+    """Why there is nothing else to show."""
+    return table_card(title, ("why",), [(str(reason),)])
+
+
 def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
     """One image; ``text`` says the same in words, ``data`` holds the digest of what is drawn."""
     return Card("", text, _plain({"kind": "figure", **data}), png)

@@ -14,7 +14,7 @@ from .evidence.log import opened_by, parse
 from .evidence.store import Store
 from .package import VERSION
 from .params import stage_params
-from .session import OPEN, Session, hand_over, last_tries, params_in, run_kind
+from .session import OPEN, Session, hand_over, last_runs, params_in, run_kind
 from .site import Site, parse_site
 from .sources.http import Http
 from .sources.local import Folder, plain_files
@@ -39,7 +39,7 @@ def open_replay(stage: str, folder: Folder) -> Session:
         raise LogDamaged(f"{folder.name}: expected a {stage} attempt, got one of {opened.stage}")
     if not sessions:
         raise LogDamaged(f"{folder.name}: expected a session in the log, got none")
-    tape = ReplayTape(folder / "tape", last_tries(recorded))
+    tape = ReplayTape(folder / "tape", last_runs(recorded))
     params = stage_params(stage, params_in(recorded), "recording")
     site = recorded_site(folder, params.site)
     # A folder of its own below the engine's, which reads it and takes it away.

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import StageParams, promoted, stage_params
+from .plan import Plan
 from .site import Site
 from .sources.http import Http
 from .sources.scope import Scope
@@ -29,7 +30,11 @@ PARAMETERS = "params.yaml"
 
 @dataclass
 class Session:
-    """One opening of an attempt. ``recorded`` holds a replayed attempt's events, else nothing."""
+    """One opening of an attempt. ``recorded`` holds a replayed attempt's events, else nothing.
+
+    ``plan`` is the attempt's, once it has one. ``checks`` are those whose cells ran: a stale
+    prerequisite can be judged again by them. ``shown`` are the items whose cells ran.
+    """
 
     stage: str
     site: Site
@@ -44,6 +49,9 @@ class Session:
     params: StageParams
     recorded: Sequence[kinds.Event] = ()
     scratch: tempfile.TemporaryDirectory[str] | None = None
+    plan: Plan | None = None
+    checks: dict[str, Any] = field(default_factory=dict)
+    shown: set[str] = field(default_factory=set)
     _private: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -96,13 +104,13 @@ class Session:
         self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self._private.name)
 
-    def next_try(self, item: str, known: Sequence[kinds.Event] | None = None) -> int:
+    def next_run(self, item: str, known: Sequence[kinds.Event] | None = None) -> int:
         """The number of the next try of ``item``; in replay, that of the recorded one.
 
         ``known``: the events so far, for who holds the log's lock.
         """
         if self.replay:
-            return last_tries(self.recorded).get(item, 0)
+            return last_runs(self.recorded).get(item, 0)
         started = kinds.of(self.log.events() if known is None else known, kinds.RunStarted)
         return max((e.number for e in started if e.item == item), default=0) + 1
 
@@ -147,7 +155,7 @@ def params_in(events: Sequence[kinds.Event]) -> dict[str, Any]:
     return {**opened_by(events, "log").params, **(session.params if session else {})}
 
 
-def last_tries(events: Sequence[kinds.Event]) -> dict[str, int]:
+def last_runs(events: Sequence[kinds.Event]) -> dict[str, int]:
     """Item -> number of its last try that ended."""
     return {event.item: event.number for event in kinds.of(events, *FINAL)}
 

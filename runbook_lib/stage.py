@@ -1,8 +1,8 @@
 """The facade a stage notebook imports: open a stage, check, plan, change, enforce.
 
 One rule guards every change, and every check that follows one: it runs only when all items before
-it are PASS or waived, and those whose truth ages are younger than ``valid_for``. Otherwise it is
-"not reached", and nothing is asked of the world on its behalf. The rule is in ``tries.py``.
+it are PASS or waived, and those that age are younger than ``valid_for``. Otherwise it is "not
+reached", and nothing is asked of the world on its behalf. The rule is in ``runs.py``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,17 @@ from .next_steps import refusal, verdict_card
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from .params import taken
 from .plan import Plan
+from .runs import (
+    Prerequisites,
+    context_of,
+    make_plan,
+    needs_plan,
+    not_reached,
+    recorded_plan,
+    run_item,
+)
 from .session import Session
-from .tries import PLAN, Guard, Tries, make_plan, needs_plan, next_plan, recorded_plan, show_plan
+from .sources.scope import Scope
 from .verdicts import ExitCode, Verdict
 
 if TYPE_CHECKING:
@@ -79,7 +88,7 @@ class Stage:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._tries = Tries(session, recorded_plan(session))
+        session.plan = recorded_plan(session)
         if session.params.waivers or kinds.of(session.recorded, kinds.WaiverAccepted):
             from .changes.accepted import accept_waivers
 
@@ -101,64 +110,60 @@ class Stage:
         """What the attempt amounts to so far."""
         return standings.verdict(self._session.log.events())
 
+    def context(self, item: str, number: int = 1) -> Context:
+        """What run ``number`` of ``item`` gets."""
+        return context_of(self._session, item, number)
+
     @guarded()
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
         """What must hold, with its thresholds, before any data is read."""
-        said = rows(self._tries.context(EXPECT, self._session.number))
+        said = rows(self.context(EXPECT, self._session.number))
         columns = ("item", "what must hold", "threshold")
         return self._marked(display.table_card("What must hold", columns, said))
 
     @guarded()
     def check(self, check: Judge) -> display.Card:
         """Run a check, unless an item before it stands in the way, and show where it stands."""
-        self._tries.checks[check.item] = check
-        return self._marked(display.result_card(self._tries.run(check.item, check)))
+        self._session.checks[check.item] = check
+        return self._marked(display.result_card(run_item(self._session, check.item, check)))
 
     @guarded()
     def plan(self, build: Callable[[Context], Plan]) -> display.Card:
         """Make the plan, or show the one this attempt has; in apply, one that others approved."""
-        session, tries = self._session, self._tries
-        if tries.plan is not None:
-            card = show_plan(session, tries.plan)
-        elif number := next_plan(session):
-            tries.plan, card = make_plan(session, tries.context(PLAN, number), build)
-        else:
-            card = _why("No plan was made", "the recording has none")
-        return self._marked(card)
+        return self._marked(make_plan(self._session, build))
 
     @guarded()
     def change(self, change: Change) -> display.Card:
         """Plan or make a change, unless an item before it stands in the way."""
-        make = plan_change if self._session.mode == "plan" else apply_change
-        standing = self._tries.run(change.item, lambda context: make(self._tries, change, context))
-        return self._marked(display.result_card(standing))
+        session = self._session
+        make = plan_change if session.mode == "plan" else apply_change
+        found = run_item(session, change.item, lambda context: make(session, change, context))
+        return self._marked(display.result_card(found))
 
     @guarded()
     def show(self, show: Shown[display.Card]) -> display.Card:
         """A page of the release report."""
-        card = tried(show, self._tries.context(f"stage.show.{show.__name__}", 1))
-        return _why("Nothing to show", card) if isinstance(card, SourceError) else card
+        card = tried(show, self.context(f"stage.show.{show.__name__}"))
+        return display.why_card("Nothing to show", card) if isinstance(card, SourceError) else card
 
     @guarded()
     def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
-        drawn = tried(draw, self._tries.context(f"stage.plot.{draw.__name__}", 1))
+        drawn = tried(draw, self.context(f"stage.plot.{draw.__name__}"))
         if drawn is None or isinstance(drawn, SourceError):
-            return _why("No figure", drawn or "nothing was recorded that could be drawn")
-        png, text, data = drawn
-        return display.figure_card(png, text, data)
+            why = drawn or "nothing was recorded that could be drawn"
+            return display.why_card("No figure", why)
+        return display.figure_card(*drawn)
 
     @guarded()
     def compare(self, compare: Shown[Sequence[Compared]]) -> Comparison:
         """Two windows side by side, metric by metric. It is shown, and judges no item."""
-        context = self._tries.context(f"stage.compare.{compare.__name__}", 1)
-        compared = tried(compare, context)
+        compared = tried(compare, self.context(f"stage.compare.{compare.__name__}"))
         if isinstance(compared, SourceError):
-            return Comparison(_why("Nothing to compare with", compared), context.folder)
+            return Comparison(display.why_card("Nothing to compare with", compared), self.folder)
         columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
-        rows = [one.row() for one in compared]
-        card = display.table_card("Now against before", columns, rows)
-        return Comparison(card, context.folder, compared)
+        card = display.table_card("Now against before", columns, [one.row() for one in compared])
+        return Comparison(card, self.folder, compared)
 
     @guarded()
     def enforce(self) -> display.Card:
@@ -174,10 +179,6 @@ class Stage:
         """A recorded recovery must not be taken for one that is under way."""
         recorded = self._session.replay and self._session.recovery
         return display.marked(card, wording.RECORDING) if recorded else card
-
-
-def _why(title: str, reason: object) -> display.Card:
-    return display.table_card(title, ("why",), [(str(reason),)])
 
 
 @dataclass(frozen=True)
@@ -252,35 +253,35 @@ def _require_free(context: Context) -> None:
         raise LockHeld(f"{context.cluster_name}: lock: expected it free, got {by}")
 
 
-def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult | None:
+def plan_change(session: Session, change: Change, context: Context) -> CheckResult | None:
     """Log its rows as planned, and None; what already fails is a result."""
     found = change.plan(context)
     if any(row.outcome is Outcome.FAIL for row in found):
-        return context.conclude(found, passed="", empty="")
-    tries.session.tape.sync()
+        return context.conclude(found)
+    session.tape.sync()
     number, reason = context.scope.number, "planned; nothing was changed"
     made = kinds.Planned(item=change.item, number=number, reason=reason, rows=tuple(found))
-    tries.session.log.append(made)
+    session.log.append(made)
     return None
 
 
-def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult | None:
-    """The change's result; None when a guard no longer held and it was not reached."""
-    session, rows = tries.session, context.findings
+def apply_change(session: Session, change: Change, context: Context) -> CheckResult | None:
+    """The change's result; None when a prerequisite no longer held and it was not reached."""
     owner = f"{session.operator} ({session.attempt.name})"
-    context = replace(context, undone=lambda: _undone(session, context))
+    context = replace(context, require_going_on=partial(_require_going_on, session, context.scope))
     try:
         with cluster_lock(context, owner, change, waits=session.recovery) as lock:
-            look = partial(lock.lost, context.log)
-            mine = replace(context, unlocked=lambda: context.scope.notice("lock lost", look))
-            mine.require_going_on()
-            guard = Guard(tries, mine)
+            going_on = partial(_require_going_on, session, context.scope, lock)
+            mine = replace(context, require_going_on=going_on)
+            going_on()
+            guard = Prerequisites(session, mine)
             if refused := guard():
-                tries.not_reached(change.item, context.scope.number, refused, guard.due)
+                not_reached(session, change.item, context.scope.number, refused, guard.due)
                 return None
             if missing := _prepare_way_back(session, change, mine):
-                return context.conclude(missing, passed="", empty="")
-            result = change.apply(mine, Applier(mine, lock.descriptor, guard, rows, lock.fence))
+                return context.conclude(missing)
+            applier = Applier(mine, lock.descriptor, guard, context.findings, lock.fence)
+            result = change.apply(mine, applier)
         if change.observe is not None and result.outcome is Outcome.PASS:
             return change.observe(context, result)
         return result
@@ -289,19 +290,21 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     except Stopped as stopped:
         said = ("goes on", "still approved, and not undone", str(stopped))
     row = unknown_row(context.cluster_name, *said)
-    return context.conclude([*rows, row], passed="", empty="")
+    return context.conclude([*context.findings, row])
 
 
-def _undone(session: Session, context: Context) -> str:
-    """By which recovery this attempt is undone; a recovery itself never is."""
+def _require_going_on(session: Session, scope: Scope, lock: Lock | None = None) -> None:
+    """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""
     attempt = session.attempt
-    if session.recovery:
-        return ""
 
     def look() -> str:
         return undone_by(session.store, attempt.release, attempt.stage, attempt.number)
 
-    return context.scope.notice("recovery of this attempt", look)
+    if not session.recovery and (by := scope.notice("recovery of this attempt", look)):
+        raise Stopped(f"stopped: recovery {by}")
+    if lock and (why := scope.notice("lock lost", partial(lock.lost, session.log))):
+        cluster = session.site.cluster_name(session.promoted)
+        raise LockHeld(f"{cluster}: lock: expected it ours to the end, got {why}")
 
 
 def _prepare_way_back(session: Session, change: Change, context: Context) -> list[Row]:

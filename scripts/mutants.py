@@ -19,25 +19,25 @@ LEAVE = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", ".reh
 GROUPS = {
     "outcomes": (
         "outcomes verdicts evidence/standing",
-        "test_outcomes evidence/test_standing changes/test_good test_tries test_stage",
+        "test_outcomes evidence/test_standing changes/test_good test_runs test_stage",
     ),
     "prerequisites": (
-        "tries evidence/order opening",
-        "test_tries evidence/test_order test_stage evidence/test_incidents evidence/test_status",
+        "runs evidence/order opening",
+        "test_runs evidence/test_order test_stage evidence/test_incidents evidence/test_status",
     ),
     "judge": (
         "metrics/judge metrics/judge_files metrics/intervals metrics/compare",
         "metrics/test_judge metrics/test_intervals metrics/test_compare test_judge_command",
     ),
     "executor": (
-        "stage changes/apply changes/roll changes/back tries",
-        "test_tries changes/test_apply changes/test_roll"
+        "stage changes/apply changes/roll changes/back runs",
+        "test_runs changes/test_apply changes/test_roll"
         " changes/test_undone test_replaying test_stage",
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
         " stage:cluster_lock stage:_wait",
-        "changes/test_takeover evidence/test_store test_tries",
+        "changes/test_takeover evidence/test_store test_runs",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),
 }

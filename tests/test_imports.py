@@ -43,7 +43,7 @@ LAYERS = (
     ("changes",),
     ("checks",),
     ("next_steps",),
-    ("tries",),
+    ("runs",),
     ("stage",),
     ("engine", "launch"),
     ("commands",),

@@ -125,7 +125,7 @@ def test_a_replay_follows_a_guard_that_no_longer_held(practice: Any, replayed: A
     """Its try asked under the change, and answers from there; the attempt verifies, too."""
     stage = practice.until(DEPLOY)
     practice.wind(2 * 3600)
-    stage._tries.checks[DRIFT] = practice.check(DRIFT, FAIL)
+    stage._session.checks[DRIFT] = practice.check(DRIFT, FAIL)
     cards = [practice.item(stage, item) for item in (DEPLOY, SUITES, BASELINE)]
     with pytest.raises(StageRefused):
         stage.enforce()

@@ -28,7 +28,7 @@ from ..signatures import KEY_ENV
 from ..signers import Trust
 from ..site import read_site
 from ..strict import PROJECT, parse_yaml, project_path, validate
-from .printing import rows_card, say, tell_rows
+from .printing import say, tell_rows
 
 LOG, ATTESTATIONS = "log.jsonl", "attestations"
 SHIPPED, NOT_PROVEN = PROJECT / "notebooks", "NOT PROVEN"
@@ -191,10 +191,10 @@ def _head(path: Path, trust: Trust | None) -> tuple[str, str]:
     folder = path.resolve().parent
     if not (folder / LOG).exists() or path.name not in NOTEBOOKS.values():
         text = "nothing was verified: this is no sealed notebook in an attempt's folder"
-        return NOT_PROVEN, display.table_card(NOT_PROVEN, ("why",), [(text,)]).html
+        return NOT_PROVEN, display.why_card(NOT_PROVEN, text).html
     rows, verdict = verifying.verify(folder, trust)
     outcome = worst(row.outcome for row in rows)
-    table = rows_card(f"evidence: {outcome}", rows).html
+    table = display.rows_card(f"evidence: {outcome}", rows).html
     if outcome is not Outcome.PASS or verdict is None:
         log = verdict.outcome.value if verdict is not None else "nothing that can be read"
         why = "the evidence does not verify: nothing below is proven"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from .. import display
-from ..outcomes import Outcome, Row, Value, worst
+from ..outcomes import Outcome, Row, worst
 from ..verdicts import ExitCode
 
 
@@ -15,7 +15,7 @@ def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str,
     """Print rows as a table or a document; 0, 1 or 2 by the worst of them."""
     outcome = worst(row.outcome for row in rows)
     document = {"outcome": outcome.value, "rows": [r.model_dump(mode="json") for r in rows], **more}
-    say(as_json, document, rows_card(f"{title}: {outcome}", rows).text)
+    say(as_json, document, display.rows_card(f"{title}: {outcome}", rows).text)
     return int(exit_code(outcome))
 
 
@@ -23,15 +23,6 @@ def exit_code(outcome: Outcome) -> ExitCode:
     """How a command ends that came to ``outcome``."""
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
     return codes.get(outcome, ExitCode.INCONCLUSIVE)
-
-
-def rows_card(title: str, rows: Sequence[Row]) -> display.Card:
-    """Rows as a table."""
-    columns = ("outcome", "subject", "what", "expected", "observed")
-    table: list[Sequence[Value]] = [
-        (row.outcome.value, row.subject, row.what, row.expected, row.observed) for row in rows
-    ]
-    return display.table_card(title, columns, table)
 
 
 def print_json(document: Any) -> None:

@@ -20,10 +20,10 @@ from ..evidence.store import Attempt, Store
 from ..opening import find_operator, live_session, require_shared
 from ..outcomes import Outcome
 from ..params import stage_params
+from ..runs import context_of
 from ..session import Session, params_in, run_kind
 from ..site import read_site
 from ..sources.scope import read_clock
-from ..tries import context_of
 from ..verdicts import ExitCode, Standing
 from ..wording import progress, utc
 from .printing import exit_code, print_json

@@ -48,7 +48,7 @@ class Work:
         self.ended = Ended(0, b"", b"")
 
     def applier(self, number: int = 1) -> Applier:
-        return Applier(self.stage._tries.context(DEPLOY, number), 7)
+        return Applier(self.stage.context(DEPLOY, number), 7)
 
     def step(self, name: str = "restart") -> Step:
         def run(lock: int, outputs: Path) -> Ended:
@@ -187,7 +187,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
 
 
 def known(work: Work) -> dict[str, Any]:
-    context = work.stage._tries.context("known", 1)
+    context = work.stage.context("known", 1)
     return known_map(context.scope, context.store, "development")
 
 

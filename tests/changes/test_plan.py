@@ -16,8 +16,8 @@ from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import check_row, unknown_row
 from runbook_lib.plan import NodeState, Phase, Plan, moved
+from runbook_lib.runs import plan_card
 from runbook_lib.sources.node import Validator
-from runbook_lib.tries import plan_card
 from runbook_lib.verdicts import Standing
 
 from ..cards import judged, verdict

@@ -15,6 +15,7 @@ from runbook_lib.context import Context, judges
 from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.params import MainnetParams
 from runbook_lib.plan import NodeState, Phase
+from runbook_lib.runs import status
 
 from .plans import node, phase, plan
 
@@ -142,7 +143,7 @@ def test_nothing_is_verified_unless_it_passed(
 ) -> None:
     if outcome is not None:
         stage.check(verifying(outcome, {"digests": {"node": "sha256:1"}}))
-    [row] = digest_rows(stage._tries.context(DEPLOY, 1), cast(Any, PLAN))
+    [row] = digest_rows(stage.context(DEPLOY, 1), cast(Any, PLAN))
     assert row.observed == f"expected it verified by {VERIFICATION}, got: {got}"
     assert row.outcome is Outcome.INCONCLUSIVE
 
@@ -163,7 +164,7 @@ def test_another_artifact_than_the_verified_one_is_not_deployed(
     stage.plan(practice.plan)
     stage.change(development.deploy)
 
-    result = stage._tries.standing(DEPLOY).result
+    result = status(stage._session, DEPLOY).result
 
     said = f"release artifact: digest of the plan: {reason}"
     assert (result.outcome, result.reason) == (outcome, said)
@@ -172,6 +173,6 @@ def test_another_artifact_than_the_verified_one_is_not_deployed(
 
 def test_nothing_is_asked_of_a_stage_that_does_not_verify(practice: Any) -> None:
     practice.patch.setitem(playbook.DECLARED, "development", (DEPLOY,))
-    context = practice.open()._tries.context(DEPLOY, 1)
+    context = practice.open().context(DEPLOY, 1)
 
     assert digest_rows(context, practice.plan(context)) == []

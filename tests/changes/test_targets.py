@@ -30,7 +30,7 @@ BEFORE = NodeState(gates={}, channel="development", binary="sha256:old", config=
 @pytest.fixture
 def context(practice: Any) -> Context:
     stage = practice.open()
-    found: Context = stage._tries.context("development.activate.deploy", 1)
+    found: Context = stage.context("development.activate.deploy", 1)
     return found
 
 

@@ -127,7 +127,7 @@ class Staging:
             commands={"assets": {"argv": argv, "timeout_s": 10}},
             artifacts={"node": str(self.artifact)},
         )
-        context: Context = self.practice.open()._tries.context(ITEM, 1)
+        context: Context = self.practice.open().context(ITEM, 1)
         context.__dict__["fleet"] = Fleet(self.heights)
         return context
 

@@ -87,7 +87,7 @@ class Candidate:
             certificate.unlink()
 
     def context(self) -> Context:
-        found: Context = self.practice.open()._tries.context(ITEM, 1)
+        found: Context = self.practice.open().context(ITEM, 1)
         return found
 
     def judge(self) -> CheckResult:

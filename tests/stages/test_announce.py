@@ -86,9 +86,9 @@ def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwor
     before = datetime.fromisoformat(json.loads(board.read_text()))
     again = given(network, "mainnet", **{**params, "attempt": int(folder.name)})
     with opened("mainnet", again) as stage:
-        judge_freeze(first := stage._tries.context(ITEM, 2))
+        judge_freeze(first := stage.context(ITEM, 2))
         board.write_text(json.dumps((before + timedelta(seconds=1)).isoformat()))
-        judge_freeze(second := stage._tries.context(ITEM, 3))
+        judge_freeze(second := stage.context(ITEM, 3))
 
     [same], [anew] = first.findings, second.findings
     assert (same.outcome, same.observed) == (Outcome.PASS, "frozen, none since")

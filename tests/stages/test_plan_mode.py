@@ -14,12 +14,12 @@ import pytest
 from runbook_lib import notebook, playbook, tries
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.errors import StageRefused
+from runbook_lib.runs import blocker
 from runbook_lib.session import Session
 from runbook_lib.site import Commands, Site, read_site
 from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.strict import parse_yaml
-from runbook_lib.tries import blocker
 from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import practised

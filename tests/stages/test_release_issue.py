@@ -151,7 +151,7 @@ def test_a_secret_is_never_posted(
     network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ready_to_post(network) as stage:
-        context = stage._tries.context(ITEM, 1)
+        context = stage.context(ITEM, 1)
         monkeypatch.setenv("RPP_RPC_TOKEN", context.params.commit)
         stage.change(preflight.release_issue)
         standing = stage.verdict().items[1]

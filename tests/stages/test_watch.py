@@ -109,7 +109,7 @@ def recorded(stage: Stage, kind: str) -> list[Any]:
 
 def pin(watch: Watch, stage: Stage) -> None:
     """A baseline of the hours up to a day ago, pinned as before an activation."""
-    context = stage._tries.context("baseline", 1)
+    context = stage.context("baseline", 1)
     until = watch.network.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
     start, catalogue = until - timedelta(hours=24), read_catalogue(context)
     metrics = catalogue.of_topic(*TOPICS, LOAD)

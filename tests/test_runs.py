@@ -8,8 +8,8 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.errors import RunbookError, SourceError, StageRefused
 from runbook_lib.outcomes import Outcome
+from runbook_lib.runs import blocker, end, stale, start, waiver_ended
 from runbook_lib.sources.tape import read_entries
-from runbook_lib.tries import blocker, stale, waiver_ended
 from runbook_lib.verdicts import ExitCode
 
 from .cards import BAD, judged, waived
@@ -340,10 +340,10 @@ def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
 def test_of_two_runs_at_once_each_try_has_a_number_of_its_own(practice: Any) -> None:
     """What either asks is told apart on the tape; what ended last counts."""
     first, second = practice.open(), practice.open(attempt=1)
-    numbers = [stage._tries._start(DRIFT) for stage in (first, second)]
+    numbers = [start(stage._session, DRIFT) for stage in (first, second)]
     for number, stage, outcome in ((2, second, INCONCLUSIVE), (1, first, PASS)):
-        context = stage._tries.context(DRIFT, number)
-        stage._tries._judged(DRIFT, number, practice.check(DRIFT, outcome)(context))
+        context = stage.context(DRIFT, number)
+        end(stage._session, DRIFT, number, practice.check(DRIFT, outcome)(context))
     standing = first.verdict().items[0]
 
     assert numbers == [1, 2]
