@@ -24,7 +24,7 @@ from ..outcomes import Outcome, Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import wire
 from ..sources.github import GitHub
-from ..sources.http import JSON, Request
+from ..sources.http import JSON, make_request
 from ..sources.running import tell
 from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
@@ -239,9 +239,9 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
 
 def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
     """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    notice = Request(
+    notice = make_request(
         "POST",
-        webhook.url or f"{{{webhook.url_env}}}",
+        webhook.url or f"env:{webhook.url_env}",
         webhook,
         body=canonical(document),
         headers=JSON,

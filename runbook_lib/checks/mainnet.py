@@ -396,12 +396,12 @@ class Backlog(GitHub):
         if not _BRANCH.fullmatch(name):
             raise SourceError(source, "expected a branch's name, got something else")
         got = self.get(source, f"{self.base}/branches/{quote(name)}", absent=True)
-        if got.status != 404:
-            found = wire.decode(source, got.body, Branch)
+        if got.status_code != 404:
+            found = wire.decode(source, got.content, Branch)
             if found.name != name:
                 raise SourceError(source, f"expected {name}, got {found.name}; it was renamed")
             return found
-        said = explanation(got.body)
+        said = explanation(got.content)
         if said != "Branch not found":  # said of a repository we may not see
             raise SourceError(source, f"expected a branch or none, got 404: {said}")
         return None
@@ -411,7 +411,7 @@ class Backlog(GitHub):
         source = f"forge: {base[:12]}...{head[:12]}"
         url = f"{self.base}/compare/{base}...{head}"
         got = self.get(source, url, (("per_page", "1"),))
-        found = wire.decode(source, got.body, Comparison)
+        found = wire.decode(source, got.content, Comparison)
         if found.base != base:
             raise SourceError(source, f"expected the base {base[:12]}, got {found.base[:12]}")
         return found

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 
 from ..errors import ParameterError, RunbookError, StoreError
 from ..evidence.store import Store
@@ -17,8 +16,9 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..reach import Command, Endpoint, Reached
 from ..site import Forge, Site, read_site
 from ..sources import process
-from ..sources.http import Budget, Http, Request
-from ..sources.redact import SHORTEST, Redactor
+from ..sources.http import make_request
+from ..sources.redact import SHORTEST
+from ..sources.scope import live_scope
 from .printing import tell_rows
 
 
@@ -123,14 +123,11 @@ def _endpoints(site: Site) -> Iterator[Row]:
         "forge": site.forge,
         "grafana": site.dashboards.grafana,
     }
-    with closing(Http(Redactor(site.secret_names()))) as http:
+    with live_scope("doctor", site.secret_names()) as scope:
         for name, place in places.items():
             if place is None:
                 continue
-            request = Request("GET", place.url, Reached(timeout_s=min(place.timeout_s, 5.0)))
-            try:
-                got = http.run(http.send(request, Budget()))
-                text = f"{got.failure}: {got.text}" if got.failure else f"status {got.status}"
-                yield check_row(name, "reachable", "an answer", text, not got.failure)
-            except ParameterError as error:
-                yield check_row(name, "reachable", "an answer", str(error), ok=False)
+            reach = Reached(timeout_s=min(place.timeout_s, 5.0))
+            [got] = scope.http([make_request("GET", place.url, reach)], retries=1)
+            text = f"status {got.status_code}" if got.status_code else got.reason_phrase
+            yield check_row(name, "reachable", "an answer", text, bool(got.status_code))

@@ -25,7 +25,7 @@ class Issues(GitHub):
     def issue_if_there(self, number: int) -> Issue | None:
         """The same; None for one that does not exist, or that the token may not see."""
         got = self.get(f"forge: issue {number}", f"{self.base}/issues/{number}", absent=True)
-        return None if got.status == 404 else self.decoded(number, got)
+        return None if got.status_code == 404 else self.decoded(number, got)
 
     def issues(self, since: datetime) -> list[Issue]:
         """Issues (and pull requests), open or closed, updated at ``since`` or later."""

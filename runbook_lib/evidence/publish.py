@@ -53,7 +53,7 @@ def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> 
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
     found, secrets, clock = Findings(), site.secret_names(), site.clock
     kept = found.clean("outbox", "kept", "nothing")
-    with live_scope("publish", secrets, clock=clock, http=http) as scope, kept:
+    with live_scope("publish", secrets, clock=clock, outside=http) as scope, kept:
         for path in outbox.pending(folder):
             document = Document(scope, site, opened, path)
             with document.reading("sent", "done", path.name, whole=True):
@@ -216,7 +216,7 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     attempt = _attempt(folder, opened, events)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
-    with live_scope("publish", secrets, clock=clock, http=http) as scope:
+    with live_scope("publish", secrets, clock=clock, outside=http) as scope:
         forge = Releases(scope, attempt.site.forge, "notify")
         _post(forge, attempt, _attach(forge, attempt))
     bad = [row for row in attempt.findings if row.outcome is not Outcome.PASS]
@@ -385,7 +385,7 @@ class Releases(GitHub):
         source = f"forge: release {tag}"
         url = f"{self.base}/releases/tags/{quote(tag, safe='')}"
         got = self.get(source, url, absent=True)
-        return None if got.status == 404 else wire.decode(source, got.body, Release)
+        return None if got.status_code == 404 else wire.decode(source, got.content, Release)
 
     def create_release(self, tag: str, commit: str, name: str, body: str) -> Release:
         """A pre-release with a tag of its own at ``commit``; it never becomes the latest."""

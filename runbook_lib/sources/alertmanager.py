@@ -23,7 +23,7 @@ from ..clusters import Node
 from ..errors import ParameterError, SourceError
 from ..strict import parse_yaml
 from . import wire
-from .http import JSON, Request
+from .http import JSON, make_request
 from .wire import T, Wire
 
 CONFIG = "alertmanager: config"
@@ -271,7 +271,9 @@ class Alertmanager(wire.Service):
             "endsAt": (ends - self._scope.offset).isoformat(),
         }
         url, body = f"{self._settings.url}/api/v2/alerts", json.dumps([alert]).encode()
-        request = Request("POST", url, self._settings, body=body, headers=JSON, purpose="notify")
+        request = make_request(
+            "POST", url, self._settings, body=body, headers=JSON, purpose="notify"
+        )
         wire.ask(self._scope, "alertmanager: post", request)  # it answers 200 with an empty body
 
     def _translated(self, found: W, *names: str) -> W:

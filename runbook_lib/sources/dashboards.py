@@ -15,11 +15,11 @@ from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+from httpx import Response
 from pydantic import Field, JsonValue, model_validator
 
 from ..errors import SourceError, tried
 from . import wire
-from .http import Answer
 from .wire import Wire
 
 DURATIONS = {
@@ -376,7 +376,7 @@ class Grafana(wire.Service):
         if health.database != "ok":
             raise SourceError(source, f"expected database ok, got {health.database!r}")
 
-        def read(source: str, answer: Answer) -> Dashboard:
+        def read(source: str, answer: Response) -> Dashboard:
             return read_dashboard(wire.content(source, answer), source, given)
 
         asked = [self._get(f"api/dashboards/uid/{quote(uid, safe='')}") for uid in uids]

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from httpx import Response
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from .. import site
 from ..canonical import canonical
 from ..errors import SourceError, SourceRefused
 from . import wire
-from .http import Answer, Pairs, Purpose, Request
+from .http import Pairs, Purpose, make_request
 from .scope import Scope
 from .wire import Wire
 
@@ -131,7 +132,7 @@ class GitHub:
         found = list[M]()
         while len(found) < MAX_PAGES:
             got = self.get(source, url, params)
-            found.append(wire.decode(source, got.body, model))
+            found.append(wire.decode(source, got.content, model))
             if (more := _NEXT.search(got.headers.get("link", ""))) is None:
                 return found
             # The token goes along: a page elsewhere would be handed it.
@@ -141,14 +142,14 @@ class GitHub:
             url, params = more[1], ()
         raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
 
-    def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Answer:
+    def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Response:
         """The answer of status 200; with ``absent`` also of 404."""
         got = self._send("GET", url, params=params)
-        if got.status == 200 or (absent and got.status == 404):
+        if got.status_code == 200 or (absent and got.status_code == 404):
             return got
-        if got.failure:
+        if not got.status_code:
             wire.content(source, got)
-        raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
+        raise SourceError(source, f"expected status 200, got {got.status_code}: {_why(got)}")
 
     def written(
         self, source: str, method: str, path: str, given: Mapping[str, object], model: type[M]
@@ -169,22 +170,22 @@ class GitHub:
     ) -> bytes:
         """What was answered to a write. Raises SourceRefused where it was not done and will not be."""
         got = self._send(method, url, params=params, body=data, kind=kind)
-        if got.failure or got.status in (200, 201):
+        if not got.status_code or got.status_code in (200, 201):
             return wire.content(source, got, expected=(200, 201))
-        refused = got.status in REFUSED and not _limited(got)
+        refused = got.status_code in REFUSED and not _limited(got)
         error = SourceRefused if refused else SourceError
-        raise error(source, f"expected it written, got {got.status}: {_why(got)}")
+        raise error(source, f"expected it written, got {got.status_code}: {_why(got)}")
 
     def _send(
         self, method: str, url: str, *, params: Pairs = (), body: bytes = b"", kind: str = ""
-    ) -> Answer:
+    ) -> Response:
         headers = (
             ("accept", "application/vnd.github+json"),
             ("x-github-api-version", "2022-11-28"),
             ("user-agent", "rpp-runbooks"),
             *((("content-type", kind),) if kind else ()),
         )
-        request = Request(
+        request = make_request(
             method, url, self._settings, params=params, body=body, headers=headers,
             purpose="read" if method == "GET" else self._writes,
         )  # fmt: skip
@@ -220,10 +221,10 @@ class GitHub:
         source = f"forge: issue {number}"
         return self.decoded(number, self.get(source, f"{self.base}/issues/{number}"))
 
-    def decoded(self, number: int, got: Answer) -> Issue:
+    def decoded(self, number: int, got: Response) -> Issue:
         """An answer that must be about an issue of that number."""
         source = f"forge: issue {number}"
-        found = wire.decode(source, got.body, Issue)
+        found = wire.decode(source, got.content, Issue)
         if found.number != number:
             raise SourceError(source, f"expected issue {number}, got {found.number}")
         return found
@@ -245,13 +246,13 @@ class GitHub:
         except SourceError as error:
             hint = "; or set forge.account in the site file"
             raise SourceError(source, error.problem + hint) from error
-        return wire.decode(source, got.body, _User).login
+        return wire.decode(source, got.content, _User).login
 
     def comment(self, id: int) -> Comment:
         """A comment as it now is."""
         source = f"forge: comment {id}"
         got = self.get(source, f"{self.base}/issues/comments/{id}")
-        return wire.decode(source, got.body, Comment)
+        return wire.decode(source, got.content, Comment)
 
     def create_comment(self, number: int, body: str) -> Comment:
         """A new comment in an issue."""
@@ -264,19 +265,19 @@ class GitHub:
         return self.written(source, "PATCH", path, {"body": body}, Comment)
 
 
-def _secondary(got: Answer) -> bool:
+def _secondary(got: Response) -> bool:
     """Whether we asked too much at once: GitHub says so in words, and wants a minute of quiet."""
-    return got.status in (403, 429) and b"secondary rate limit" in got.body.lower()
+    return got.status_code in (403, 429) and b"secondary rate limit" in got.content.lower()
 
 
-def _limited(got: Answer) -> bool:
+def _limited(got: Response) -> bool:
     """GitHub says 403 for a used-up rate limit too."""
     left, retry = got.headers.get("x-ratelimit-remaining"), got.headers.get("retry-after")
     used_up = left == "0" or bool(retry) or _secondary(got)
-    return got.status == 429 or (got.status == 403 and used_up)
+    return got.status_code == 429 or (got.status_code == 403 and used_up)
 
 
-def _why(got: Answer) -> str:
+def _why(got: Response) -> str:
     """What was said, and what to do. GitHub says 404 for what a token may not see."""
     if _limited(got):
         retry = got.headers.get("retry-after")
@@ -286,7 +287,7 @@ def _why(got: Answer) -> str:
         if reset.isdigit() and len(reset) < 12:
             return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
         return "the rate limit is used up; ask again later"
-    said, hint = explanation(got.body), _HINTS.get(got.status, "")
+    said, hint = explanation(got.content), _HINTS.get(got.status_code, "")
     if "locked" in said:
         hint = "unlock it there, or name another issue"
     return f"{said}; {hint}" if hint else said

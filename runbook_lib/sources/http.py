@@ -10,17 +10,18 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Literal
+from urllib.parse import urlencode, urlsplit
 
 import httpx
-import stamina
+from httpx import Request, Response
 
-from ..errors import ParameterError
+from ..canonical import digest_bytes
+from ..errors import ParameterError, SourceError
 from ..reach import ClientCertificate, Reached
 from ..strict import project_path
 from .redact import Redactor
@@ -29,7 +30,6 @@ from .redact import Redactor
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Purpose = Literal["read", "change", "notify"]
-T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 PARALLEL = 64
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
@@ -43,40 +43,81 @@ CODINGS = ("deflate", "gzip", "identity")
 JSON: Pairs = (("content-type", "application/json"),)
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
 _URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
-_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects)
+
+
+class TooLarge(httpx.TransportError):
+    """An answer of more bytes than we keep."""
+
+
+class GivenUp(httpx.TransportError):
+    """A source that kept us waiting so long that it is not asked again."""
+
+
+ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL)
 FAILURES = {"TooLarge", "GivenUp"} | {
     name
     for name, kind in vars(httpx).items()
-    if isinstance(kind, type) and issubclass(kind, _ERRORS)
+    if isinstance(kind, type) and issubclass(kind, ERRORS)
 }
 
 
 @dataclass(frozen=True)
-class Request:
-    """One request, with the token, headers, TLS files and time-out that the site names in ``reach``.
+class Terms:
+    """How a request is sent: the token, headers, TLS files and time-out that the site names.
 
-    Of a webhook whose URL the environment holds, ``url`` is what the tape calls it. ``pace`` is
-    (server, per minute, burst): the rate limit of that server's own, which is not the host's where a
-    gateway stands before many. ``purpose`` tells reads from changes and notifications, whatever the
-    method is.
+    ``pace`` is (server, per minute, burst): the rate limit of that server's own, which is not the
+    host's where a gateway stands before many. ``purpose`` tells reads from changes and
+    notifications, whatever the method is.
     """
 
-    method: str
-    url: str
-    reach: Reached = PLAIN
-    _: KW_ONLY
-    params: Pairs = ()
-    body: bytes = b""
-    headers: Pairs = ()
-    pace: tuple[str, int, int] | None = None
-    purpose: Purpose = "read"
-    max_bytes: int = MAX_BODY
+    reach: Reached
+    pace: tuple[str, int, int] | None
+    purpose: Purpose
+    max_bytes: int
 
-    @property
-    def source(self) -> str:
-        """Who answers: the server that is paced, the endpoint, or the host."""
-        named = self.pace[0] if self.pace else getattr(self.reach, "url", "")
-        return named or urlsplit(self.url).netloc
+
+def make_request(
+    method: str,
+    url: str,
+    reach: Reached = PLAIN,
+    *,
+    params: Pairs = (),
+    body: bytes = b"",
+    headers: Pairs = (),
+    pace: tuple[str, int, int] | None = None,
+    purpose: Purpose = "read",
+    max_bytes: int = MAX_BODY,
+) -> Request:
+    """A request and its terms. Raises SourceError for what is no URL.
+
+    Of a webhook whose URL the environment holds, ``url`` is what the tape calls it.
+    """
+    terms = Terms(reach, pace, purpose, max_bytes)
+    query = "?" + urlencode(sorted(params)) if params else ""
+    try:
+        return Request(
+            method, url + query, content=body, headers=list(headers), extensions={"terms": terms}
+        )
+    except httpx.InvalidURL as error:
+        raise SourceError(url, f"expected a URL, got: {error}") from error
+
+
+def terms_of(request: Request) -> Terms:
+    terms: Terms = request.extensions["terms"]
+    return terms
+
+
+def source_of(request: Request) -> str:
+    """Who answers: the server that is paced, the endpoint, or the host."""
+    terms = terms_of(request)
+    named = terms.pace[0] if terms.pace else getattr(terms.reach, "url", "")
+    return named or request.url.netloc.decode()
+
+
+def key_of(request: Request) -> str:
+    """What the tape calls a request: no headers, which hold tokens."""
+    body = f" {digest_bytes(request.content)}" if request.content else ""
+    return f"{request.method} {request.url}{body}"
 
 
 @dataclass
@@ -94,63 +135,32 @@ class Budget:
             self.counted = max(until, self.counted)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came back, whatever its status. ``headers`` are lower case and few.
+def retry_wait(request: Request, got: Response) -> float | None:
+    """After how many seconds it is worth asking again; None when it is not.
 
-    Where nothing did, ``status`` is 0, ``failure`` is one of FAILURES, and ``text`` says more.
+    A change may have happened. What was too large, or given up, stays so; a server may want a longer
+    wait than ours.
     """
-
-    status: int = 0
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    failure: str = ""
-    text: str = ""
-
-    def kept(self) -> tuple[dict[str, Any], bytes]:
-        """What the tape holds of it."""
-        if self.failure:
-            return {"failure": self.failure, "text": self.text}, b""
-        return {"status": self.status, "headers": self.headers}, self.body
-
-    @property
-    def again(self) -> bool | float:
-        """Whether to ask again, and after how many seconds where the server says so.
-
-        A server that wants a longer wait than ours is not asked again.
-        """
-        if self.failure in ("TooLarge", "GivenUp") or self.status not in (0, *RETRIED_STATUS):
-            return False
-        wanted = self.headers.get("retry-after", "")
-        return not wanted.isdecimal() or (float(wanted) <= LONGEST_WAIT_S and float(wanted))
+    lost = got.reason_phrase.startswith(("TooLarge", "GivenUp"))
+    read = terms_of(request).purpose == "read"
+    if not read or lost or got.status_code not in (0, *RETRIED_STATUS):
+        return None
+    wanted = got.headers.get("retry-after", "")
+    seconds = float(wanted) if wanted.isdecimal() else 0.0
+    return seconds if seconds <= LONGEST_WAIT_S else None
 
 
-class Again(Exception):
-    """An answer worth asking for again."""
+@dataclass
+class Turn:
+    """A request that may be sent now, with its secrets; ``answered`` once that was not in vain."""
 
-
-async def with_retries(
-    once: Callable[[], Awaitable[Answer]], attempts: int, *, live: bool
-) -> Answer:
-    """The last answer of so many attempts; a replay waits for none."""
-    got = Answer()
-
-    def wait(error: Exception) -> bool | float:
-        return isinstance(error, Again) and (got.again if live or got.again is False else 0.0)
-
-    with suppress(Again):
-        async for attempt in stamina.retry_context(
-            on=wait, attempts=attempts, timeout=None, wait_initial=FIRST_WAIT_S, wait_jitter=0.0
-        ):
-            with attempt:
-                got = await once()
-                if got.again is not False:
-                    raise Again
-    return got
+    client: httpx.AsyncClient
+    request: Request
+    answered: bool = False
 
 
 class Http:
-    """Sends requests for real. One client per TLS set-up and side of the loopback boundary.
+    """What requests are sent with. One client per TLS set-up and side of the loopback boundary.
 
     On an event loop in a thread of its own: a kernel's main thread already runs one.
     """
@@ -166,19 +176,15 @@ class Http:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread, self._opening = threading.Thread(), threading.Lock()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupt cancels it."""
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that requests are sent on, opened when it is first asked for."""
         with self._opening:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
                 self._thread.start()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+            return self._loop
 
     def close(self) -> None:
         """End what an interrupt left unfinished, give back sockets and thread.
@@ -204,86 +210,57 @@ class Http:
         thread.join()
         loop.close()
 
-    async def send(self, request: Request, budget: Budget) -> Answer:
-        """One answer. Raises ParameterError for an unset secret or unusable TLS file.
+    @asynccontextmanager
+    async def turn(self, request: Request, budget: Budget) -> AsyncIterator[Turn]:
+        """Wait until ``request`` may be sent; what it waits in vain in here is spent of ``budget``.
 
-        What takes longer than its time-out, or was in vain, is spent of ``budget``.
+        Raises GivenUp, ReadTimeout, and ParameterError for an unset secret or unusable TLS file.
         """
-        reach, headers = request.reach, dict(request.headers)
+        terms = terms_of(request)
+        turn = self._signed(request, terms.reach)
+        if terms.pace:
+            # Before a slot is taken: a server that limits us must not hold up the others.
+            server, per_minute, burst = terms.pace
+            pace = self._paces.setdefault(server, _Pace(per_minute, burst))
+            await asyncio.sleep(pace.wait())
+        async with self._slots:
+            begun, most = time.monotonic(), PATIENCE * terms.reach.timeout_s
+            if (left := most - budget.waited) <= 0:
+                raise GivenUp(f"no answer in {most:g} s; not asked again")
+            try:
+                # httpx limits each read, not the whole: a server that drips bytes must not hold us.
+                async with asyncio.timeout(left):
+                    yield turn
+            except TimeoutError as error:
+                raise httpx.ReadTimeout(f"not complete after {most:g} s") from error
+            finally:
+                begun += terms.reach.timeout_s if turn.answered else 0.0
+                budget.spend(begun, time.monotonic())
+
+    def _signed(self, request: Request, reach: Reached) -> Turn:
+        headers, url = dict(request.headers), str(request.url)
         if name := getattr(reach, "url_env", ""):
             if not _URL.fullmatch(url := self.redactor.secret(name)):
                 problem = "expected an http(s) URL, got something else"
                 raise ParameterError(f"environment: {name}: {problem}")
-            request = replace(request, url=url)
+            headers.pop("host", None)
         if reach.token_env:
             headers["authorization"] = f"Bearer {self.redactor.secret(reach.token_env)}"
         for header, name in sorted(reach.headers_env.items()):
             headers[header] = self.redactor.secret(name)
-        if request.pace:
-            # Before a slot is taken: a server that limits us must not hold up the others.
-            server, per_minute, burst = request.pace
-            pace = self._paces.setdefault(server, _Pace(per_minute, burst))
-            await asyncio.sleep(pace.wait())
-        async with self._slots:
-            begun = time.monotonic()
-            try:
-                got = await self._exchange(request, headers, budget)
-                if got.status not in (0, *RETRIED_STATUS):
-                    begun += reach.timeout_s
-                return got
-            except (*_ERRORS, httpx.InvalidURL) as error:
-                kind = type(error).__name__
-                text = self.redactor.clean_text(str(error) or kind)
-                return Answer(
-                    failure=kind if kind in FAILURES else "UnsupportedProtocol", text=text
-                )
-            finally:
-                budget.spend(begun, time.monotonic())
-
-    async def _exchange(self, request: Request, headers: dict[str, str], budget: Budget) -> Answer:
-        whole = PATIENCE * request.reach.timeout_s
-        if (left := whole - budget.waited) <= 0:
-            return Answer(failure="GivenUp", text=f"no answer in {whole:g} s; not asked again")
-        client = self._client(request)
-        built = client.build_request(
-            request.method, request.url, params=list(request.params) or None,
-            content=request.body or None, headers=headers,
-            timeout=httpx.Timeout(request.reach.timeout_s, pool=None),
+        client = self._client(url, reach)
+        made = client.build_request(
+            request.method, url, content=request.content or None, headers=headers,
+            timeout=httpx.Timeout(reach.timeout_s, pool=None),
         )  # fmt: skip
-        # httpx limits each read, not the whole: a server that drips bytes must not hold us.
-        try:
-            async with asyncio.timeout(left):
-                response = await client.send(built, stream=True)
-                try:
-                    # One layer grows a thousandfold at most, and chunk by chunk. Each further one,
-                    # and a denser coding, multiplies that before a limit could be looked at.
-                    coding = response.headers.get("content-encoding") or "identity"
-                    if coding.strip().lower() not in CODINGS:
-                        coded = f"expected a body coded once, by {' or '.join(CODINGS)}"
-                        return Answer(failure="DecodingError", text=f"{coded}, got {coding[:80]!r}")
-                    body = BytesIO()  # its value is its buffer: no second copy in memory
-                    async for chunk in response.aiter_bytes():
-                        body.write(chunk)
-                        budget.received += len(chunk)
-                        if (
-                            alone := body.tell() > request.max_bytes
-                        ) or budget.received > MAX_OF_ALL:
-                            most = request.max_bytes if alone else MAX_OF_ALL
-                            text = f"more than {most} bytes{'' if alone else ' in all'}"
-                            return Answer(failure="TooLarge", text=text)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            return Answer(failure="ReadTimeout", text=f"not complete after {whole:g} s")
-        kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-        return Answer(response.status_code, body.getvalue(), kept)
+        return Turn(client, made)
 
-    def _client(self, request: Request) -> httpx.AsyncClient:
-        url = urlsplit(request.url)
+    def _client(self, address: str, reach: Reached) -> httpx.AsyncClient:
+        url = urlsplit(address)
         host = url.hostname or ""
         loopback = host == "localhost" or host == "::1" or host.startswith("127.")
-        pair = getattr(request.reach, "client_certificate", None)
-        tls = (request.reach.ca, pair) if url.scheme == "https" else None
+        pair = getattr(reach, "client_certificate", None)
+        tls = (reach.ca, pair) if url.scheme == "https" else None
         if (key := (tls, loopback)) not in self._clients:
             self._clients[key] = httpx.AsyncClient(
                 transport=self._transport,
@@ -294,6 +271,27 @@ class Http:
                 headers={"accept-encoding": "identity" if loopback else "gzip, deflate"},
             )
         return self._clients[key]
+
+
+async def read_body(response: Response, most: int, budget: Budget) -> bytes:
+    """A response's whole body, decoded. Raises TooLarge, and DecodingError.
+
+    One layer of a coding grows a thousandfold at most, and chunk by chunk. Each further one, and a
+    denser coding, multiplies that before a limit could be looked at.
+    """
+    coding = response.headers.get("content-encoding") or "identity"
+    if coding.strip().lower() not in CODINGS:
+        coded = f"expected a body coded once, by {' or '.join(CODINGS)}"
+        raise httpx.DecodingError(f"{coded}, got {coding[:80]!r}")
+    body = BytesIO()  # its value is its buffer: no second copy in memory
+    async for chunk in response.aiter_bytes():
+        body.write(chunk)
+        budget.received += len(chunk)
+        if body.tell() > most:
+            raise TooLarge(f"more than {most} bytes")
+        if budget.received > MAX_OF_ALL:
+            raise TooLarge(f"more than {MAX_OF_ALL} bytes in all")
+    return body.getvalue()
 
 
 class _Pace:

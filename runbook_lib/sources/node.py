@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal, TypeVar
 
+from httpx import Response
 from pydantic import Field
 
 from ..clusters import Cluster, Node
 from ..errors import SourceError, or_raise, tried
 from ..plan import rollout_keys
 from . import wire
-from .http import MAX_NODE, Answer, Request
+from .http import MAX_NODE, make_request
 from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
@@ -136,7 +137,7 @@ class Fleet:
         paths = {node.name: path if isinstance(path, str) else path(node) for node in asked}
         rpc, limits = self._rpc, (self._rpc.per_minute, self._rpc.burst)
         requests = {
-            name: Request(
+            name: make_request(
                 "GET", f"{url}{paths[name]}", rpc, pace=(name, *limits), max_bytes=MAX_NODE
             )
             for name, url in ((node.name, node.url) for node in asked)
@@ -146,7 +147,7 @@ class Fleet:
         by_command = [node for node in asked if node.url is None]
         with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
             printed = pool.map(lambda n: tried(self._by_command, n, paths[n.name]), by_command)
-            got: dict[str, Answer | SourceError] = dict(zip(requests, answers, strict=True))
+            got: dict[str, Response | SourceError] = dict(zip(requests, answers, strict=True))
             got |= zip((node.name for node in by_command), printed, strict=True)
 
         # Large fleets say the same in many places: what is equal is decoded once.
@@ -187,7 +188,7 @@ class Fleet:
         validators = [name for name in asked if self._nodes[name].validator]
         return self.get(lambda node: f"/accounts/{node.validator}", Account, validators)
 
-    def _by_command(self, node: Node, path: str) -> Answer:
+    def _by_command(self, node: Node, path: str) -> Response:
         command = node.rpc_command
         assert command is not None
         source = f"{node.name} {path}"
@@ -196,7 +197,7 @@ class Fleet:
         return parse_printed(source, execute(self._scope, source, asked).stdout)
 
 
-def parse_printed(source: str, printed: bytes) -> Answer:
+def parse_printed(source: str, printed: bytes) -> Response:
     """An answer as ``curl --include`` prints it: status line, headers, blank line, body.
 
     Interim and proxy answers printed before the last one are passed over. Raises SourceError.
@@ -212,4 +213,4 @@ def parse_printed(source: str, printed: bytes) -> Answer:
     length = headers.get("content-length", "")
     if length.isdigit() and len(body) < int(length):
         raise SourceError(source, f"expected {length} bytes, got {len(body)}")
-    return Answer(status, body, headers)
+    return Response(status, headers=headers, content=body)

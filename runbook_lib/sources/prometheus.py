@@ -16,11 +16,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
+from httpx import Request, Response
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 
 from ..errors import SourceError, or_raise, tried
 from . import wire
-from .http import MAX_BODY, MAX_SERIES, Answer, Request
+from .http import MAX_BODY, MAX_SERIES, make_request
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ class Prometheus(wire.Service):
     def alertmanagers(self) -> list[str] | None:
         """URLs of the Alertmanagers that alerts are sent to; None of a server that keeps no list."""
         [answer] = self._scope.http([self._get("api/v1/alertmanagers")])
-        if answer.status == 404:
+        if answer.status_code == 404:
             return None
         source = "prometheus: alertmanagers"
         found = wire.decode(source, wire.content(source, answer), _Answer[_Alertmanagers])
@@ -237,7 +238,7 @@ class Prometheus(wire.Service):
 
     def _query(self, kind: str, **form: str) -> Request:
         # A form: expressions outgrow what proxies take as a URL.
-        return Request(
+        return make_request(
             "POST",
             f"{self._settings.url}/api/v1/{kind}",
             self._settings,
@@ -247,7 +248,7 @@ class Prometheus(wire.Service):
         )
 
 
-def _vector(source: str, got: Answer, offset: timedelta) -> Vector:
+def _vector(source: str, got: Response, offset: timedelta) -> Vector:
     answer = wire.decode(source, wire.content(source, got), _Answer[_Samples])
     samples = []
     for each in answer.data.result:

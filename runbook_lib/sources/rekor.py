@@ -5,21 +5,22 @@ The answer is only a hint; who asked verifies the entry against the trusted root
 
 import json
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
+
+from httpx import Request, Response
 
 from ..errors import SourceError, or_raise, tried
 from ..reach import Endpoint
 from . import wire
-from .http import JSON, Answer, Budget, Http, Request
-from .redact import Redactor
+from .http import JSON, make_request
+from .scope import live_scope
 from .signatures import Find
 
 PATH = "/api/v1/log/entries/retrieve"
 MAX_ANSWER = 4 * 1024 * 1024
 
 
-def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Find:
+def finder(send: Callable[[Request], Response], at: Endpoint | None = None) -> Find:
     """A lookup in the log ``at`` or, without, the trusted root's own.
 
     A log that did not answer is not asked again.
@@ -37,7 +38,7 @@ def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Fin
         body = json.dumps({"entries": [entry]}).encode()
         headers = (*JSON, ("accept", "application/json"))
         url = place.url + PATH
-        request = Request("POST", url, place, body=body, headers=headers, max_bytes=MAX_ANSWER)
+        request = make_request("POST", url, place, body=body, headers=headers, max_bytes=MAX_ANSWER)
         found = tried(_first, place.url, send(request))
         if isinstance(found, SourceError):
             silent.append(found)
@@ -46,18 +47,15 @@ def finder(send: Callable[[Request], Answer], at: Endpoint | None = None) -> Fin
     return find
 
 
-def live(request: Request) -> Answer:
+def live(request: Request) -> Response:
     """One request, no retry, the connection closed after it."""
-    with closing(Http(Redactor())) as http:
-        return http.run(http.send(request, Budget()))
+    with live_scope("log") as scope:
+        return scope.http([request], retries=1)[0]
 
 
-def _first(log: str, answer: Answer) -> dict[str, Any] | None:
+def _first(log: str, answer: Response) -> dict[str, Any] | None:
     """The first entry by its UUID; None when the log has none. Raises SourceError."""
-    if answer.status == 404:
+    if answer.status_code == 404:
         return None
-    if answer.status != 200:
-        got = f"{answer.failure}: {answer.text}" if answer.failure else f"HTTP {answer.status}"
-        raise SourceError(log, f"expected the log's answer, got {got}")
-    found = wire.decode(log, answer.body, list[dict[str, Any]])
+    found = wire.decode(log, wire.content(log, answer), list[dict[str, Any]])
     return found[0] if found else None

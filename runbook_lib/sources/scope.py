@@ -14,29 +14,60 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import isfinite
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import TypeVar
+
+import httpx
 
 from ..canonical import canonical, digest_bytes
 from ..errors import LogDamaged, SourceError, TapeMiss, tried
 from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
-from . import local, process
-from .http import FAILURES, Answer, Budget, Http, Purpose, Request, with_retries
+from . import http, local, process
+from .http import (
+    ERRORS,
+    KEPT_HEADERS,
+    RETRIED_STATUS,
+    Budget,
+    Http,
+    Purpose,
+    key_of,
+    read_body,
+    retry_wait,
+    source_of,
+    terms_of,
+)
 from .local import MAX_FILE, Algorithm, FileDigest
 from .process import Ended
 from .redact import Redactor
-from .tape import Asked, Entry, LiveTape, Meta, ReplayTape, Slot, Tape, inputs_of
+from .tape import (
+    A,
+    Clocked,
+    Entry,
+    Hashed,
+    LiveTape,
+    Ran,
+    Read,
+    ReplayTape,
+    Sent,
+    Slot,
+    Tape,
+    Told,
+    answer_of,
+    inputs_of,
+)
 
 RETRIES = 3
+R = TypeVar("R", bound=Read)
 
 
-class Scope:
+class Scope(httpx.AsyncBaseTransport):
     """One try of one item. All it learns of the world comes through here.
 
     ``aliases`` are (path, name) pairs written as ``{name}`` in keys; ``clock`` says where the time
@@ -96,13 +127,13 @@ class Scope:
     def reread(self) -> datetime:
         """A fresh reading of the clock, for deadlines and journals."""
 
-        def ask() -> tuple[Meta, bytes]:
+        def ask() -> tuple[Clocked, bytes]:
             instant, offset = read_clock(self._clock)
-            return {"utc": instant.isoformat(timespec="milliseconds"), "offset_s": offset}, b""
+            return Clocked(utc=instant.isoformat(timespec="milliseconds"), offset_s=offset), b""
 
-        meta, _ = self._ask("CLOCK", Asked("read"), ask)
-        self.offset = timedelta(seconds=meta["offset_s"])
-        return datetime.fromisoformat(meta["utc"])
+        clock, _ = self._ask("CLOCK", Clocked, ask)
+        self.offset = timedelta(seconds=clock.offset_s)
+        return datetime.fromisoformat(clock.utc)
 
     def sleep(self, seconds: float) -> None:
         """Wait; in replay the time has already passed."""
@@ -115,10 +146,10 @@ class Scope:
     def read(self, path: Path, *, limit: int = MAX_FILE, follow: bool = True) -> bytes:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
-        def ask() -> bytes:
-            return local.recorded(path, limit, follow=follow and not self._ours(path))
+        def ask() -> tuple[Read, bytes]:
+            return Read(), local.recorded(path, limit, follow=follow and not self._ours(path))
 
-        return self._of_file("READ", path, ask)[1]
+        return self._of_file("READ", path, Read, ask)[1]
 
     def extract(self, what: str, path: Path, taken: Callable[[], bytes]) -> bytes:
         """What ``taken`` takes out of a file of ours, which is all that is kept of it.
@@ -126,16 +157,16 @@ class Scope:
         Raises SourceError, and LogDamaged where ``taken`` does.
         """
 
-        def ask() -> Meta | bytes:
+        def ask() -> tuple[Read, bytes]:
             try:
                 self._ours(path)
-                return taken()
+                return Read(), taken()
             except LogDamaged as error:
-                return {"damaged": str(error)}
+                return Read(damaged=str(error)), b""
 
-        meta, body = self._of_file(what, path, ask)
-        if "damaged" in meta:
-            raise LogDamaged(str(meta["damaged"]))
+        found, body = self._of_file(what, path, Read, ask)
+        if found.damaged:
+            raise LogDamaged(found.damaged)
         return body
 
     def _ours(self, path: Path) -> bool:
@@ -148,20 +179,20 @@ class Scope:
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
-        asked = self._of_file("LIST", path, lambda: canonical(local.names(path)))
-        return list(json.loads(asked[1]))
+        found = self._of_file("LIST", path, Read, lambda: (Read(), canonical(local.names(path))))
+        return list(json.loads(found[1]))
 
     def file_digest(self, path: Path) -> str:
         """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
-        return self._digest("DIGEST", path, "sha256").digest
+        return self._digest("DIGEST", path, lambda: local.hash_file(path)).digest
 
     def member_digest(self, path: Path, member: str) -> str:
         """``sha256:HEX`` of one file inside a tar archive. Raises SourceError."""
 
-        def ask() -> Meta:
-            return {"digest": local.member_digest(path, member)}
+        def ask() -> FileDigest:
+            return FileDigest(local.member_digest(path, member), 0)
 
-        return str(self._of_file(f"MEMBER {member} OF", path, ask)[0]["digest"])
+        return self._digest(f"MEMBER {member} OF", path, ask).digest
 
     def file_digests(
         self, paths: Sequence[Path], algorithm: Algorithm = "sha256"
@@ -174,36 +205,36 @@ class Scope:
             raise ValueError("identical concurrent questions cannot be told apart on the tape")
 
         def one(path: Path) -> FileDigest | SourceError:
-            return tried(self._digest, f"DIGEST {algorithm}", path, algorithm)
+            ask = partial(local.hash_file, path, algorithm)
+            return tried(self._digest, f"DIGEST {algorithm}", path, ask)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashlib releases the interpreter's lock
             return list(pool.map(one, paths))
 
-    def _digest(self, question: str, path: Path, algorithm: Algorithm) -> FileDigest:
-        def ask() -> Meta:
-            digest, size = local.hash_file(path, algorithm)
-            return {"digest": digest, "bytes": size}
+    def _digest(self, question: str, path: Path, ask: Callable[[], FileDigest]) -> FileDigest:
+        def asked() -> tuple[Hashed, bytes]:
+            digest, size = ask()
+            return Hashed(digest=digest, bytes=size), b""
 
-        meta, _ = self._of_file(question, path, ask)
-        return FileDigest(meta["digest"], meta["bytes"])
+        found, _ = self._of_file(question, path, Hashed, asked)
+        return FileDigest(found.digest, found.bytes)
 
     def _of_file(
-        self, question: str, path: Path, ask: Callable[[], Meta | bytes]
-    ) -> tuple[Meta, bytes]:
+        self, question: str, path: Path, model: type[R], ask: Callable[[], tuple[R, bytes]]
+    ) -> tuple[R, bytes]:
         """Where a file could not be read, that is the answer on the tape."""
         name = self._alias(str(path))
 
-        def asked() -> tuple[Meta, bytes]:
+        def asked() -> tuple[R, bytes]:
             try:
-                got = ask()
+                return ask()
             except (OSError, ValueError, LogDamaged, SourceError) as error:
-                got = {"error": local.unreadable(error)}
-            return (got, b"") if isinstance(got, dict) else ({}, got)
+                return model(error=local.unreadable(error)), b""
 
-        meta, body = self._ask(f"{question} {name}", Asked("read"), asked)
-        if "error" in meta:
-            raise SourceError(name, meta["error"])
-        return meta, body
+        found, body = self._ask(f"{question} {name}", model, asked)
+        if found.error:
+            raise SourceError(name, found.error)
+        return found, body
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -225,7 +256,7 @@ class Scope:
         raw: list[bytes] = []
         argv, limit = command.argv, command.timeout_s
 
-        def ask() -> tuple[Meta, bytes]:
+        def ask() -> tuple[Ran, bytes]:
             ended = process.run(argv, timeout_s=limit, env=command.env, lock=lock, outputs=outputs)
             raw.append(ended.stdout)
             if outputs is not None:
@@ -235,15 +266,14 @@ class Scope:
                 self._named(self.outside.redactor.clean(said), argv)
                 for said in (ended.stdout, ended.stderr)
             )
-            meta: Meta = {"code": ended.code, "problem": ended.problem, "out": len(out)}
-            return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
+            asked = {"digest": digest_bytes(ended.stdout)} if private else {}
+            ran = Ran(code=ended.code, problem=ended.problem, out=len(out), **asked)
+            return ran, out + err
 
         key = f"RUN {json.dumps([self._alias(word) for word in argv])}"
-        meta, body = self._ask(key, Asked(purpose), ask)
-        split = meta["out"]
+        ran, body = self._ask(key, Ran, ask, purpose)
         kept = raw[0] if private and raw else None
-        digest = meta.get("digest", "")
-        return Ended(meta["code"], body[:split], body[split:], meta["problem"], digest, kept)
+        return Ended(ran.code, body[: ran.out], body[ran.out :], ran.problem, ran.digest, kept)
 
     def clean_files(self, stem: Path) -> None:
         """Take the secrets out of what an ended command left in ``<stem>.out`` and ``.err``."""
@@ -258,8 +288,8 @@ class Scope:
 
     def derive(self, what: str, compute: Callable[[], str]) -> str:
         """A value computed from what may not be recorded; a replay has only the value."""
-        meta, _ = self._ask(f"DERIVE {what}", Asked("read"), lambda: ({"value": compute()}, b""))
-        return str(meta["value"])
+        told, _ = self._ask(f"DERIVE {what}", Told, lambda: (Told(value=compute()), b""))
+        return told.value
 
     def notice(self, what: str, look: Callable[[], str]) -> str:
         """What ``look`` saw of our own store, on the tape only when it saw something."""
@@ -268,47 +298,72 @@ class Scope:
             self._claim(key)
             return ""
         with suppress(TapeMiss):
-            return str(self._ask(key, Asked("read"), lambda: ({"value": seen}, b""))[0]["value"])
+            return self._ask(key, Told, lambda: (Told(value=seen), b""))[0].value
         return ""
 
     # --- HTTP -----------------------------------------------------------------------------------
 
-    def http(self, requests: Sequence[Request], *, retries: int = RETRIES) -> list[Answer]:
+    def http(
+        self, requests: Sequence[httpx.Request], *, retries: int = RETRIES
+    ) -> list[httpx.Response]:
         """Answers in the order asked, concurrently. Reads are retried; each retry is an entry.
 
         Identical requests must not be asked in one call: their answers could change places.
         """
         for budget in self._budgets.values():
             budget.received = 0
-        keys = [self._request_key(request) for request in requests]
-        if len(set(keys)) != len(keys):
+        if len({key_of(request) for request in requests}) != len(requests):
             raise ValueError("identical concurrent requests cannot be told apart on the tape")
+        asked, answers = dict(enumerate(requests)), dict[int, httpx.Response]()
+        for attempt in range(retries):
+            sent = dict[int, Future[httpx.Response]]()
+            try:
+                for n, request in asked.items():
+                    work = self.handle_async_request(request)
+                    sent[n] = asyncio.run_coroutine_threadsafe(work, self.outside.loop)
+                answers |= {n: one.result() for n, one in sent.items()}
+            except BaseException:
+                for one in sent.values():
+                    one.cancel()
+                raise
+            waits = {n: retry_wait(request, answers[n]) for n, request in asked.items()}
+            asked = {n: requests[n] for n, wait in waits.items() if wait is not None}
+            if not asked:
+                break
+            if self.live and attempt + 1 < retries:
+                time.sleep(max(http.FIRST_WAIT_S * 2**attempt, *(waits[n] or 0.0 for n in asked)))
+        return [answers[n] for n in range(len(requests))]
 
-        async def all_of_them() -> list[Answer]:
-            work = (self._asked(r, k, retries) for r, k in zip(requests, keys, strict=True))
-            return list(await asyncio.gather(*work))
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer as it is recorded: of a replay from the tape, else what came of sending it.
 
-        return self.outside.run(all_of_them())
-
-    async def _asked(self, request: Request, key: str, retries: int) -> Answer:
-
-        async def once() -> Answer:
-            asked, sent = Asked(request.purpose), Answer()
-            if self.live:
-                budget = self._budgets.setdefault(request.source, Budget())
-                sent = await self.outside.send(request, budget)
-            meta, body = self._ask(key, asked, sent.kept)
-            if (failure := meta.get("failure")) and failure not in FAILURES:
-                raise LogDamaged(f"tape: expected a known failure, got {failure!r}")
-            return Answer(**meta, body=body)
-
-        attempts = retries if request.purpose == "read" else 1
-        return await with_retries(once, attempts, live=self.live)
-
-    def _request_key(self, request: Request) -> str:
-        query = "?" + urlencode(sorted(request.params)) if request.params else ""
-        body = f" {digest_bytes(request.body)}" if request.body else ""
-        return f"{request.method} {request.url}{query}{body}"
+        Where nothing came back its status is 0, and the reason phrase says why.
+        """
+        terms, at = terms_of(request), datetime.now(UTC)
+        sent, body = Sent(), b""
+        if self.live:
+            budget = self._budgets.setdefault(source_of(request), Budget())
+            try:
+                async with self.outside.turn(request, budget) as turn:
+                    response = await turn.client.send(turn.request, stream=True)
+                    try:
+                        body = await read_body(response, terms.max_bytes, budget)
+                    finally:
+                        await response.aclose()
+                    turn.answered = response.status_code not in RETRIED_STATUS
+                kept = {
+                    name: text for name, text in response.headers.items() if name in KEPT_HEADERS
+                }
+                sent = Sent(status=response.status_code, headers=kept)
+            except ERRORS as error:
+                kind, body = type(error).__name__, b""
+                text = self.outside.redactor.clean_text(str(error) or kind)
+                sent = Sent(failure=kind, text=text)
+        got, body = self._ask(key_of(request), Sent, lambda: (sent, body), terms.purpose, at)
+        if got.failure:
+            why = f"{got.failure}: {got.text}".encode("ascii", "replace")
+            return httpx.Response(0, extensions={"reason_phrase": why})
+        return httpx.Response(got.status, headers=got.headers, content=body)
 
     # --- the machinery --------------------------------------------------------------------------
 
@@ -318,15 +373,20 @@ class Scope:
         return (self.item, self.number, key, self._uses[key])
 
     def _ask(
-        self, key: str, asked: Asked, ask: Callable[[], tuple[Meta, bytes]]
-    ) -> tuple[Meta, bytes]:
-        slot = self._claim(key)
+        self,
+        key: str,
+        model: type[A],
+        ask: Callable[[], tuple[A, bytes]],
+        purpose: Purpose = "read",
+        at: datetime | None = None,
+    ) -> tuple[A, bytes]:
+        slot, at = self._claim(key), at or datetime.now(UTC)
         if isinstance(self.tape, LiveTape):
-            entry, body = self.tape.record(slot, asked, *ask())
+            entry, body = self.tape.record(slot, *ask(), purpose, at)
         else:
             entry, body = self.tape.recall(slot)
         self._entries.append(entry)
-        return entry.meta, body
+        return answer_of(entry, model), body
 
     def _named(self, said: bytes, argv: list[str]) -> bytes:
         """What a command said, with the folders that its words gave away under their names."""
@@ -348,7 +408,7 @@ def live_scope(
     *,
     clock: Clock | None = None,
     tape: Path | None = None,
-    http: Http | None = None,
+    outside: Http | None = None,
 ) -> Iterator[Scope]:
     """A live scope of its own; without ``tape`` its recording goes away: nothing of it is evidence.
 
@@ -358,7 +418,7 @@ def live_scope(
     with ExitStack() as stack:
         if tape is None:
             tape = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-")))
-        outside = stack.enter_context(closing(http or Http(redactor)))
+        outside = stack.enter_context(closing(outside or Http(redactor)))
         yield Scope(LiveTape(tape, redactor), outside, item, 1, clock=clock)
 
 

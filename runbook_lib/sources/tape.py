@@ -11,25 +11,22 @@ many-th use of that request in that try.
 
 import fcntl
 import os
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import LogDamaged, TapeMiss
 from ..files import naming, open_own, place, replace_file
-from .http import Purpose
+from .http import FAILURES, Purpose
 from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
 from .redact import Redactor
 
-Meta = dict[str, Any]
-"""The small and readable part of an answer."""
 Slot = tuple[str, int, str, int]
 """(item, try, key, how many-th use of the key in that try)"""
 
@@ -45,8 +42,7 @@ class Entry:
     key: str
     purpose: Purpose
     at: str
-    ms: int
-    meta: Meta
+    meta: dict[str, Any]
     body: str
 
     @property
@@ -63,13 +59,75 @@ def inputs_of(entries: Iterable[Entry]) -> str:
 _ENTRY = TypeAdapter(Entry)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """When a question went out, and whether it reads, changes or notifies."""
+class Answer(BaseModel):
+    """The small and readable part of an answer. What is set of it is an entry's ``meta``."""
 
-    purpose: Purpose
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    clock: float = field(default_factory=time.monotonic)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Sent(Answer):
+    """What came back to a request. Where nothing did, ``failure`` is the error's name."""
+
+    status: int = Field(default=0, ge=0, le=999)
+    headers: dict[str, str] = {}
+    failure: Literal["", *FAILURES] = ""  # type: ignore[valid-type] # known when it runs
+    text: str = ""
+
+
+class Ran(Answer):
+    """How a command ended; ``out`` bytes of the body are its stdout, whose digest was asked for."""
+
+    code: int | None
+    problem: str
+    out: int = Field(ge=0)
+    digest: str = ""
+
+
+class Read(Answer):
+    """What was read is the body; ``error`` says why a file could not be, ``damaged`` why not used."""
+
+    error: str = ""
+    damaged: str = ""
+
+
+class Hashed(Read):
+    """The digest of a file."""
+
+    digest: str = ""
+    bytes: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> "Hashed":
+        if bool(self.digest) == bool(self.error):
+            raise ValueError("expected either a digest or an error")
+        return self
+
+
+class Clocked(Answer):
+    """A reading of the clock (ISO 8601), and how many seconds it runs ahead of UTC."""
+
+    utc: str
+    offset_s: float = Field(allow_inf_nan=False)
+
+
+class Told(Answer):
+    """A value that was computed."""
+
+    value: str
+
+
+A = TypeVar("A", bound=Answer)
+
+
+def answer_of(entry: Entry, model: type[A]) -> A:
+    """What was answered, as ``model``. Raises LogDamaged for an entry that is no such answer."""
+    try:
+        return model.model_validate(entry.meta)
+    except ValidationError as error:
+        wrong = "; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())
+        raise LogDamaged(
+            f"tape: {entry.key}: expected an answer to it, got: {wrong}"[:300]
+        ) from error
 
 
 def read_entries(folder: Folder) -> list[Entry]:
@@ -161,7 +219,15 @@ class LiveTape:
         self._index = place(folder.parent, f"{folder.name}/index.jsonl")
         self._written: set[Path] = set()
 
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]:
+    def record(
+        self,
+        slot: Slot,
+        answer: Answer,
+        body: bytes,
+        purpose: Purpose = "read",
+        at: datetime | None = None,
+    ) -> tuple[Entry, bytes]:
+        """Take the secrets out of an answer to what was asked ``at``, and write it."""
         body = self._redactor.clean(body)
         name = digest_bytes(body)
         path = place(self._folder, _body_name(name))
@@ -169,15 +235,15 @@ class LiveTape:
             replace_file(path, body, lasting=False)
             self._written.add(path)
         item, number, key, n = slot
+        meta = self._redactor.clean_value(answer.model_dump(exclude_unset=True))
         entry = Entry(
             item=item,
             number=number,
             n=n,
             key=self._redactor.clean_text(key),
-            purpose=asked.purpose,
-            at=asked.at.isoformat(timespec="milliseconds"),
-            ms=round((time.monotonic() - asked.clock) * 1000),
-            meta=self._redactor.clean_value(meta),
+            purpose=purpose,
+            at=(at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
+            meta=meta,
             body=name,
         )
         descriptor = open_own(self._index, os.O_RDWR | os.O_APPEND)

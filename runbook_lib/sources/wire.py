@@ -8,13 +8,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
+from httpx import Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..canonical import load_once
 from ..errors import SourceError
 from ..reach import Endpoint
 from ..strict import sentence
-from .http import Answer, Request
+from .http import make_request
 from .scope import Scope
 
 
@@ -54,17 +55,17 @@ _HINTS = {
 }
 
 
-def content(source: str, got: Answer, *, expected: tuple[int, ...] = (200,)) -> bytes:
+def content(source: str, got: Response, *, expected: tuple[int, ...] = (200,)) -> bytes:
     """The body of a good answer. Raises SourceError for any other status, or none at all."""
-    if got.failure:
-        raise SourceError(source, f"expected an answer, got {got.failure}: {got.text}")
-    if got.status not in expected:
-        text = " ".join(got.body[:300].decode("utf-8", "replace").split())
+    if not got.status_code:
+        raise SourceError(source, f"expected an answer, got {got.reason_phrase}")
+    if got.status_code not in expected:
+        text = " ".join(got.content[:300].decode("utf-8", "replace").split())
         said = f": {text}" if text else ""
         wanted = " or ".join(map(str, expected))
-        hint = _HINTS.get(got.status, "")
-        raise SourceError(source, f"expected status {wanted}, got {got.status}{said}{hint}")
-    return got.body
+        hint = _HINTS.get(got.status_code, "")
+        raise SourceError(source, f"expected status {wanted}, got {got.status_code}{said}{hint}")
+    return got.content
 
 
 def ask(
@@ -81,7 +82,7 @@ class Service:
         self._scope, self._settings = scope, settings
 
     def _get(self, path: str) -> Request:
-        return Request("GET", f"{self._settings.url}/{path}", self._settings)
+        return make_request("GET", f"{self._settings.url}/{path}", self._settings)
 
 
 def decode(source: str, body: bytes, model: type[T], *, once: bool = False) -> T:

@@ -16,7 +16,7 @@ from runbook_lib.errors import StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.files import keep_file
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.sources.tape import LiveTape, Read
 
 from ..events import event
 
@@ -64,7 +64,7 @@ def by_ada(root: Path) -> str:
     with store.cluster_lock("main", "ada"):
         keep_file(made.folder, "targets/main-1.toml", "[a]")
         tape = LiveTape(made.folder / "tape", Redactor())
-        tape.record(("i", 1, "k", 1), Asked("read"), {}, b"body")
+        tape.record(("i", 1, "k", 1), Read(), b"body")
     _put(root / "kits" / "v1-canary-0001", {"recover.sh": b"", "targets/m.toml": b"[kept]"}, GROUP)
     return made.name
 
@@ -76,7 +76,7 @@ def by_grace(root: Path) -> str:
         made.log.append(event("session"))
         keep_file(made.folder, "targets/main-1.toml", "[b]")
         tape = LiveTape(made.folder / "tape", Redactor())
-        tape.record(("i", 1, "k", 2), Asked("read"), {}, b"other")
+        tape.record(("i", 1, "k", 2), Read(), b"other")
     kept = root / "kits" / "v1-canary-0001" / "targets" / "m.toml"
     return f"{store.create(event('opened', stage='canary')).name} {kept.read_text()}"
 

@@ -16,7 +16,7 @@ from runbook_lib.sources import http as module
 from runbook_lib.sources import wire
 from runbook_lib.sources.config import diff, flatten, parse_toml, render
 from runbook_lib.sources.github import explanation
-from runbook_lib.sources.http import Answer, Budget, Request
+from runbook_lib.sources.http import Budget, make_request
 from runbook_lib.sources.node import Status, Validator
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.redact import TOO_DEEP, Redactor
@@ -24,11 +24,11 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import parse_yaml
 
 from ..messages import saying
-from ..sources.conftest import World, serve, world
+from ..sources.conftest import World, serve, told, world
 
 __all__ = ["serve", "world"]
 SOON = reach.Reached(timeout_s=0.2)
-GIVEN_UP = Answer(failure="GivenUp", text="no answer in 0.8 s; not asked again")
+GIVEN_UP = (0, b"", "GivenUp: no answer in 0.8 s; not asked again")
 
 
 def slowly(handler: BaseHTTPRequestHandler) -> None:
@@ -64,17 +64,18 @@ def test_a_source_has_one_budget_of_time_for_all_questions_of_an_item(
 ) -> None:
     """However many questions, retries and threads; after a wait it has its time again, and replays."""
     bad, scope = serve(reply), world.scope(None)
-    requests = [Request("GET", f"{bad}/{n}", SOON) for n in range(3)]
-    lived = [scope.http(requests) for _ in range(8)]
-    lived += [scope.lane("a").http(requests)]
+    requests = [make_request("GET", f"{bad}/{n}", SOON) for n in range(3)]
+    lived = [told(*scope.http(requests)) for _ in range(8)]
+    lived += [told(*scope.lane("a").http(requests))]
     assert lived[3:] == [[GIVEN_UP] * 3] * 6
     good = serve(lambda handler: handler.send_response(200) or handler.end_headers())
-    assert scope.http([Request("GET", good)])[0].status == 200
+    assert scope.http([make_request("GET", good)])[0].status_code == 200
     scope.renew()
-    assert GIVEN_UP not in scope.http([Request("GET", f"{bad}/again", SOON)], retries=1)
+    again = scope.http([make_request("GET", f"{bad}/again", SOON)], retries=1)
+    assert GIVEN_UP not in told(*again)
 
     replay = world.replay()
-    assert [replay.http(requests) for _ in range(8)] == lived[:-1]
+    assert [told(*replay.http(requests)) for _ in range(8)] == lived[:-1]
 
 
 def test_answers_in_time_cost_nothing_and_a_wait_counts_once() -> None:
@@ -116,9 +117,10 @@ def test_all_answers_of_a_source_at_once_have_a_limit(
     monkeypatch.setattr(module, "MAX_OF_ALL", 2_500)
     scope = world.scope(lambda request: httpx.Response(200, content=b"x" * 1000))
     for _ in range(2):
-        answers = scope.http([Request("GET", f"http://a/{n}") for n in range(4)])
-        failed = [answer for answer in answers if answer.failure]
-        assert failed == [Answer(failure="TooLarge", text="more than 2500 bytes in all")] * 2
+        answers = told(*scope.http([make_request("GET", f"http://a/{n}") for n in range(4)]))
+        assert [why for _, _, why in answers if why] == [
+            "TooLarge: more than 2500 bytes in all"
+        ] * 2
 
 
 # --- nested without end, or numbers that are none: the source is named ----------------------------

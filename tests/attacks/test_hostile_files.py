@@ -25,7 +25,7 @@ from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.sources.tape import LiveTape, Read
 from runbook_lib.stage import Stage
 
 from ..conftest import ALICES_KEY, NOWHERE, Terminal, declare, practising, stages_of
@@ -120,7 +120,7 @@ def answered(body: bytes, **meta: Any) -> Callable[[dict[str, Any], LiveTape], o
     """Another answer, under its own digest."""
 
     def alter(one: dict[str, Any], tape: LiveTape) -> None:
-        made = tape.record(("x", 1, one["key"], 1), Asked("read"), {}, body)[0]
+        made = tape.record(("x", 1, one["key"], 1), Read(), body)[0]
         one.update(body=made.body, meta={**one["meta"], **meta})
 
     return alter

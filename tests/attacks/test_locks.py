@@ -15,7 +15,7 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.sources.tape import LiveTape, Read
 
 from ..conftest import PROVISION, text
 from ..events import event
@@ -39,12 +39,12 @@ def test_what_is_written_to_in_the_store_is_nobodys_own_file(
     folder = store.create(event("opened")).folder
     (folder / "log.jsonl").unlink()
     tape = LiveTape(folder / "tape", Redactor())
-    locks, log, asked = store.root / ".locks", folder / "log.jsonl", Asked("read")
+    locks, log, asked = store.root / ".locks", folder / "log.jsonl", ("i", 1, "k", 1)
     writes: dict[Path, Callable[[], object]] = {
         locks / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
         locks / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
         log: lambda: Log(log).append(event("note", text="x")),
-        folder / "tape" / "index.jsonl": lambda: tape.record(("i", 1, "k", 1), asked, {}, b""),
+        folder / "tape" / "index.jsonl": lambda: tape.record(asked, Read(), b""),
     }
     for path, write in writes.items():
         trap(path, key)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from runbook_lib.commands.evidence import page_of
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.reach import Command
-from runbook_lib.sources.http import Request
+from runbook_lib.sources.http import make_request
 from runbook_lib.sources.redact import MARK, Redactor
 
 from ..sources.conftest import World
@@ -92,13 +92,13 @@ def test_none_stands_in_any_byte_of_a_tape(named: Redactor, tmp_path: Path) -> N
 
     scope = world.scope(answer)
     parts = ["\n".join(map(code, SECRETS)) for code in CODINGS.values()]
-    asked = [Request("GET", "http://node/", params=(("q", part),)) for part in parts]
-    answered = [each.body for each in scope.http(asked)]
-    failed = str(scope.http([Request("GET", "http://node/fails")], retries=1)).encode()
+    asked = [make_request("GET", "http://node/", params=(("q", part),)) for part in parts]
+    answered = [each.content for each in scope.http(asked)]
+    [failed] = scope.http([make_request("GET", "http://node/fails")], retries=1)
     (tmp_path / "said").write_text(everything)
     code = "import sys; text = open(sys.argv[1]).read(); print(text); sys.exit(text)"
     command = Command(argv=[sys.executable, "-c", code, str(tmp_path / "said")])
-    said = b"".join([scope.run(command).stdout, failed, *answered])
+    said = b"".join([scope.run(command).stdout, failed.reason_phrase.encode(), *answered])
     with (tmp_path / "lock").open("w") as lock:
         outputs = tmp_path / "tape" / "step"
         scope.run(command, purpose="change", lock=lock.fileno(), outputs=outputs)

@@ -28,8 +28,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import stamina
-
 LOG = "log.jsonl"
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -150,7 +148,6 @@ def compile_templates(display: Any) -> None:
 
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    stamina.set_testing(True, attempts=9, cap=True)  # who does not answer is asked again at once
     for line in sys.stdin:
         asked = json.loads(line)
         for name in asked.get("warm", ()):
@@ -158,6 +155,8 @@ def main() -> None:
                 importlib.import_module(name)
         if display := sys.modules.get("runbook_lib.display"):
             compile_templates(display)
+        if http := sys.modules.get("runbook_lib.sources.http"):
+            vars(http)["FIRST_WAIT_S"] = 0.0  # who does not answer is asked again at once
         begun = [fork(each) for each in asked.get("runs", ())]
         ends = []
         for pid, said in begun:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 import yaml
 
 from runbook_rehearsal.faults.table import FAULTS
@@ -38,13 +37,12 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
 
 
 @pytest.fixture(autouse=True)
-def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs a notebook here has the network's tokens, and asks again without a pause."""
     for name, value in practice.network.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
-    with stamina.set_testing(True, attempts=9, cap=True):
-        yield
+    monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import stamina
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
@@ -82,10 +81,17 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def no_waiting() -> Iterator[None]:
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries happen, without the pauses between them."""
-    with stamina.set_testing(True, attempts=9, cap=True):
-        yield
+    monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
+
+
+def told(*answers: httpx.Response) -> list[tuple[int, bytes, str]]:
+    """Status and body of answers, and why there is none of status 0."""
+    return [
+        (one.status_code, one.content, "" if one.status_code else one.reason_phrase)
+        for one in answers
+    ]
 
 
 Reply = Callable[[BaseHTTPRequestHandler], None]

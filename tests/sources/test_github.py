@@ -331,7 +331,7 @@ def test_a_milestone_is_found_by_its_exact_title(world: World) -> None:
     found = backlog(world, pages).milestone("v1.4.0")
 
     assert found is not None and found.number == 2
-    assert world.asked[0].url.query == b"state=all&per_page=100"
+    assert world.asked[0].url.query == b"per_page=100&state=all"
     assert backlog(world, pages).milestone("V1.4.0") is None
     with saying(SourceError, "forge: milestones: expected one called v1.4.0, got 2"):
         backlog(world, Pages([milestone(1), milestone(2)])).milestone("v1.4.0")
@@ -350,7 +350,7 @@ def test_open_issues_are_as_many_as_the_milestone_counts(world: World) -> None:
         (7, ["low-risk", "old"], ["hotfix/slow"]),
         (9, [], []),
     ]
-    assert world.asked[0].url.query == b"milestone=2&state=open&per_page=100"
+    assert world.asked[0].url.query == b"milestone=2&per_page=100&state=open"
 
 
 @pytest.mark.parametrize(

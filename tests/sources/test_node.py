@@ -131,8 +131,8 @@ PRINTED = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n
 def test_a_printed_answer_is_read_behind_interim_ones() -> None:
     for text in (PRINTED, PRINTED.replace("\r\n", "\n")):
         answer = parse_printed("n", text.encode())
-        assert (answer.status, answer.body) == (200, b"{}")
-        assert answer.headers == {"content-length": "2", "x-a": "b: c"}
+        assert (answer.status_code, answer.content) == (200, b"{}")
+        assert dict(answer.headers) == {"content-length": "2", "x-a": "b: c"}
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_webhook_whose_url_is_a_secret_is_called_by_its_variable(
 
     assert [str(request.url) for request in world.asked] == [HOOK]
     [entry] = read_entries(world.folder)
-    assert entry.key.startswith("POST {PAGER_URL} sha256:")
+    assert entry.key.startswith("POST env:PAGER_URL sha256:")
     assert "got 404: no such hook: /[redacted]; check the URL" in str(caught.value)
     kept = b"".join(path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
     assert b"T0001" not in kept

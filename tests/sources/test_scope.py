@@ -12,14 +12,14 @@ import pytest
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import SourceError
 from runbook_lib.reach import Clock, Command
-from runbook_lib.sources.http import Request
+from runbook_lib.sources.http import make_request
 from runbook_lib.sources.local import FileDigest
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
 from .conftest import World
 
-PING = Request("GET", "http://node/ping")
+PING = make_request("GET", "http://node/ping")
 
 
 def test_a_command_says_a_folder_it_was_told_by_its_name(world: World, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina
 import yaml
 
 from runbook_lib import opening, playbook
@@ -46,13 +45,11 @@ BIN = Path(sys.executable).parent
 def impatient() -> Iterator[None]:
     """Who answers on loopback answers soon: changes look again more often than at a real node,
     and a question is asked again without a pause."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        stamina.set_testing(True, attempts=9, cap=True),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         for module in (apply, storage):
             patch.setattr(module, "POLL_S", 0.1)
         patch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
+        patch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
         yield
 
 
