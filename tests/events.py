@@ -59,6 +59,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 def event(kind: str, **fields: Any) -> Event:
     """An event as it is read from a log; fields may be models, instants or JSON."""
-    line = to_json({"kind": kind, **DEFAULTS.get(kind, {}), **fields})
+    line = to_json({"v": 1, "kind": kind, **DEFAULTS.get(kind, {}), **fields})
     ended = kind.startswith("incident-") or kind in ("decision", "filed")
     return incident_events.read_line(line) if ended else read_line(line)

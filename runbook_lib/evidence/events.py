@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, TypeAdapter
 
-from ..canonical import canonical, digest_bytes
+from ..canonical import canonical, digest_bytes, load_once
 from ..outcomes import CheckResult, Model, Outcome, Row, Value
 from ..plan import NodeState, Plan
 from ..verdicts import Mode, RunKind, Source
@@ -474,7 +474,7 @@ def _kinds(base: type[E]) -> Iterator[type[E]]:
 def reader(*bases: type[E]) -> Callable[[bytes], E]:
     """What reads a line of a log that holds events of ``bases``.
 
-    It raises ValueError (ValidationError) for anything else.
+    It raises ValueError for anything else, and for a key that stands twice.
     """
     kinds = tuple(kind for base in bases for kind in _kinds(base))
     union = Annotated[Union[kinds], Field(discriminator="kind")]  # type: ignore[valid-type] # noqa: UP007
@@ -482,6 +482,9 @@ def reader(*bases: type[E]) -> Callable[[bytes], E]:
 
     def read(line: bytes) -> E:
         event = adapter.validate_json(line)
+        load_once(line)
+        if "v" not in event.model_fields_set:
+            raise ValueError("v: expected the version of its kind, got none")
         event._hash = digest_bytes(line)
         return event
 

@@ -59,10 +59,10 @@ def _event(line: bytes, where: str, read: Read = read_line) -> Event:
     """One line of a log. Raises LogDamaged."""
     try:
         return read(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        unknown = first["type"] == "union_tag_invalid"
-        said = f"kind {first['ctx']['tag']!r}, unknown here" if unknown else complaint(error)
+    except ValueError as error:
+        said = complaint(error)
+        if isinstance(error, ValidationError) and "expected_tags" in error.errors()[0].get("ctx", {}):
+            said = f"kind {error.errors()[0]['ctx']['tag']!r}, unknown here"
         raise LogDamaged(f"{where}: expected an event, got: {said}") from error
 
 

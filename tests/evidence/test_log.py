@@ -115,6 +115,8 @@ def test_two_processes_append_to_one_chain(log: Log) -> None:
         (0, b'{"kind":"x","seq":0}', "line 1: expected an event, got: kind 'x', unknown here"),
         (0, b'{"kind":"note","text":"","v":2}', "got: note.v: expected 1, got 2"),
         (0, b'{"kind":"note","text":"","more":1}', "got: note.more: expected no such key"),
+        (0, b'{"kind":"note","text":""}', "got: v: expected the version of its kind, got none"),
+        (0, b'{"kind":"note","v":1,"text":"a","text":"b"}', "expected every key once, got one"),
     ],
 )
 def test_a_line_that_is_no_entry_is_named(log: Log, line: int, instead: bytes, got: str) -> None:
