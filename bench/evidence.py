@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.evidence import sealing, verify
 from runbook_lib.evidence.log import Log
-from runbook_lib.evidence.standing import verdict
+from runbook_lib.evidence.status import verdict
 from runbook_lib.recording import RECORDINGS
 from runbook_lib.signers import Signing, Trust
 

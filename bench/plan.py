@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 
-from runbook_lib.changes.state import kept_config
 from runbook_lib.changes.targets import make_plan
 from runbook_lib.context import Context
 from runbook_lib.evidence.events import Adopting, NodeVerified
+from runbook_lib.evidence.ledger import kept_config
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.params import STAGE_PARAMS

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
 from .errors import SourceError, tried
-from .evidence import order
 from .evidence.events import Event, Opened, PolicyAccepted, of
+from .evidence.ledger import Earlier, Ledger
 from .evidence.log import Log, opened_by
 from .evidence.store import Store
 from .findings import Findings
@@ -128,18 +128,15 @@ class Context(Findings):
         return Prometheus(self.scope, self.site.telemetry.prometheus)
 
     @cached_property
-    def earlier_stage(self) -> order.Earlier:
+    def ledger(self) -> Ledger:
+        """What the store's logs say, by the tape."""
+        return Ledger(self.store, self.scope)
+
+    @cached_property
+    def earlier_stage(self) -> Earlier:
         """The attempt of the stage before that permits this one. Raises SourceError for none."""
-        params = self.params
-        found = order.permitted(
-            self.scope,
-            self.store,
-            params.release,
-            params.commit,
-            self.stage,
-            self.source,
-            self.site.trust,
-        )
+        params, trust = self.params, self.site.trust
+        found = self.ledger.earlier(params.release, params.commit, self.stage, self.source, trust)
         if problem := found.refused(self.policies):
             raise SourceError(f"{params.release}/{found.stage}", problem)
         return found

@@ -28,10 +28,11 @@ from papermill.iorw import write_ipynb
 
 from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError, guarded
-from .evidence import publish, sealing, standing
+from .evidence import publish, sealing
 from .evidence.events import Status
 from .evidence.log import Log
 from .evidence.replay import environment
+from .evidence.status import FINAL, item_status
 from .machine import require_kernel
 from .next_steps import verdict_card
 from .params import stage_params
@@ -286,8 +287,8 @@ def follow(handoff: Handoff, done: threading.Event, shown: Callable[[str], None]
         entries = Log(opened.folder / "log.jsonl").events() if opened else []
         try:
             for entry in entries[seen:]:
-                if isinstance(entry, standing.FINAL):
-                    shown(progress(standing.standing(entries[: entry.seq + 1], entry.item)))
+                if isinstance(entry, FINAL):
+                    shown(progress(item_status(entries[: entry.seq + 1], entry.item)))
                 elif isinstance(entry, Status):
                     shown(f"{'':<14} {entry.text}")
         except OSError:  # nobody reads us any more: the run goes on, and its end says so

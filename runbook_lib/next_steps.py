@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 
 from . import display, playbook
-from .evidence.comment import plan_digest
 from .evidence.log import Log, opened_by
+from .evidence.status import plan_digest
 from .evidence.store import WAY_BACK
 from .outcomes import Outcome
 from .params import STAGE_PARAMS

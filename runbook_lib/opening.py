@@ -10,9 +10,10 @@ import yaml
 
 from . import playbook
 from .errors import ParameterError, SourceError, StoreError, tried
+from .evidence.comment import compare_heads
 from .evidence.events import Note, Opened, PolicyAccepted, SessionOpened, of
-from .evidence.heads import compare_heads
-from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
+from .evidence.ledger import BEFORE, Ledger
+from .evidence.status import plan_digest, policy_of
 from .evidence.store import INCIDENTS, Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
@@ -117,8 +118,8 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
         return None
     attempt = store.attempt(params.release, stage, params.attempt)
     if stage not in playbook.RECOVERY:
-        store.check_heads(store.attempts(params.release))
-    opened = store.opened(attempt)
+        store.attempts(params.release)
+    opened = attempt.opened
     fixed, world = opened.params, _world(stage, params, site)
     differs = [
         f"{key}: expected {fixed.get(key)!r} as attempt {params.attempt} was opened with, got {value!r}"
@@ -157,12 +158,12 @@ def _built_on(store: Store, stage: str, params: StageParams, source: str) -> lis
     """The attempts whose policy an apply must share: the stage before's, and the approved plan's."""
 
     def counts(one: Attempt) -> bool:
-        mode, plan = store.opened(one).mode, plan_of(one.log.events())
-        if store.opened(one).source != source:
+        opened, plan = one.opened, plan_digest(one.log.events())
+        if opened.source != source:
             return False
-        if (one.stage, mode) == (stage, "plan"):
-            return plan is not None and plan.digest == getattr(params, "approved_plan", "")
-        return (one.stage, mode) == (BEFORE.get(stage), "apply")
+        if (one.stage, opened.mode) == (stage, "plan"):
+            return bool(plan) and plan == getattr(params, "approved_plan", "")
+        return (one.stage, opened.mode) == (BEFORE.get(stage), "apply")
 
     if params.mode != "apply" or stage not in playbook.STAGES:
         return []
@@ -282,7 +283,7 @@ def require_order(
     """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
     if params.mode != "apply" or stage not in BEFORE:
         return
-    found = find_earlier(store, params.release, params.commit, stage, source, trust)
+    found = Ledger(store).earlier(params.release, params.commit, stage, source, trust)
     if found.problem:
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
 

@@ -15,7 +15,7 @@ from .changes.power import margin_facts
 from .context import Context
 from .errors import ParameterError, RunbookError, SourceError
 from .evidence import events as kinds
-from .evidence import standing as standings
+from .evidence.status import item_status
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
 from .plan import Plan
 from .session import Session
@@ -40,7 +40,7 @@ def blocker(session: Session, item: str) -> Standing | None:
     drafts = session.mode == "plan" and playbook.ITEMS[item].kind == "change"
     known = session.journal(item, session.next_run(item))
     for earlier in before:
-        standing = standings.standing(known, earlier)
+        standing = item_status(known, earlier)
         if drafts and standing.state == "planned":
             continue
         if standing.state == "missing" or (downstream and standing.outcome is not Outcome.PASS):
@@ -119,7 +119,7 @@ def context_of(session: Session, item: str, number: int) -> Context:
 
 def status(session: Session, item: str) -> Standing:
     """Where ``item`` stands after its last run."""
-    return standings.standing(session.log.events(), item)
+    return item_status(session.log.events(), item)
 
 
 def run_item(session: Session, item: str, run: Run) -> Standing:
@@ -261,7 +261,7 @@ class Prerequisites:
         now = scope.reread() if self._rounds else scope.now()
         self._rounds += 1
         for item in before_item(session.stage, self.context.item):
-            known, judged = standings.standing(self.context.journal, item), self._judged.get(item)
+            known, judged = item_status(self.context.journal, item), self._judged.get(item)
             if stale(known, now, session.params.valid_for, judged) and (
                 why := self._judge_again(item, now)
             ):
@@ -273,7 +273,7 @@ class Prerequisites:
     def _found(self, item: str) -> Standing:
         context = self.context
         known = self.session.aftermath(context.item, context.scope.number)
-        return standings.standing(known, item)
+        return item_status(known, item)
 
     def _judge_again(self, item: str, now: datetime) -> str:
         """Why an item no longer holds; what is not PASS becomes a run of it."""

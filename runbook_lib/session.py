@@ -12,7 +12,7 @@ from . import playbook
 from .canonical import canonical
 from .evidence import events as kinds
 from .evidence.log import Log, opened_by
-from .evidence.standing import FINAL
+from .evidence.status import FINAL
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import StageParams, promoted, stage_params

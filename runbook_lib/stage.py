@@ -20,8 +20,8 @@ from .changes.apply import Applier, Change
 from .context import Context, Judge
 from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError, guarded, tried
 from .evidence import events as kinds
-from .evidence import standing as standings
-from .evidence.order import undone_by
+from .evidence.ledger import Ledger
+from .evidence.status import verdict
 from .evidence.store import WAY_BACK, Lock
 from .files import keep_file
 from .next_steps import refusal, verdict_card
@@ -108,7 +108,7 @@ class Stage:
 
     def verdict(self) -> Verdict:
         """What the attempt amounts to so far."""
-        return standings.verdict(self._session.log.events())
+        return verdict(self._session.log.events())
 
     def context(self, item: str, number: int = 1) -> Context:
         """What run ``number`` of ``item`` gets."""
@@ -233,15 +233,17 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
 def _require_free(context: Context) -> None:
     """Raises LockHeld for another attempt that took the cluster's lock and never gave it back."""
 
+    ledger = Ledger(context.store)
+
     def look() -> str:
         try:
-            taken = list(context.store.took_lock(context.cluster_name))
+            taken = list(ledger.took_lock(context.cluster_name))
         except StoreError as error:
             return f"nobody knows whether it is: {error}"
         for one in taken:
             about = playbook.RECOVERY.get(one.stage, one.stage)
             if one.name == context.attempt_name or (
-                one.stage == about and undone_by(context.store, one.release, about, one.number)
+                one.stage == about and ledger.undoing(one.release, about, one.number)
             ):
                 continue
             go_on = f"runbook run {about} --continue or " if one.stage == about else ""
@@ -295,10 +297,10 @@ def apply_change(session: Session, change: Change, context: Context) -> CheckRes
 
 def _require_going_on(session: Session, scope: Scope, lock: Lock | None = None) -> None:
     """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""
-    attempt = session.attempt
+    attempt, ledger = session.attempt, Ledger(session.store)
 
     def look() -> str:
-        return undone_by(session.store, attempt.release, attempt.stage, attempt.number)
+        return str(ledger.undoing(attempt.release, attempt.stage, attempt.number) or "")
 
     if not session.recovery and (by := scope.notice("recovery of this attempt", look)):
         raise Stopped(f"stopped: recovery {by}")

@@ -7,9 +7,10 @@ from typing import Any
 
 from .errors import LogDamaged, ParameterError, RunbookError
 from .evidence.events import Event, Sealed, StepTaken, Undoes, of
+from .evidence.ledger import Ledger
 from .evidence.log import Log, opened_by
-from .evidence.order import plan_of, undoing
 from .evidence.seal import FOLDER
+from .evidence.status import plan_of
 from .evidence.store import Store
 from .evidence.verify import verify_log
 from .findings import read_or
@@ -29,7 +30,7 @@ def what_to_undo(
     """
     found = []
     for attempt in store.readable(release, stage)[0]:
-        opened = store.opened(attempt)
+        opened = attempt.opened
         entries = read_or(list[Event](), attempt.log.events, (RunbookError, OSError))
         if opened.mode != "apply" or opened.source != source:
             continue
@@ -39,10 +40,10 @@ def what_to_undo(
         which = f"apply attempt {number}" if number else "apply attempt"
         return None, f"expected an {which} of {release}/{stage} with a plan, got none"
     newest = max(found, key=lambda one: (one[0], one[1].number))
-    if (by := undoing(store, release, stage, newest[1].number)) is not None:
+    if (by := Ledger(store).undoing(release, stage, newest[1].number)) is not None:
         later = [one for one in found if one[1].number > newest[1].number]
         for one in later:
-            if store.opened(one[1]).now > by.at:
+            if one[1].opened.now > by.at:
                 newest = one
     _, attempt, plan = newest
     undoes = Undoes(attempt=attempt.number, plan=plan.digest, name=attempt.name)
@@ -65,7 +66,7 @@ def undoes_of(
         )
     if not found:
         return None
-    logged = way_back(store.opened(store.named(found.name)))
+    logged = way_back(store.named(found.name).opened)
     given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
     require_logged(given, logged, found.name, params.break_glass)
     return found
@@ -77,7 +78,7 @@ def require_signed(store: Store, name: str, trust: Trust, reason: str) -> None:
     One that was killed has no seal: its plan is what counts.
     """
     apply = store.named(name)
-    opened = store.opened(apply)
+    opened = apply.opened
     sealed = bool(of(apply.log.events(), Sealed)) or (apply.folder / FOLDER).exists()
     rows = verify_log(apply.folder, trust) if sealed else []
     wrong = [f"{row.what}: {row.observed}" for row in rows if row.outcome is not Outcome.PASS]

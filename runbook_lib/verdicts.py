@@ -132,6 +132,13 @@ class Verdict(Model):
         return tuple(item for item in self.items if _code(item, self.mode) is not ExitCode.PASSED)
 
     @property
+    def why(self) -> str:
+        """What stands in the way first; empty for nothing."""
+        return next(
+            iter([*self.broken, *(f"{one.item}: {one.reason}" for one in self.blocking)]), ""
+        )
+
+    @property
     def return_at(self) -> datetime | None:
         """When to come back; only when waiting is all that is left to do."""
         if self.exit_code is not ExitCode.WAITING:

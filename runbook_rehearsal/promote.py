@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from runbook_lib.commands.running import attach_journal
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence.comment import plan_digest
 from runbook_lib.evidence.log import Log
+from runbook_lib.evidence.status import plan_digest
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome
 from runbook_lib.playbook import DECLARED, STAGES

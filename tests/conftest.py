@@ -31,6 +31,7 @@ from runbook_lib.changes.apply import Applier, Change, Step
 from runbook_lib.cli import main
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.evidence.events import Event
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
@@ -480,11 +481,12 @@ class Practice:
         return path
 
     def folder(self, number: int | None = None) -> Path:
-        attempts = Store(self.root / "store").attempts("v1.4.0", "development")
-        return attempts[-1 if number is None else number - 1].folder
+        store = Store(self.root / "store")
+        numbers = store.numbers("v1.4.0", "development")
+        return store.attempt("v1.4.0", "development", number or numbers[-1]).folder
 
     def events(self, kind: str | None = None) -> list[Event]:
-        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].log.events()
+        found = Log(self.folder() / "log.jsonl").events()
         return [entry for entry in found if kind in (None, entry.kind)]
 
     def mutations(self) -> list[TapeEntry]:

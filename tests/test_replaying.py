@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes.state import known_map
 from runbook_lib.context import Context, judges
 from runbook_lib.errors import StageRefused, StoreError
 from runbook_lib.evidence.log import Log
@@ -73,7 +72,7 @@ def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(practice: Any) 
 
     @judges(DRIFT)
     def check(context: Context) -> CheckResult:
-        known_map(context.scope, context.store, context.cluster_name)
+        context.ledger.known(context.cluster_name)
         return context.conclude([practice.row(PASS)], passed="it holds", empty="none")
 
     practice.open().check(check)

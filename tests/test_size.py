@@ -27,7 +27,7 @@ LIMITS = {  # lines, statements, modules
 }
 LOADED = {"development": 18_216, "testnet": 19_231, "canary": 20_369, "mainnet": 20_457}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
-LIVE = ("opening", "notebook", "evidence.heads", "evidence.seal", "evidence.verify")
+LIVE = ("opening", "notebook", "evidence.seal", "evidence.verify")
 """What every live session loads that a replay does not: it opens on what it verifies."""
 SESSIONS = {  # what else it loads, and what of a replay it does not
     "first": (

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
 from ..evidence.events import Adopted, Adopting, NodeVerified
+from ..evidence.ledger import kept_config
 from ..evidence.store import Attempt, Store
 from ..files import keep_file
 from ..opening import find_operator
@@ -16,7 +17,6 @@ from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.scope import Scope, live_scope
 from ..sources.words import hear, in_force
-from .state import kept_config
 from .targets import digests_of
 
 ADOPT = "adopt"

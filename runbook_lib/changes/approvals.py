@@ -15,7 +15,7 @@ from .. import playbook
 from ..context import Context
 from ..errors import LogDamaged, ParameterError, SourceError, Stopped, tried
 from ..evidence.events import PlanMade, of
-from ..evidence.log import attempts_in, opened_by
+from ..evidence.log import opened_by
 from ..findings import Findings, unread
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
@@ -195,8 +195,7 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
 
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
     """The plan of that digest that a plan run of this release and stage left, and its author."""
-    folder = f"{context.params.release}/{context.stage}"
-    for where, events in attempts_in(context.scope, context.store, folder, PlanMade):
+    for where, events in context.ledger.attempts(context.params.release, context.stage, PlanMade):
         opened = opened_by(events, where)
         if opened.mode != "plan" or opened.source == "replay":
             continue

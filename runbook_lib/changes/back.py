@@ -18,8 +18,8 @@ from ..clusters import Node
 from ..context import AT_ONCE, Context
 from ..errors import LogDamaged, ParameterError, SourceError, tried
 from ..evidence.events import Event, NodeVerified, StepTaken, of
-from ..evidence.log import recorded
-from ..evidence.order import plan_of, policy_of
+from ..evidence.ledger import states
+from ..evidence.status import plan_of, policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..plan import GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan, moves
 from ..sources.commands import NodeConfig
@@ -31,7 +31,6 @@ from .kit import folder_of
 from .kit_script import FOLDERS, target_file
 from .operators import instructions, look, tell_all
 from .power import cut, powers
-from .state import good_map, require_known, states
 from .targets import (
     Variant,
     artifact_of,
@@ -87,7 +86,7 @@ def undone(context: Context) -> Undone | None:
         return None
     name = undoes.name
     try:
-        entries = recorded(context.scope, context.store, name)
+        entries = context.ledger.events(name)
     except LogDamaged as error:
         raise SourceError(name, f"expected its log whole, got: {error}") from error
     made = plan_of(entries)
@@ -140,7 +139,7 @@ def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
     """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
     for origin in context.store.everything(context.scope):
         with suppress(SourceError, LogDamaged):
-            entries = recorded(context.scope, context.store, origin, NodeVerified)
+            entries = context.ledger.events(origin, NodeVerified)
             for name, known in states(entries, origin):
                 if name == node and known.state.config == config:
                     yield context.store.root / known.kept
@@ -214,9 +213,9 @@ def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
             "nodes: expected the nodes to take back, as no apply is undone, got none"
         )
     beyond = sorted(set(names) - set(back))
-    good = good_map(context.scope, context.store, context.cluster_name) if beyond else {}
+    good = context.ledger.good(context.cluster_name) if beyond else {}
     for name in beyond:
-        back[name] = require_known(good, name, context.cluster_name).state
+        back[name] = good[name].state
     return {name: back[name] for name in names}
 
 

@@ -33,7 +33,8 @@ from ..evidence.incident_events import (
 )
 from ..evidence.incident_issues import Issues, Report, Votes
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.log import opened_by, recorded
+from ..evidence.ledger import states
+from ..evidence.log import opened_by
 from ..files import replace_file
 from ..findings import unread
 from ..outcomes import Outcome, Row, value_text
@@ -45,7 +46,6 @@ from ..sources.words import hear, in_force
 from ..strict import project_path
 from ..wording import count, utc, visible
 from .apply import Applier, Step, all_pass, asked, derived, has_secret, keep, later, was_sent
-from .state import states
 
 Audience = Literal["internal", "governance", "public"]
 AUDIENCES: dict[Audience, tuple[str, tuple[str, ...]]] = {
@@ -446,7 +446,7 @@ def collect(context: Context) -> Facts:
     facts, forward, undoes = Facts(), list[Event](), context.opened.undoes
     if undoes:
         with facts.reading(f"log of {undoes.name}", LogDamaged):
-            forward = recorded(context.scope, context.store, undoes.name)
+            forward = context.ledger.events(undoes.name)
     # What this very item did before is in its own issue, not in its own words.
     mine = [e for e in context.journal if getattr(e, "item", "") != context.item]
     silent = [node.name for node in context.cluster.nodes]

@@ -26,7 +26,6 @@ from ..playbook import NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
 from .apply import derived
-from .state import known_map
 from .targets import KitNode, Variant, artifact_of, kept_as, missing, stalled, target
 
 
@@ -84,7 +83,7 @@ def _nodes(context: Context, plan: Plan) -> tuple[list[KitNode], list[Row]]:
         if first[name].control == "operator"
         and (isinstance(answer, SourceError) or answer.digest != first[name].before.config)
     }
-    known = known_map(context.scope, context.store, context.cluster_name) if theirs else {}
+    known = context.ledger.known(context.cluster_name) if theirs else {}
     files, rows = dict[str, NodeConfig](), list[Row]()
     what = "its TOML, kept for the way back"
     for name, answer in answers.items():

@@ -23,6 +23,7 @@ from ..context import Context
 from ..errors import SourceError, tried
 from ..evidence import outbox
 from ..evidence.comment import LIMIT, MARKDOWN, stands
+from ..evidence.ledger import kept_config
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
@@ -32,7 +33,6 @@ from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
 from .apply import DONE, Applier, Step, all_pass, asked, keep, was_sent
-from .state import kept_config
 from .targets import artifact_of, no_file
 
 FOLDER = "instructions"

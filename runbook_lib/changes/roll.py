@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from .. import playbook
 from ..context import Context
 from ..errors import SourceError, tried
-from ..evidence.standing import standing
+from ..evidence.status import item_status
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..plan import BUILD, NodePlan, Phase, Plan, phase_of
@@ -256,7 +256,7 @@ def digest_rows(context: Context, plan: Plan) -> list[Row]:
     if VERIFICATION not in playbook.DECLARED.get(context.stage, ()):
         return []
     subject, what, planned = "release artifact", "digest of the plan", plan.artifact.digest
-    now = standing(context.journal, VERIFICATION)
+    now = item_status(context.journal, VERIFICATION)
     if now.result is None or now.outcome is not Outcome.PASS:
         got = f"expected it verified by {VERIFICATION}, got: {now.reason}"
         return [unknown_row(subject, what, "verified", got)]

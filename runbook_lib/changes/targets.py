@@ -21,7 +21,7 @@ from ..clusters import Node
 from ..context import Context
 from ..errors import ParameterError, SourceError, tried
 from ..evidence.events import PlanMade
-from ..evidence.log import recorded
+from ..evidence.ledger import Known, kept_config
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
 from ..plan import Artifact, NodePlan, NodeState, Phase, Plan, moves
@@ -33,7 +33,6 @@ from ..sources.running import fill
 from ..sources.scope import Scope
 from ..strict import project_path
 from .power import Powers, cut, powers
-from .state import Known, kept_config, known_map, require_known
 
 
 @dataclass(frozen=True)
@@ -295,9 +294,9 @@ def _places(context: Context, digest: str) -> Iterator[str]:
             yield from fill("artifacts.node", [template], release=before)
     if template:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
-    known = known_map(context.scope, context.store, context.cluster_name).values()
+    known = context.ledger.known(context.cluster_name).values()
     for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
-        for entry in recorded(context.scope, context.store, origin, PlanMade):
+        for entry in context.ledger.events(origin, PlanMade):
             if isinstance(entry, PlanMade) and entry.plan.artifact.digest == digest:
                 yield entry.plan.artifact.path
     before, found, after = template.partition("{release}")
@@ -327,11 +326,8 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
     Unless ``keep``, what it renders is not kept in the attempt: it is only looked at.
     """
     build = artifact(context)
-    known = known_map(context.scope, context.store, context.cluster_name)
-    before = {
-        node.name: require_known(known, node.name, context.cluster_name)
-        for node in context.cluster.nodes
-    }
+    known = context.ledger.known(context.cluster_name)
+    before = {node.name: known[node.name] for node in context.cluster.nodes}
     phases = _phases(context, build, before, keep)
     params = context.params
     rollout = isinstance(params, RolloutParams)

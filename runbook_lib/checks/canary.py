@@ -15,7 +15,6 @@ import yaml
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes.power import powers
-from ..changes.state import journals, states
 from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
@@ -23,7 +22,8 @@ from ..errors import LogDamaged, SourceError
 from ..evidence.events import NodeVerified, StepTaken, of
 from ..evidence.incident_events import IncidentClosed
 from ..evidence.incidents import ids, parse_incident, path_of
-from ..evidence.order import effect, entries_of
+from ..evidence.ledger import states
+from ..evidence.status import effect
 from ..files import keep_file
 from ..findings import read_or, unread
 from ..metrics.catalogue import Catalogue, selected
@@ -58,7 +58,7 @@ def epochs_clean(context: Context) -> CheckResult:
     hole in the telemetry. Single restarts are listed. Playbook: canary readiness, 1.
     """
     before = context.earlier_stage
-    anchor = effect(entries_of(context.scope, context.store, before, NodeVerified), GATE)
+    anchor = effect(context.ledger.events(before.name, NodeVerified), GATE)
     testnet = context.on(STAGE)
     with context.apart() as seen:
         begun, why = _undisturbed(testnet, anchor)
@@ -119,7 +119,7 @@ def _reversals(over: quiet.Window) -> Iterator[Seen]:
     context = over.context
     found: list[tuple[datetime, str]] = []
     kinds = NodeVerified, StepTaken
-    for origin, entries in journals(context.scope, context.store, context.cluster_name, *kinds):
+    for origin, entries in context.ledger.changes(context.cluster_name, *kinds):
         for node, known in states(entries, origin):
             if not known.state.gates.get(KEY, False):
                 found.append((known.at, f"{node} was verified with {KEY} off ({origin})"))

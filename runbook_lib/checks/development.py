@@ -12,7 +12,7 @@ from ..changes.targets import make_plan as plan
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..evidence.order import effect
+from ..evidence.status import effect
 from ..files import keep_file
 from ..findings import read_or
 from ..metrics import baseline as capturing

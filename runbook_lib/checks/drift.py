@@ -11,13 +11,13 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import targets
 from ..changes.operators import gates_on
-from ..changes.state import Known, kept_config, known_map, require_known
 from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import NodeDropped, NodeVerified, StepTaken, of
-from ..evidence.order import plan_of
+from ..evidence.ledger import Known, kept_config
+from ..evidence.status import plan_of
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, moves, phase_of, rollout_keys
@@ -321,9 +321,9 @@ def config_drift(context: Context) -> CheckResult:
     wanted: dict[str, Delta] | None = None
     with context.reading("the stage's delta", "per node"):
         wanted = targets.deltas(context, bundle, targets.artifact(context))
-    last = known_map(context.scope, context.store, context.cluster_name)
+    last = context.ledger.known(context.cluster_name)
     live = Live(
-        context.each(lambda name: require_known(last, name, context.cluster_name)),
+        context.each(last.__getitem__),
         context.fleet.rollout(),
         context.each(lambda name: context.commands.version(name).digest),
         context.each(context.commands.read_config),

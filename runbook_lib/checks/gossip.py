@@ -8,7 +8,7 @@ import numpy as np
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import Event, NodeVerified, StepTaken, of
-from ..evidence.order import effect
+from ..evidence.status import effect
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import Metric, resolve
 from ..metrics.frames import STEP, Watched

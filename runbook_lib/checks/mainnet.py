@@ -15,7 +15,7 @@ from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import Captured, Note, of
-from ..evidence.order import effect
+from ..evidence.status import effect
 from ..files import replace_file
 from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, Value, explain, worst

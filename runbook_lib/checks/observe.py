@@ -17,7 +17,7 @@ from ..changes.roll import healthy
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import Event
-from ..evidence.order import effect
+from ..evidence.status import effect
 from ..outcomes import CheckResult, Outcome
 from ..sources.node import Consensus
 from .activation_proof import Span, counted, counters, gated, judge_effect, traffic

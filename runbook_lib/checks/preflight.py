@@ -12,7 +12,7 @@ from ..context import Context, Judge
 from ..errors import SourceError
 from ..evidence import comment
 from ..evidence.events import RunStarted
-from ..evidence.standing import verdict
+from ..evidence.status import plan_digest, verdict
 from ..outcomes import CheckResult, Row, Value
 from ..sources.github import Post
 from ..sources.process import Ended
@@ -94,9 +94,8 @@ def _state(context: Context) -> tuple[int, comment.Found]:
     context.findings += found.rows()
 
     def lost() -> list[str]:
-        from ..evidence.heads import missing, told
-
-        return missing(context.store, release, told(found.posts, found.me, context.site))
+        told = comment.heads_told(found.posts, found.me, context.site)
+        return comment.heads_missing(context.store, release, told)
 
     for problem in derived(context, "heads that the store lacks", lost):
         context.judge("store", "heads that the issue tells of", "held", problem, ok=False)
@@ -119,7 +118,7 @@ def _body(context: Context) -> str:
         verdict=so_far.model_copy(update=update),
         name=context.attempt_name,
         head=known[-1].hash,
-        plan=comment.plan_digest(known),
+        plan=plan_digest(known),
         sealed=False,
     )
     # The other stages' logs as they are now: a replay has the text alone.

@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 
-from ..changes.state import journals
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import StepTaken
@@ -117,7 +116,7 @@ def window(context: Context, start: datetime, end: datetime) -> Window:
     """A window on the context's cluster, the restarts of every journal there cut out."""
     stretches = [
         stretch
-        for _, entries in journals(context.scope, context.store, context.cluster_name, StepTaken)
+        for _, entries in context.ledger.changes(context.cluster_name, StepTaken)
         for stretch in journalled(entries)
         if stretch[0] < end and stretch[1] > start
     ]

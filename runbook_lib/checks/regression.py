@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import Event, NodeVerified, RunEnded, of
-from ..evidence.order import effect, entries_of
+from ..evidence.status import effect
 from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import LOAD, Catalogue, Metric
 from ..metrics.frames import LATE, STEP, Epoch
@@ -40,7 +40,7 @@ def no_regression(context: Context) -> CheckResult:
     Every whole epoch until now is judged: an INCONCLUSIVE look may be taken again later, with more
     of them, ``LOOKS`` times. Playbook: mainnet, readiness, 1.
     """
-    entries = entries_of(context.scope, context.store, context.earlier_stage)
+    entries = context.ledger.events(context.earlier_stage.name)
     look = 1 + _taken(context)
     if look > LOOKS:
         raise SourceError("looks", f"expected at most {LOOKS} at one watch, got one more")
@@ -168,7 +168,7 @@ def mainnet_comparison(context: Context) -> list[Compared]:
 
     Raises SourceError.
     """
-    entries = entries_of(context.scope, context.store, context.earlier_stage)
+    entries = context.ledger.events(context.earlier_stage.name)
     judged = data_of(context.journal, no_regression.item)
     if judged and "end" in judged[-1]:
         start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..changes.state import known_map
 from ..context import Context
 from ..display import Card, table_card
 from ..errors import SourceError
@@ -26,8 +25,7 @@ from ..evidence.events import (
     WaiverAccepted,
     of,
 )
-from ..evidence.log import attempts_in
-from ..evidence.standing import verdict
+from ..evidence.status import verdict
 from ..outcomes import Outcome, Value
 from ..playbook import STAGES
 from ..verdicts import Verdict
@@ -59,7 +57,7 @@ def attempts(context: Context) -> list[Told]:
     found = [
         Told(f"{stage} {int(name.rpartition('/')[2])}", entries, verdict(entries))
         for stage in STAGES
-        for name, entries in attempts_in(context.scope, context.store, f"{release}/{stage}")
+        for name, entries in context.ledger.attempts(release, stage)
     ]
     if not found:
         raise SourceError(release, "expected an attempt at a stage in the store, got none")
@@ -127,7 +125,7 @@ def gates(context: Context) -> Card:
     """Every node's gates, channel and build as last verified, cluster by cluster."""
     rows: list[Sequence[Value]] = []
     for name, cluster in context.site.clusters.items():
-        known = known_map(context.scope, context.store, name)
+        known = context.ledger.known(name)
         for node in cluster.nodes:
             if node.name not in known:
                 rows.append((name, node.name, "never verified"))

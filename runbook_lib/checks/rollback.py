@@ -10,7 +10,6 @@ judged whole, as many as the site wants; so is each that does not say how new it
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..changes.state import good_map
 from ..changes.targets import artifact, missing
 from ..clusters import Rollback
 from ..context import Context, judges
@@ -74,7 +73,7 @@ def rollback_assets(context: Context) -> CheckResult:
 
 def _releases(context: Context, settings: Rollback) -> list[Asset]:
     """One artifact for each build of the good state: a file, or an image that nodes can fetch."""
-    good = good_map(context.scope, context.store, context.cluster_name)
+    good = context.ledger.good(context.cluster_name)
     wanted: dict[str, list[str]] = {}
     for node in context.cluster.nodes:
         if node.name not in good:

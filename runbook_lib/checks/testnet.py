@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from ..changes.state import journals, states
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import NodeVerified, StepTaken, of
-from ..evidence.order import effect, entries_of
+from ..evidence.ledger import states
+from ..evidence.status import effect
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
 from ..metrics.frames import Watched
@@ -36,7 +36,7 @@ def soak(context: Context) -> CheckResult:
     readiness, 1.
     """
     before = context.earlier_stage
-    entries = entries_of(context.scope, context.store, before, NodeVerified)
+    entries = context.ledger.events(before.name, NodeVerified)
     anchor = effect(entries, DEPLOY)
     due = anchor + timedelta(hours=context.params.soak_hours)
     over = min(context.now, context.at) >= due
@@ -97,7 +97,7 @@ def _others(context: Context, ours: str, anchor: datetime) -> None:
     name = context.cluster_name
     what = f"changes of {name} by others"
     with context.clean(name, what, "none"):
-        for origin, entries in journals(context.scope, context.store, name, StepTaken):
+        for origin, entries in context.ledger.changes(name, StepTaken):
             steps = [step for step in of(entries, StepTaken) if origin != ours]
             if steps := [s for s in steps if s.phase == "intent" and s.at >= anchor]:
                 first = steps[0]

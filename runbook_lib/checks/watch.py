@@ -17,7 +17,7 @@ import numpy as np
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import AnomalyOpened, Looked, WindowJudged
-from ..evidence.order import effect
+from ..evidence.status import effect
 from ..findings import Findings, read_or, unread
 from ..metrics import baseline as capturing
 from ..metrics.baseline import Captured

@@ -12,9 +12,8 @@ from pathlib import Path
 from .. import display, notebook
 from ..errors import NotebookError, ParameterError
 from ..evidence import publish as publishing
+from ..evidence import release, sealing
 from ..evidence import replay as replaying
-from ..evidence import sealing
-from ..evidence import status as statuses
 from ..evidence import verify as verifying
 from ..evidence.events import SessionOpened, of
 from ..evidence.log import Log
@@ -57,7 +56,7 @@ def verify(args: argparse.Namespace) -> int:
     """Verify an attempt from its files and the trusted keys, signature first."""
     trust = read_trust(args.trust) if args.trust else None
     rows, verdict = verifying.verify(attempt_folder(args.path), trust, head=args.head)
-    rows += statuses.stages_before(args.path, trust) if trust is not None else []
+    rows += release.stages_before(args.path, trust) if trust is not None else []
     more = {"verdict": None, "exit_code_of_run": None} | (
         {"verdict": verdict.outcome.value, "exit_code_of_run": int(verdict.exit_code)}
         if verdict
@@ -134,7 +133,7 @@ def publish(args: argparse.Namespace) -> int:
 
 def diff(args: argparse.Namespace) -> int:
     """What two attempts differ in; 0 also where they do."""
-    rows = statuses.diff(attempt_folder(args.first), attempt_folder(args.second))
+    rows = release.diff(attempt_folder(args.first), attempt_folder(args.second))
     columns = ("where", "what", "first", "second")
     shown: list[Sequence[Value]] = [
         [v if isinstance(v, str | int | float) else "" if v is None else json.dumps(v) for v in row]

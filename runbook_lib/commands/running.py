@@ -13,10 +13,10 @@ from .. import launch
 from ..canonical import digest_bytes
 from ..changes.kit_script import JOURNAL
 from ..errors import StoreError
-from ..evidence.comment import plan_digest
 from ..evidence.events import Attached
 from ..evidence.log import Log
-from ..evidence.standing import verdict as verdict_of
+from ..evidence.status import plan_digest
+from ..evidence.status import verdict as verdict_of
 from ..evidence.store import Store
 from ..files import keep_file
 from ..next_steps import next_steps, verdict_card
@@ -135,10 +135,10 @@ def _unfinished(stage: str, params: StageParams) -> int:
     assert isinstance(params, RecoveryParams)
     store = Store(read_site(params.site).store_path)
     found = store.readable(params.release, f"{stage}_recovery")[0]
-    mine = [one for one in found if store.opened(one).params == params.fixed()]
+    mine = [one for one in found if one.opened.params == params.fixed()]
     if not mine:
         return 0
-    opened, code = store.opened(mine[-1]), verdict_of(mine[-1].log.events()).exit_code
+    opened, code = mine[-1].opened, verdict_of(mine[-1].log.events()).exit_code
     undoes, _ = what_to_undo(store, params.release, stage, opened.source, params.undoes)
     if code is ExitCode.PASSED or opened.undoes != undoes:
         return 0
@@ -225,8 +225,8 @@ def newest_attempt(stage: str, params: StageParams) -> int:
     A plan made meanwhile does not hide the apply that waits.
     """
     store = Store(read_site(params.site).store_path)
-    attempts = store.attempts(params.release, stage)
-    mine = [one for one in attempts if store.opened(one).mode == params.mode]
+    attempts = store.readable(params.release, stage)[0]
+    mine = [one for one in attempts if one.opened.mode == params.mode]
     if not mine:
         what = f"expected an attempt with mode: {params.mode} to continue, got none yet"
         raise StoreError(f"{params.release}/{stage}: {what}")

@@ -7,9 +7,9 @@ from typing import Any
 from .. import display
 from ..changes import adopt as adopting
 from ..errors import ParameterError, StoreError
-from ..evidence.heads import compare_heads
+from ..evidence.comment import compare_heads
 from ..evidence.incidents import Block, blocking, incidents_of
-from ..evidence.status import AttemptStatus, Opening, attempts_of, next_opening
+from ..evidence.release import AttemptStatus, Opening, attempts_of, next_opening
 from ..evidence.store import Store
 from ..outcomes import Value
 from ..playbook import NOTEBOOKS, STAGES
@@ -28,7 +28,7 @@ def status(args: argparse.Namespace) -> int:
     if not store.root.is_dir():
         raise StoreError(f"{store.root}: expected the folder of {site.name}'s store, got none")
     found = attempts_of(store, args.release)
-    issues = [store.opened(one.attempt).issue for one in found]
+    issues = [one.attempt.opened.issue for one in found]
     try:
         missing, unknown = compare_heads(site, args.release, max(issues, default=0))
     except ParameterError as error:  # who only looks may have no token
@@ -62,7 +62,7 @@ def _attempt(one: AttemptStatus) -> dict[str, Any]:
         "outcome": one.verdict.outcome.value,
         "exit_code": int(one.verdict.exit_code),
         "sealed": one.sealed,
-        "blocks": one.blocks,
+        "blocks": one.verdict.why,
         "since": one.since.isoformat(timespec="seconds") if one.since else "",
         "undone": {
             "by": undone.name,
@@ -118,10 +118,10 @@ def _print(document: dict[str, Any], found: Sequence[AttemptStatus]) -> None:
 def _stands(one: AttemptStatus) -> str:
     """What stands in its way; of what was taken back, first by which recovery and when."""
     if one.undone is None:
-        return one.blocks
+        return one.verdict.why
     where = f" on {', '.join(one.undone.nodes)}" if one.undone.nodes else ""
     undone = f"undone{where}: {one.undone}, {utc(one.undone.at)}"
-    return f"{undone}; {one.blocks}" if one.blocks else undone
+    return f"{undone}; {one.verdict.why}" if one.verdict.why else undone
 
 
 def adopt(args: argparse.Namespace) -> int:

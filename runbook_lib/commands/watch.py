@@ -15,7 +15,7 @@ from ..checks.watch import ITEM, LATE, Watching
 from ..errors import ParameterError, StoreError
 from ..evidence.events import Event, WatchBegun, of
 from ..evidence.log import opened_by
-from ..evidence.standing import standing, waived_rows
+from ..evidence.status import item_status, waived_rows
 from ..evidence.store import Attempt, Store
 from ..opening import find_operator, live_session, require_shared
 from ..outcomes import Outcome
@@ -97,7 +97,7 @@ def look(site_path: str, release: str) -> Looked:
     require_shared(store, site)
     attempt = _newest(store, release)
     entries = attempt.log.events()
-    done = standing(entries, ITEM)
+    done = item_status(entries, ITEM)
     if done.state == "judged" and done.outcome is Outcome.PASS:
         return Looked(attempt, done, "the watch is over, and passed")
     _require_reached(attempt, entries)
@@ -109,9 +109,8 @@ def look(site_path: str, release: str) -> Looked:
 
 
 def _newest(store: Store, release: str) -> Attempt:
-    attempts = store.attempts(release, STAGE)
-    store.check_heads(store.attempts(release))
-    applied = [one for one in attempts if store.opened(one).mode == "apply"]
+    attempts = store.attempts(release)
+    applied = [one for one in attempts if (one.stage, one.opened.mode) == (STAGE, "apply")]
     if not applied:
         raise StoreError(f"{release}/{STAGE}: expected an attempt that applied, got none yet")
     return applied[-1]
@@ -121,7 +120,7 @@ def _require_reached(attempt: Attempt, entries: list[Event]) -> None:
     declared = opened_by(entries, attempt.name).declared
     before = declared[: declared.index(ITEM)] if ITEM in declared else ()
     for item in before:
-        found = standing(entries, item)
+        found = item_status(entries, item)
         if found.outcome is not Outcome.PASS:
             raise StoreError(
                 f"{attempt.name}: expected every item before the watch passed, got {item}:"

@@ -15,7 +15,7 @@ wrote under our marker is never trusted nor edited.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,12 +26,14 @@ from ..display import Form, item_rows, verdict_facts
 from ..errors import RunbookError, SourceError, SourceRefused, or_raise, tried
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY, STAGES
+from ..site import Site
 from ..sources.github import GitHub, Post
+from ..sources.scope import live_scope
 from ..verdicts import Verdict
 from ..wording import visible
 from .events import Event, Sealed, of
-from .order import plan_of
-from .standing import verdict as verdict_of
+from .status import plan_digest
+from .status import verdict as verdict_of
 from .store import Store
 
 LIMIT = 65_536
@@ -188,7 +190,7 @@ def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str,
     """Word, title and brief section of the newest apply of every other stage, by runbook."""
     found = {}
     for attempt in store.readable(release)[0]:
-        opened = store.opened(attempt)
+        opened = attempt.opened
         if opened.mode != "apply" or opened.stage == stage or opened.stage not in ORDER:
             continue
         try:
@@ -203,12 +205,6 @@ def account_of(name: str, entries: Sequence[Event]) -> Account:
     """What an attempt's own log says of it. Raises LogDamaged."""
     sealed = bool(of(entries, Sealed))
     return Account(verdict_of(entries), name, entries[-1].hash, plan_digest(entries), sealed=sealed)
-
-
-def plan_digest(entries: Sequence[Event]) -> str:
-    """The digest of the plan an attempt follows; empty when it has none."""
-    plan = plan_of(entries)
-    return plan.digest if plan else ""
 
 
 # --- posts on the forge ---------------------------------------------------------------------------
@@ -311,3 +307,54 @@ def digest(body: str) -> str:
 def _lines(body: str) -> str:
     """A forge may change line ends and what surrounds the text."""
     return body.replace("\r\n", "\n").strip()
+
+
+# --- heads: whoever writes the store can put yesterday's back; what the issue was told stays ---------
+
+
+def heads_told(comments: Iterable[Post], me: str, site: Site) -> list[tuple[str, str]]:
+    """(RELEASE/STAGE/NNNN, head) that comments tell; one that was edited, or a stranger's, tells none."""
+    found = []
+    for comment in comments:
+        ours = comment.author == me or site.person(comment.author) is not None
+        line = re.match(SEAL, comment.body)
+        if line and ours and comment.created_at == comment.updated_at:
+            found.append((line[1], line[2]))
+    return found
+
+
+def heads_missing(store: Store, release: str, told: Iterable[tuple[str, str]]) -> list[str]:
+    """What the release issue was told and the store does not hold, in words."""
+    problems = []
+    known = {attempt.name: attempt for attempt in store.readable(release)[0]}
+    for name, head in dict.fromkeys(told):
+        if name.partition("/")[0] != release:
+            continue
+        try:
+            held = known[name].heads if name in known else None
+        except RunbookError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if held is None:
+            problems.append(
+                f"{name}: expected the attempt that the release issue tells of, got none;"
+                " it was removed: restore it"
+            )
+        elif head not in held:
+            problems.append(
+                f"{name}: expected it to hold head {head}, as the release issue tells, got"
+                " another history; it was replaced: restore it"
+            )
+    return list(dict.fromkeys(problems))
+
+
+def compare_heads(site: Site, release: str, issue: int) -> tuple[list[str], str]:
+    """What the store lacks of what the release issue tells, and why that was not compared."""
+    if not issue:
+        return [], ""
+    with live_scope("heads", site.secret_names(), clock=site.clock) as scope:
+        forge = GitHub(scope, site.forge)
+        told = tried(lambda: heads_told(forge.comments(issue), forge.me(), site))
+    if isinstance(told, SourceError):
+        return [], f"heads not compared with the release issue: {told}"
+    return heads_missing(Store(site.store_path), release, told), ""

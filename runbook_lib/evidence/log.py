@@ -15,19 +15,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pydantic import ValidationError
 
-from ..errors import LogDamaged, SourceError, StoreError
+from ..errors import LogDamaged, StoreError
 from ..files import naming, open_own
 from ..sources import local
 from ..sources.wire import complaint
-from .events import E, Event, Opened, Torn, kind_of, read_line
-
-if TYPE_CHECKING:
-    from ..sources.scope import Scope
-    from .store import Store
+from .events import E, Event, Opened, Torn, read_line
 
 GENESIS = "sha256:" + "0" * 64
 Read = Callable[[bytes], Event]
@@ -44,7 +40,7 @@ def parse(
     events: list[Event] = []
     prev = after[-1].hash if after else GENESIS
     for seq, line in enumerate(lines, start=len(after)):
-        event = _event(line, f"{where}: line {seq + 1}", read)
+        event = parse_line(line, f"{where}: line {seq + 1}", read)
         if event.seq != seq or event.prev != prev:
             raise LogDamaged(
                 f"{where}: line {seq + 1}: expected event {seq} after {prev}, got {event.seq!r}"
@@ -55,13 +51,15 @@ def parse(
     return events, rest
 
 
-def _event(line: bytes, where: str, read: Read = read_line) -> Event:
+def parse_line(line: bytes, where: str, read: Read = read_line) -> Event:
     """One line of a log. Raises LogDamaged."""
     try:
         return read(line)
     except ValueError as error:
         said = complaint(error)
-        if isinstance(error, ValidationError) and "expected_tags" in error.errors()[0].get("ctx", {}):
+        if isinstance(error, ValidationError) and "expected_tags" in error.errors()[0].get(
+            "ctx", {}
+        ):
             said = f"kind {error.errors()[0]['ctx']['tag']!r}, unknown here"
         raise LogDamaged(f"{where}: expected an event, got: {said}") from error
 
@@ -71,39 +69,6 @@ def opened_by(events: Sequence[Event], where: str) -> Opened:
     if not events or not isinstance(events[0], Opened):
         raise LogDamaged(f"{where}: expected an opening event, got none")
     return events[0]
-
-
-def recorded(scope: Scope, store: Store, attempt: str, *kinds: type[Event]) -> list[Event]:
-    """The first event and those of ``kinds`` (without any, all) of an attempt's log, by the tape.
-
-    The tape keeps what is asked for, and not a growing log whole each time somebody looks into it.
-    Raises SourceError, LogDamaged.
-    """
-
-    def taken() -> bytes:
-        log = store.log(attempt)
-        try:
-            lines = local.recorded(log.path).split(b"\n")
-        except OSError as error:
-            raise SourceError(attempt, f"expected a log, got: {error.strerror}") from error
-        both = zip(log.events(), lines, strict=False)
-        return b"\n".join(x for e, x in both if not kinds or e.seq == 0 or isinstance(e, kinds))
-
-    asked = " ".join(["LOG", *map(kind_of, kinds), "OF"])
-    text = scope.extract(asked, store.root / attempt / "log.jsonl", taken)
-    return [_event(line, attempt) for line in text.split(b"\n") if line]
-
-
-def attempts_in(
-    scope: Scope, store: Store, folder: str, *kinds: type[Event]
-) -> Iterator[tuple[str, list[Event]]]:
-    """(name, log) of each attempt in RELEASE/STAGE, oldest first, each read when it is asked for.
-
-    Raises SourceError, LogDamaged.
-    """
-    release, stage = folder.split("/")
-    for number in store.numbers(release, stage, scope):
-        yield (name := f"{folder}/{number:04d}"), recorded(scope, store, name, *kinds)
 
 
 class Log:

@@ -43,8 +43,8 @@ from . import comment, incidents, outbox
 from .events import Event, Opened, Sealed, of
 from .incident_events import IncidentFiled
 from .incident_issues import Issues, Report
+from .ledger import Ledger
 from .log import Log, opened_by
-from .order import undone_by
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
@@ -105,7 +105,7 @@ class Document(Findings):
         """Why an instruction must not be followed any more; empty while it may."""
         opened, site = self.opened, self.site
         store, release = Store(site.store_path), opened.release
-        if by := undone_by(store, release, opened.stage, opened.attempt):
+        if by := Ledger(store).undoing(release, opened.stage, opened.attempt):
             return f"undone by {by}"
         plan, issue = opened.params.get("approved_plan"), opened.issue
         if plan and (issue or site.words):
@@ -337,7 +337,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     release, stage, number = str(facts["release"]), str(facts["stage"]), int(facts["attempt"])
     board, store = comment.comments_of(forge, attempt.issue), Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
-    later = [one.number for one in known if store.opened(one).mode == "apply"][-1:]
+    later = [one.number for one in known if one.opened.mode == "apply"][-1:]
     with attempt.reading("comment", "done", where, whole=True):
         made = comment.account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
         broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))

@@ -26,7 +26,7 @@ from ..verdicts import Standing, Verdict
 from . import sealing
 from .events import Event, SessionOpened, of
 from .log import Log, opened_by
-from .standing import standings
+from .status import statuses
 
 
 def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
@@ -118,7 +118,7 @@ def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:
 
 def compare(recorded: Sequence[Event], again: Sequence[Event]) -> list[Row]:
     """One row an item: whether state, outcome, reason, rows and data are the same."""
-    pairs = zip(standings(recorded), standings(again), strict=True)
+    pairs = zip(statuses(recorded), statuses(again), strict=True)
     return [_compare(was, now) for was, now in pairs]
 
 

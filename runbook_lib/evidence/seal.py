@@ -23,7 +23,7 @@ from ..sources.local import MAX_FILE, plain_files, recorded
 from . import outbox
 from .events import Event, Sealed, SessionOpened, last
 from .log import opened_by
-from .standing import verdict as verdict_of
+from .status import verdict as verdict_of
 
 FOLDER = "attestations"
 OUTBOX = "outbox/release-issue.json"

@@ -21,7 +21,7 @@ from ..verdicts import Verdict
 from .events import Sealed, of
 from .log import Log
 from .seal import FOLDER, file_digests, seals, statement
-from .standing import verdict
+from .status import verdict
 
 LEAKED = "notebook: a secret stood in an output and was taken out; find out how"
 

@@ -1,233 +1,181 @@
-"""Where a release stands: its attempts, what blocks each and since when, and when the next can open.
+"""What one log amounts to: the status of each item, whether the run is complete, the verdict.
 
-Computed from the attempts in the store. The earliest opening is a bound, not a promise: the
-playbook's windows from the instants the journals say, epochs at the chain's nominal pace.
+Everybody who asks (the enforce cell, the engine, ``runbook seal``, ``verify``, ``status``) judges the
+same events the same way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from .. import playbook
-from ..errors import LogDamaged, RunbookError, SourceError, tried
-from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..signers import Trust
-from ..site import Site
-from ..sources.local import recorded
-from ..verdicts import ExitCode, Standing, Verdict
-from .events import Event, Sealed, SessionOpened, last, of
-from .incidents import blocking
-from .log import Log, opened_by, parse
-from .order import BEFORE, Undoing, effect, find_earlier, plan_of, undoing
-from .standing import standings, verdict
-from .store import Attempt, Store
+from ..errors import LogDamaged, SourceError
+from ..outcomes import Outcome
+from ..verdicts import EarlierTry, Standing, Verdict, WaivedRow
+from . import events as kinds
+from .log import opened_by
+
+FINAL = (kinds.RunEnded, kinds.Planned, kinds.NotReached)
+OPENING = (kinds.Opened, kinds.SessionOpened, kinds.WaiverAccepted)
+JUDGED = (*FINAL, *OPENING, kinds.RunStarted, kinds.Enforced)
+"""The events that tell whether an attempt passed."""
 
 
-@dataclass(frozen=True)
-class AttemptStatus:
-    """One attempt; ``since`` is when what blocks it was last judged, ``undone`` what took it back."""
-
-    attempt: Attempt
-    verdict: Verdict
-    sealed: bool
-    blocks: str
-    since: datetime | None
-    undone: Undoing | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether it applied and passed."""
-        return self.verdict.exit_code is ExitCode.PASSED and self.verdict.mode == "apply"
+def statuses(events: Sequence[kinds.Event]) -> tuple[Standing, ...]:
+    """The status of each declared item, in the playbook's order. Raises LogDamaged."""
+    return tuple(item_status(events, item) for item in opened_by(events, "log").declared)
 
 
-@dataclass(frozen=True)
-class Opening:
-    """The next stage: the earliest instant it can open, the item that sets it, and what is missing."""
-
-    stage: str
-    at: datetime | None
-    item: str
-    why: str
-    missing: tuple[str, ...] = ()
-
-
-def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
-    """Every attempt of a release in the playbook's order. Raises StoreError."""
-    try:
-        attempts = store.attempts(release)
-        store.check_heads(attempts)
-        return [_status(store, attempt) for attempt in attempts]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise LogDamaged(f"{release}: expected logs of ours, got: {error!r}"[:300]) from error
-
-
-def _status(store: Store, attempt: Attempt) -> AttemptStatus:
-    entries = attempt.log.events()
-    found = verdict(entries)
-    first = found.blocking[0] if found.blocking else None
-    blocks = found.broken[0] if found.broken else ""
-    since = None
-    if first is not None:
-        blocks = blocks or f"{first.item}: {first.reason}"
-        since = first.result.started if first.result is not None else None
-    sealed = bool(of(entries, Sealed))
-    undone = undoing(store, attempt.release, attempt.stage, attempt.number)
-    return AttemptStatus(attempt, found, sealed, blocks, since, undone)
-
-
-def next_opening(store: Store, site: Site, release: str) -> Opening | None:
-    """The stage after the last one that passed; None when all have, or the first has not begun."""
-    newest = {
-        one.attempt.stage: one
-        for one in attempts_of(store, release)
-        if one.verdict.mode == "apply" and one.verdict.source != "replay"
-    }
-    passed = [stage for stage in playbook.STAGES if stage in newest and newest[stage].passed]
-    if not passed or passed[-1] == playbook.STAGES[-1]:
-        return None
-    last = newest[passed[-1]]
-    stage = playbook.STAGES[playbook.STAGES.index(passed[-1]) + 1]
-    found = last.verdict
-    for block in blocking(store, release, single_operator=site.single_operator):
-        return Opening(stage, None, block.name, block.problem)
-    before = find_earlier(store, release, found.commit, stage, found.source, site.trust)
-    problem = before.refused({site.policy_digest})
-    if problem:
-        return Opening(stage, None, "the stage before", problem)
-    item, at, why = _earliest(last.attempt.log.events(), site, stage)
-    return Opening(stage, at, item, why, _missing(store, release, stage))
+def item_status(events: Sequence[kinds.Event], item: str) -> Standing:
+    """The status of one item after its last run. Raises LogDamaged for an item not known here."""
+    if item not in playbook.ITEMS:
+        raise LogDamaged(f"log: expected items of this version's playbook, got {item!r}")
+    mine = [e for e in kinds.of(events, kinds.RunStarted, *FINAL) if e.item == item]
+    finals = [event for event in mine if isinstance(event, FINAL)]
+    final = finals[-1] if finals and mine[-1] is finals[-1] else None
+    # Of two that ran at once what ended last counts, whichever began before.
+    number = final.number if final else max((e.number for e in mine), default=0)
+    earlier = tuple(
+        EarlierTry(
+            number=one.number,
+            outcome=one.result.outcome,
+            reason=one.result.reason,
+            retry_reason=one.retry_reason,
+        )
+        for one in kinds.of(finals, kinds.RunEnded)
+        if one.number != number
+    )
+    about: dict[str, Any] = {"item": item, "kind": playbook.ITEMS[item].kind}
+    about |= {"number": number, "earlier": earlier}
+    match final:
+        case kinds.RunEnded(result=result):
+            waived = waived_rows(events, item)
+            about |= {"reason": result.reason, "result": result, "waived": waived}
+            return Standing(**about, state="judged")
+        case kinds.Planned(reason=reason, rows=rows):
+            return Standing(**about, state="planned", reason=reason, planned=rows)
+        case kinds.NotReached(reason=reason, due=due):
+            return Standing(**about, state="not-reached", reason=reason, due=due)
+    reason = f"try {number} began and did not end" if mine else "has not run"
+    return Standing(**about, state="missing", reason=reason)
 
 
-def _earliest(before: Sequence[Event], site: Site, stage: str) -> tuple[str, datetime | None, str]:
-    """(item, instant, why) of the window that the playbook demands before a stage."""
-    cluster = site.cluster_of(BEFORE[stage])
-    epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
-    item, change, span, why = {
-        "testnet": (
-            "testnet.ready.soak",
-            "development.activate.deploy",
-            playbook.SOAK,
-            "development must have soaked for 48 h",
-        ),
-        "canary": (
-            "canary.ready.epochs-clean",
-            "testnet.activate.gate",
-            epoch * (playbook.TESTNET_EPOCHS + 1),
-            f"{playbook.TESTNET_EPOCHS} whole epochs after the testnet gate",
-        ),
-        "mainnet": (
-            "mainnet.ready.no-regression",
-            "canary.activate.rewards-gate",
-            epoch * (playbook.CANARY_CLEAN_EPOCHS + 1),
-            f"{playbook.CANARY_CLEAN_EPOCHS} whole epochs with rewards on the canaries",
-        ),
-    }[stage]
-    at = tried(effect, before, change)
-    return (item, None, at.problem) if isinstance(at, SourceError) else (item, at + span, why)
+def waived_rows(events: Sequence[kinds.Event], item: str) -> tuple[WaivedRow, ...]:
+    """Rows of the newest session's waivers for ``item`` (a waiver dropped later no longer counts)."""
+    session = kinds.last(events, kinds.SessionOpened)
+    said = ("outcome", "reason", "approved_by", "self_approved", "expires")
+    return tuple(
+        WaivedRow(subject=subject, **{name: getattr(waiver, name) for name in said})
+        for waiver in kinds.of(events[session.seq if session else 0 :], kinds.WaiverAccepted)
+        if waiver.item == item
+        for subject in waiver.subjects
+    )
 
 
-def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
-    """Who or what the newest try at the stage still misses, row by row."""
-    attempts = store.attempts(release, stage)
-    if not attempts:
-        return ()
-    rows = [
-        f"{row.subject}: {row.what}"
-        for item in verdict(attempts[-1].log.events()).items
-        if item.result is not None and item.outcome is not Outcome.PASS
-        for row in item.open_rows
-    ]
-    return tuple(rows)
+def verdict(events: Sequence[kinds.Event], broken: Sequence[str] = ()) -> Verdict:
+    """The verdict over a log. ``broken``: what whoever ran it knows beside (a dead kernel)."""
+    opened, session = opened_by(events, "log"), kinds.last(events, kinds.SessionOpened)
+    items, now = statuses(events), session or opened
+    ends = [item.result.ended for item in items if item.result is not None]
+    declared, problems = tuple(playbook.DECLARED.get(opened.stage, ())), list(broken)
+    if opened.declared != declared:
+        problems.append(
+            f"declared items: expected the playbook's {len(declared)}, got {len(opened.declared)};"
+            " the log was made by another version of the tool"
+        )
+    return Verdict(
+        release=opened.release,
+        commit=opened.commit,
+        stage=opened.stage,
+        site=opened.site,
+        mode=opened.mode,
+        attempt=opened.attempt,
+        number=session.number if session else 1,
+        source=now.source,
+        run=now.run,
+        operator=now.operator,
+        started=opened.now,
+        ended=max([opened.now, *ends]).astimezone(UTC),
+        items=items,
+        broken=(*problems, *_unfinished(events, items)),
+        notes=tuple(_notes(events)),
+    )
 
 
-def stages_before(folder: Path, trust: Trust) -> list[Row]:
-    """A row for each stage back to development, of an apply that lies in its own store.
+def passed(events: Sequence[kinds.Event]) -> bool:
+    """Whether a log ended with every item it declared passed (or waived), enforced last.
 
-    The same release and commit, made in the same world, each signed and still in force; and one for
-    each incident that was removed from the store, or replaced.
+    What a later version of the playbook declares does not undo it. Raises SourceError for items
+    that this version does not know: an older state must not take its place.
     """
-    rows = list[Row]()
+    opened = opened_by(events, "log")
     try:
-        opened = opened_by(Log(folder / "log.jsonl").events(), folder.name)
-        release, stage, store = opened.release, opened.stage, Store(folder.resolve().parents[2])
-        if opened.mode != "apply" or folder.resolve() != store.root / opened.name:
-            return rows
-        while stage in BEFORE:
-            found = find_earlier(store, release, opened.commit, stage, opened.source, trust)
-            stage = found.stage
-            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
-            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
-        for block in blocking(store, release, single_operator=True):
-            if block.lost:
-                expected = "as its recovery opened it"
-                rows.append(check_row(block.name, "incident", expected, block.problem, ok=False))
-    except (RunbookError, LookupError, TypeError, ValueError) as error:
-        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
-    return rows
+        items = statuses(events)
+    except LogDamaged as error:
+        raise SourceError(opened.name, str(error).partition(": ")[2]) from error
+    good = all(one.state == "judged" and one.outcome is Outcome.PASS for one in items)
+    return bool(items) and good and not _unfinished(events, items)
 
 
-# --- what two attempts differ in ------------------------------------------------------------------
-
-ENVIRONMENT = ("release", "commit", "stage", "site", "cluster", "mode", "source", "policy")
-SESSION = ("operator", "run", "version", "package")
-Difference = tuple[str, str, Any, Any]
-"""Where, what, and what either attempt has there; None for what it has not."""
-
-
-def diff(first: Path, second: Path) -> list[Difference]:
-    """Every difference between two attempts, in the playbook's order. Raises LogDamaged, OSError."""
-    before, after = _read(first), _read(second)
-    try:
-        return [
-            *_differ("environment", _environment(before), _environment(after)),
-            *_items({s.item: s for s in standings(before)}, {s.item: s for s in standings(after)}),
-            *_differ("plan", _plan(before), _plan(after)),
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise LogDamaged(f"expected the logs of two attempts, got: {error!r}") from error
-
-
-def _read(folder: Path) -> list[Event]:
-    events, _ = parse(recorded(folder / "log.jsonl"), folder.name)
-    opened_by(events, folder.name)
-    return events
-
-
-def _environment(events: Sequence[Event]) -> dict[str, Any]:
-    opened, session = opened_by(events, "log"), last(events, SessionOpened)
-    parameters = {f"params.{key}": value for key, value in opened.params.items()}
-    named = {key: getattr(opened, key) for key in ENVIRONMENT}
-    return named | {key: getattr(session, key, None) for key in SESSION} | parameters
+def _unfinished(events: Sequence[kinds.Event], items: Sequence[Standing]) -> list[str]:
+    """Why a log cannot count: an item without a final result, out of order, no enforce at the end."""
+    problems = [
+        f"{standing.item}: expected a final result,"
+        f" {'its' if standing.number else 'it'} {standing.reason}"
+        for standing in items
+        if standing.state == "missing"
+    ]
+    firsts: dict[str, int] = {}
+    for ended in kinds.of(events, kinds.RunEnded):
+        firsts.setdefault(ended.item, ended.seq)
+    seen = [firsts[one.item] for one in items if one.item in firsts]
+    if seen != sorted(seen):
+        problems.append("order: expected the items in the playbook's order, got another")
+    made = opened_by(events, "log").source
+    if others := {session.source for session in kinds.of(events, kinds.SessionOpened)} - {made}:
+        got = ", ".join(sorted(others))
+        problems.append(f"source: expected every session {made}, as it was opened, got {got}")
+    # Opening the attempt again, a waiver and a result all change what enforce would say.
+    judged = max(event.seq for event in kinds.of(events, *FINAL, *OPENING))
+    enforced = kinds.last(events, kinds.Enforced)
+    if enforced is None or judged > enforced.seq:
+        problems.append("enforce: expected it to run last, it did not; run the last cell")
+    return problems
 
 
-def _plan(events: Sequence[Event]) -> dict[str, Any]:
+def _notes(events: Sequence[kinds.Event]) -> list[str]:
+    notes = [note.text for note in kinds.of(events, kinds.Note)]
+    for event in events:
+        if isinstance(event, kinds.PolicyAccepted):
+            notes.append(f"policy accepted by {event.by}: {event.moved}")
+        elif isinstance(event, kinds.PlanMade) and (by := ", ".join(event.approved_by)):
+            notes += [f"plan approved by {by}"] if "self-approved" in by else []
+    return notes
+
+
+def plan_of(events: Sequence[kinds.Event]) -> kinds.PlanMade | None:
+    """The plan that an attempt has."""
+    return kinds.last(events, kinds.PlanMade)
+
+
+def plan_digest(events: Sequence[kinds.Event]) -> str:
+    """Its digest; empty for an attempt that has none."""
     plan = plan_of(events)
-    return {"digest": plan.digest} if plan else {}
+    return plan.digest if plan else ""
 
 
-def _items(before: Mapping[str, Standing], after: Mapping[str, Standing]) -> Iterator[Difference]:
-    for item in dict.fromkeys([*before, *after]):
-        yield from _differ(item, _facts(before.get(item)), _facts(after.get(item)))
+def policy_of(events: Sequence[kinds.Event]) -> str:
+    """The policy digest of an attempt's newest session; empty where none is named."""
+    naming = kinds.Opened | kinds.SessionOpened | kinds.PolicyAccepted
+    return ["", *(event.policy for event in events if isinstance(event, naming))][-1]
 
 
-def _facts(standing: Standing | None) -> dict[str, Any]:
-    """Outcome, state, waivers, and each row's numbers by subject and what was looked at."""
-    if standing is None:
-        return {}
-    facts: dict[str, Any] = {"outcome": standing.outcome.value, "state": standing.state}
-    if standing.waived:
-        facts["waived"] = [f"{one.subject}: {one.reason}" for one in standing.waived]
-    for row in standing.result.rows if standing.result else ():
-        about = f"{row.subject}: {row.what}"
-        facts |= {about: row.observed, f"{about}, expected": row.expected}
-    return facts
+def effect(events: Sequence[kinds.Event], item: str) -> datetime:
+    """The instant a change took effect: when the last of its nodes was first read back.
 
-
-def _differ(
-    where: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> Iterator[Difference]:
-    for what in dict.fromkeys([*before, *after]):
-        if before.get(what) != after.get(what):
-            yield where, what, before.get(what), after.get(what)
+    Raises SourceError when the log says of none.
+    """
+    instants = [event.at for event in kinds.of(events, kinds.NodeVerified) if event.item == item]
+    if not instants:
+        raise SourceError("journal", f"expected a node that {item} verified, got none")
+    return max(instants)

@@ -22,10 +22,11 @@ from uuid import uuid4
 
 from ..errors import LockHeld, LogDamaged, StoreError
 from ..files import open_own, place, replace_file
+from ..findings import read_or
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from ..strict import ATTEMPT
 from ..wording import utc
-from .events import Adopting, LockReleased, LockTaken, Opened, Opening, of
+from .events import Adopting, LockTaken, Opened, Opening, of
 from .log import Log, opened_by
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ RUNBOOKS = (
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to carry a release through one stage: a directory and its log."""
+    """One attempt to carry a release through one stage: a directory and its log."""
 
     release: str
     stage: str
@@ -57,14 +58,21 @@ class Attempt:
         return f"{self.release}/{self.stage}/{self.number:04d}"
 
     @property
+    def opened(self) -> Opened:
+        """What it was opened with. Raises LogDamaged."""
+        return opened_by(self.log.events(), self.name)
+
+    @property
+    def heads(self) -> list[str]:
+        """Every head that it ever had, the one it has now last. Raises LogDamaged."""
+        from .seal import heads
+
+        return heads(self.folder, self.log.events())
+
+    @property
     def head(self) -> str:
         """That of its newest seal; of one whose seals cannot be read, and of none, its log's."""
-        try:
-            from .seal import heads
-
-            return heads(self.folder, self.log.events())[-1]
-        except LogDamaged:
-            return self.log.head
+        return read_or(self.log.head, lambda: self.heads[-1], LogDamaged)
 
 
 @dataclass(frozen=True)
@@ -91,71 +99,101 @@ class Lock:
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._records: dict[Path, Log] = {}  # of each only what was added is read again
+        self._logs: dict[Path, Log] = {}  # of each only what was added is read again
 
     # --- attempts -------------------------------------------------------------------------------
 
-    def attempts(self, release: str, stage: str | None = None) -> list[Attempt]:
-        """Attempts of a release in order of stage and number. Raises StoreError for a gap."""
-        found = []
-        for name in [stage] if stage else RUNBOOKS:
-            if linked := self._linked(release, name):
-                raise StoreError(f"{release}/{name}: expected folders, got links: {linked}")
-            numbers = self.numbers(release, name)
-            if numbers != list(range(1, len(numbers) + 1)):
-                raise StoreError(
-                    f"{release}/{name}: expected attempts 1 to {len(numbers)} without a gap, got"
+    def attempts(self, release: str) -> list[Attempt]:
+        """Attempts of a release in order of stage and number. Raises LogDamaged where one is
+        missing, was replaced or cannot be read.
+        """
+        found, problems = self.readable(release)
+        if problems:
+            raise LogDamaged(problems[0])
+        return found
+
+    def readable(self, release: str, stage: str = "") -> tuple[list[Attempt], list[str]]:
+        """The attempts that can be read, and what is wrong with the others. Raises nothing.
+
+        Whether one is missing that others were opened on is told of a whole release only.
+        """
+        found, problems = list[Attempt](), list[str]()
+        for runbook in [stage] if stage else RUNBOOKS:
+            numbers = self.numbers(release, runbook)
+            if linked := self._linked(release, runbook):
+                problems.append(f"{release}/{runbook}: expected folders, got links: {linked}")
+            elif numbers != list(range(1, len(numbers) + 1)):
+                problems.append(
+                    f"{release}/{runbook}: expected attempts 1 to {len(numbers)} without a gap, got"
                     f" {numbers}; an attempt was removed from the store: restore it"
                 )
-            found += [self._attempt(release, name, number) for number in numbers]
-        return found
+            for number in numbers:
+                attempt = self._attempt(release, runbook, number)
+                try:
+                    opened_by(attempt.log.events(), "log")
+                    found.append(attempt)
+                except (StoreError, OSError) as error:
+                    problems.append(f"{attempt.name}: {error}")
+        return found, problems if stage else [*problems, *_lost(found)]
 
     def attempt(self, release: str, stage: str, number: int) -> Attempt:
         """An attempt that exists. Raises StoreError, naming those that do."""
-        known = [attempt.number for attempt in self.attempts(release, stage)]
+        known = self.numbers(release, stage)
         if number not in known:
             raise StoreError(
                 f"{release}/{stage}: attempt: expected one of {known or 'none yet'}, got {number}"
             )
         return self._attempt(release, stage, number)
 
+    def named(self, name: str) -> Attempt:
+        """The attempt of a name that a log holds. Raises StoreError for what is none."""
+        if not ATTEMPT.fullmatch(name):
+            raise StoreError(f"expected RELEASE/STAGE/NUMBER, got {name!r}")
+        release, stage, number = name.split("/")
+        return self._attempt(release, stage, int(number))
+
+    def log(self, name: str) -> Log:
+        """The log of an attempt or adoption, whether it is there or not."""
+        path = self.root / name / "log.jsonl"
+        return self._logs.setdefault(path, Log(path))
+
     def create(self, opened: Opened, *, whatever: bool = False) -> Attempt:
         """A new attempt whose log opens with ``opened`` and the heads of all earlier ones.
 
         ``whatever`` is wrong with those: it is then named in ``damage``, and nothing is required.
         """
-        release, stage, damage = opened.release, opened.stage, list[str]()
+        release, stage = opened.release, opened.stage
         with self.release_lock(release):
-            if whatever:
-                earlier, damage = self.readable(release)
-            else:
-                earlier = self.attempts(release)
-                self.check_heads(earlier)
+            earlier, damage = self.readable(release)
+            if damage and not whatever:
+                raise LogDamaged(damage[0])
             held = {attempt.name: attempt.head for attempt in earlier}
             number = max(self.numbers(release, stage), default=0) + 1
             update = {"heads": held, "damage": tuple(damage)}
             return self._create(release, stage, number, opened.model_copy(update=update))
 
-    def readable(self, release: str, stage: str | None = None) -> tuple[list[Attempt], list[str]]:
-        """The attempts that can be read, and what is wrong with the others. Raises nothing."""
-        found, problems = [], []
-        for name in [stage] if stage else RUNBOOKS:
-            try:
-                self.attempts(release, name)
-            except StoreError as error:
-                problems.append(str(error))
-            for number in self.numbers(release, name):
-                attempt = self._attempt(release, name, number)
-                try:
-                    self.opened(attempt)
-                    found.append(attempt)
-                except (StoreError, OSError) as error:
-                    problems.append(f"{attempt.name}: {error}")
-        try:
-            self.check_heads(found)
-        except (StoreError, OSError) as error:
-            problems.append(str(error))
-        return found, problems
+    def recreate(self, opened: Opened) -> Attempt:
+        """An attempt under its own number in a store of a replay, where there is no other."""
+        fresh = opened.model_copy(update={"heads": {}})
+        return self._create(opened.release, opened.stage, opened.attempt, fresh)
+
+    def adopt(self, opened: Adopting) -> Attempt:
+        """The log of a state taken over as it is."""
+        with self.release_lock(ADOPTED):
+            number = 1 + max(self.numbers(ADOPTED, opened.cluster), default=0)
+            return self._create(ADOPTED, opened.cluster, number, opened)
+
+    def _create(self, release: str, stage: str, number: int, opened: Opening) -> Attempt:
+        # Complete or not there at all: a crash leaves no attempt without its first event.
+        log = self._place(f"{release}/{stage}/.new-{uuid4().hex}/log.jsonl")
+        Log(log).append(opened.model_copy(update={"attempt": number}))
+        made = self._attempt(release, stage, number)
+        log.parent.rename(made.folder)
+        return made
+
+    def _attempt(self, release: str, stage: str, number: int) -> Attempt:
+        name = f"{release}/{stage}/{number:04d}"
+        return Attempt(release, stage, number, self.root / name, self.log(name))
 
     # --- what there is, with a scope by its tape: nothing else lists the store ------------------
 
@@ -183,80 +221,6 @@ class Store:
         folder = self.root / release / stage
         found = [p.name for p in (folder.parent, folder, *folder.glob("[0-9]*")) if p.is_symlink()]
         return ", ".join(found)
-
-    def recreate(self, opened: Opened) -> Attempt:
-        """An attempt under its own number in a store of a replay, where there is no other."""
-        fresh = opened.model_copy(update={"heads": {}})
-        return self._create(opened.release, opened.stage, opened.attempt, fresh)
-
-    def _create(self, release: str, stage: str, number: int, opened: Opening) -> Attempt:
-        # Complete or not there at all: a crash leaves no attempt without its first event.
-        log = self._place(f"{release}/{stage}/.new-{uuid4().hex}/log.jsonl")
-        Log(log).append(opened.model_copy(update={"attempt": number}))
-        made = self._attempt(release, stage, number)
-        log.parent.rename(made.folder)
-        return made
-
-    def check_heads(self, attempts: list[Attempt]) -> None:
-        """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""
-        from .seal import heads
-
-        chains = {a.name: heads(a.folder, a.log.events()) for a in attempts}
-        for attempt in attempts:
-            opened = self.opened(attempt)
-            for name, head in opened.heads.items():
-                if name not in chains:
-                    raise StoreError(
-                        f"{attempt.name}: expected the earlier attempt {name} in the store, got none;"
-                        " it was removed: restore it"
-                    )
-                if head not in chains[name]:
-                    raise LogDamaged(
-                        f"{name}: expected its log to hold {head}, got another history;"
-                        " the log was replaced: restore it"
-                    )
-
-    @staticmethod
-    def opened(attempt: Attempt) -> Opened:
-        """What the attempt was opened with. Raises LogDamaged."""
-        return opened_by(attempt.log.events(), attempt.name)
-
-    def took_lock(self, cluster: str) -> Iterator[Attempt]:
-        """The attempts that took a cluster's lock and have not given it back, by their logs.
-
-        Raises StoreError for a log that cannot be read: it may be that of one of them.
-        """
-        for name in self.everything():
-            try:
-                events = self.log(name).events()
-            except (StoreError, OSError) as error:
-                raise StoreError(f"{name}: {error}") from error
-            locks = [e for e in events if isinstance(e, LockTaken | LockReleased)]
-            if [type(e) for e in locks if e.cluster == cluster][-1:] == [LockTaken]:
-                yield self.named(name)
-
-    def log(self, name: str) -> Log:
-        """The log of an attempt or adoption, whether it is there or not."""
-        path = self.root / name / "log.jsonl"
-        return self._records.setdefault(path, Log(path))
-
-    def named(self, name: str) -> Attempt:
-        """The attempt of a name that a log holds. Raises StoreError for what is none."""
-        if not ATTEMPT.fullmatch(name):
-            raise StoreError(f"expected RELEASE/STAGE/NUMBER, got {name!r}")
-        release, stage, number = name.split("/")
-        return self._attempt(release, stage, int(number))
-
-    def adopt(self, opened: Adopting) -> Attempt:
-        """The log of a state taken over as it is."""
-        with self.release_lock(ADOPTED):
-            number = 1 + max(self.numbers(ADOPTED, opened.cluster), default=0)
-            return self._create(ADOPTED, opened.cluster, number, opened)
-
-    def _attempt(self, release: str, stage: str, number: int) -> Attempt:
-        folder = self.root / release / stage / f"{number:04d}"
-        log = self.log(f"{release}/{stage}/{folder.name}")
-        return Attempt(release, stage, number, folder, log)
 
     # --- locks ----------------------------------------------------------------------------------
 
@@ -317,3 +281,27 @@ class Store:
     def pinned(self, cluster: str, digest: str, suffix: str) -> Path:
         """Where the baseline of a digest is kept."""
         return self.root / ".baselines" / cluster / (digest.removeprefix("sha256:") + suffix)
+
+
+def _lost(attempts: list[Attempt]) -> list[str]:
+    """What is missing or was replaced: each head an attempt was opened on lies in the other's chain."""
+    problems, chains = list[str](), dict[str, list[str]]()
+    for attempt in attempts:
+        try:
+            chains[attempt.name] = attempt.heads
+        except (StoreError, OSError) as error:
+            problems.append(f"{attempt.name}: {error}")
+    known = {attempt.name for attempt in attempts}
+    for attempt in attempts:
+        for name, head in attempt.opened.heads.items():
+            if name not in known:
+                problems.append(
+                    f"{attempt.name}: expected the earlier attempt {name} in the store, got none;"
+                    " it was removed: restore it"
+                )
+            elif head not in chains.get(name, [head]):
+                problems.append(
+                    f"{name}: expected its log to hold {head}, got another history;"
+                    " the log was replaced: restore it"
+                )
+    return problems

@@ -44,7 +44,7 @@ from . import events as kinds
 from . import seal
 from .log import opened_by, parse
 from .seal import Seal
-from .standing import standing, verdict
+from .status import item_status, verdict
 
 GROWING = ("log.jsonl", "tape/index.jsonl")
 """What is appended to, line by line."""
@@ -322,7 +322,7 @@ def _guarded(entries: Sequence[kinds.Event]) -> None:
         return  # no item of a recovery waits for another
     for step in (step for step in kinds.of(entries, kinds.StepTaken) if step.phase == "intent"):
         for item in opened.declared[: opened.declared.index(step.item)]:
-            was = standing(entries[: step.seq], item)
+            was = item_status(entries[: step.seq], item)
             if was.outcome is not Outcome.PASS:
                 got = f"it began while {item} was {was.outcome} ({was.state})"
                 raise _Wrong(f"{step.item} after every item before it", got)

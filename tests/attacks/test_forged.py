@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from runbook_lib.canonical import canonical
 from runbook_lib.errors import LogDamaged, NotebookError, ParameterError
 from runbook_lib.evidence import seal, sealing
-from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.ledger import Ledger
 from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
@@ -65,7 +65,7 @@ def test_a_log_rewritten_with_its_whole_chain_lacks_the_signature(practice: Any,
     rewritten(practice.folder(), passed, key)
     found = red(practice.folder())
     store, commit = Store(practice.root / "store"), practice.params["commit"]
-    problem = find_earlier(store, "v1.4.0", commit, "testnet", "rehearsal", ALICES).problem
+    problem = Ledger(store).earlier("v1.4.0", commit, "testnet", "rehearsal", ALICES).problem
 
     unsigned = "; it is unsigned: `runbook seal --sign FOLDER` signs it" if key is None else ""
     assert found["2 signers"] == f"no signature of a listed key{unsigned}"

@@ -7,7 +7,7 @@ import pytest
 from runbook_lib import notebook
 from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.evidence.status import next_opening
+from runbook_lib.evidence.release import next_opening
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import find_operator, prepare_attempt
 from runbook_lib.outcomes import Outcome

@@ -33,7 +33,7 @@ def ready(
     """The parameters that lie ready in an attempt; ``ran`` are those of every stage that is run."""
     path = practice.sealed() / "recovery" / "params.yaml"
     path.parent.mkdir(exist_ok=True)
-    opened = Store.opened(Store(practice.root / "store").attempts("v1.4.0")[-1])
+    opened = Store(practice.root / "store").attempts("v1.4.0")[-1].opened
     path.write_text(yaml.safe_dump(way_back(opened)))
     ran = list[Any]()
 
@@ -131,7 +131,7 @@ def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
         f"{where}: {name}: expected {practice.params[name]!r} as the log has it, got {value!r}\n"
         f"{where}: {NEXT}"
     )
-    assert Store.opened(made).params["break_glass"] == REASON
+    assert made.opened.params["break_glass"] == REASON
 
 
 def altered(folder: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_recovery_takes_nothing_of_a_sealed_apply_whose_signature_does_not_hol
     assert str(caught.value).endswith(
         "; to take it back all the same give the reason: --reason 'WHY'"
     )
-    assert Store.opened(made).undoes.name == "v1.4.0/development/0001"
+    assert made.opened.undoes.name == "v1.4.0/development/0001"
 
 
 def test_the_signed_log_of_another_attempt_is_not_this_ones(practice: Any) -> None:
@@ -206,7 +206,7 @@ def test_a_killed_apply_and_one_that_failed_are_taken_back_without_a_reason(
         assert seal_by_hand(practice.folder()).exit_code != 0
     made = prepare_attempt("development_recovery", recovery(practice), "by hand")
 
-    assert Store.opened(made).undoes.attempt == 1
+    assert made.opened.undoes.attempt == 1
 
 
 def test_a_recovery_that_is_gone_on_with_looks_again(practice: Any) -> None:

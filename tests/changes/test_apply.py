@@ -20,9 +20,9 @@ from runbook_lib.changes.apply import (
     read_back,
     runs_as_planned,
 )
-from runbook_lib.changes.state import kept_config, known_map, require_known
 from runbook_lib.context import Context
 from runbook_lib.errors import LogDamaged, ParameterError, SourceError
+from runbook_lib.evidence.ledger import kept_config
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.plan import NodePlan, NodeState, differences
@@ -187,8 +187,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
 
 
 def known(work: Work) -> dict[str, Any]:
-    context = work.stage.context("known", 1)
-    return known_map(context.scope, context.store, "development")
+    return work.stage.context("known", 1).ledger.known("development")
 
 
 def test_the_last_verified_state_is_known(work: Work) -> None:
@@ -198,10 +197,10 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
     found = known(work)
 
     assert (found["dev-1"].state, found["dev-1"].origin) == (newer, "v1.4.0/development/0001")
-    assert require_known(found, "dev-1", "development").state == newer
+    assert found["dev-1"].state == newer
     said = "dev-2: expected a known state in the store, got none; take development over as it is"
     with saying(SourceError, f"{said} with `runbook adopt`"):
-        require_known(found, "dev-2", "development")
+        found["dev-2"]
 
 
 def test_a_state_that_is_none_damages_its_log(practice: Any, work: Work) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.state import good_map, known_map
 from runbook_lib.errors import SourceError
+from runbook_lib.evidence.ledger import Ledger
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.plan import NodeState
@@ -53,11 +53,11 @@ class Journals:
         return at
 
     def good(self) -> dict[str, NodeState]:
-        found = good_map(self.scope, self.store, "development")
+        found = Ledger(self.store, self.scope).good("development")
         return {node: known.state for node, known in found.items()}
 
     def known(self) -> NodeState:
-        return known_map(self.scope, self.store, "development")["dev-1"].state
+        return Ledger(self.store, self.scope).known("development")["dev-1"].state
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import LogDamaged
-from runbook_lib.evidence.status import diff
+from runbook_lib.evidence.release import diff
 from runbook_lib.outcomes import Outcome
 
 SUITES = "development.activate.smoke-suites"

@@ -25,7 +25,7 @@ from runbook_lib.evidence.incidents import (
     path_of,
 )
 from runbook_lib.evidence.log import Log
-from runbook_lib.evidence.status import next_opening, stages_before
+from runbook_lib.evidence.release import next_opening, stages_before
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.site import read_site

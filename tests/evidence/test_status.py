@@ -1,162 +1,345 @@
-"""Where a release stands, and the earliest instant the next stage can open."""
+"""Where items stand and what a log amounts to: the last try counts, nothing is forgotten."""
 
-import json
+from __future__ import annotations
+
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runbook_lib import cli
-from runbook_lib.evidence.events import Event, Undoes
-from runbook_lib.evidence.replay import seal_by_hand
-from runbook_lib.evidence.status import _earliest, attempts_of, next_opening
-from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import Outcome
-from runbook_lib.site import read_site
+from runbook_lib import playbook
+from runbook_lib.errors import LogDamaged
+from runbook_lib.evidence.events import Event
+from runbook_lib.evidence.status import (
+    item_status,
+    verdict,
+    waived_rows,
+)
+from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, worst
+from runbook_lib.verdicts import ExitCode
 
-from ..conftest import stages_of
+from ..conftest import SMALL
 from ..events import event
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-UNDOES = Undoes(attempt=1, plan="sha256:1", name="v1.4.0/development/0001")
+NOW = datetime(2026, 11, 23, 14, 0, 0, tzinfo=UTC)
+DECLARED = SMALL
+DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = DECLARED
+OUTCOMES = st.sampled_from(Outcome)
 
 
-@pytest.fixture
-def site(practice: Any) -> Any:
-    site = stages_of("development", "testnet", "mainnet")
-    practice.write_site(**site | {"stages": {**site["stages"], "canary": "mainnet"}})
-    return read_site(str(practice.site))
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """The development stage is the small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(playbook.DECLARED, "development", SMALL)
+        yield
 
 
-def took_effect(item: str, *minutes: int) -> list[Event]:
-    return [
-        event("state", item=item, node=f"n-{n}", at=AT + timedelta(minutes=minute))
-        for n, minute in enumerate(minutes)
+class Story:
+    """Events of a log, told one by one."""
+
+    def __init__(self, mode: str = "apply", **opened: Any) -> None:
+        self.entries: list[Event] = []
+        self.tell("opened", **{"mode": mode, "now": NOW, "declared": DECLARED, **opened})
+
+    def tell(self, kind: str, **body: Any) -> Story:
+        self.entries.append(event(kind, seq=len(self.entries), **body))
+        return self
+
+    def session(self, number: int = 1, source: str = "live") -> Story:
+        return self.tell("session", number=number, source=source)
+
+    def started(self, item: str, number: int = 1) -> Story:
+        return self.tell("started", item=item, number=number)
+
+    def judged(self, item: str, *rows: Row | Outcome, number: int = 1, **more: Any) -> Story:
+        made = tuple(row if isinstance(row, Row) else found(row) for row in rows)
+        result = CheckResult(
+            item=item,
+            outcome=worst(row.outcome for row in made),
+            reason=f"because of {item}",
+            rows=made,
+            started=NOW,
+            ended=NOW + timedelta(minutes=len(self.entries)),
+        )
+        self.started(item, number)
+        return self.tell("result", item=item, number=number, result=result, **more)
+
+    def blocked(self, item: str, due: datetime | None = None) -> Story:
+        self.started(item)
+        return self.tell("not-reached", item=item, due=due)
+
+    def planned(self, item: str) -> Story:
+        self.started(item)
+        return self.tell("planned", item=item, number=1, reason="planned")
+
+    def waive(self, item: str, outcome: Outcome, *subjects: str) -> Story:
+        expires = NOW + timedelta(days=1)
+        return self.tell("waiver", item=item, outcome=outcome, subjects=subjects, expires=expires)
+
+    def all_pass(self, *but: str) -> Story:
+        for item in DECLARED:
+            if item not in but:
+                self.judged(item, Outcome.PASS)
+        return self
+
+    def enforced(self) -> Story:
+        return self.tell("enforced", number=1)
+
+
+def found(outcome: Outcome, subject: str = "dev-1", **more: Any) -> Row:
+    return check_row(subject, "height", 1, 2, outcome, **more)
+
+
+def code(story: Story) -> ExitCode:
+    return verdict(story.entries).exit_code
+
+
+# --- one item ---------------------------------------------------------------------------------------
+
+
+def test_a_try_that_did_not_end_is_missing() -> None:
+    """Whatever an earlier try found, one that was cut off proves nothing."""
+    story = Story().judged(DRIFT, Outcome.PASS).started(DRIFT, 2)
+    found = item_status(story.entries, DRIFT)
+
+    assert (found.state, found.reason) == ("missing", "try 2 began and did not end")
+    assert [(t.number, t.outcome) for t in found.earlier] == [(1, Outcome.PASS)]
+    assert code(story.enforced()) is ExitCode.BROKEN
+
+
+def test_the_last_try_counts_and_the_others_are_kept() -> None:
+    story = Story().judged(DRIFT, Outcome.FAIL)
+    story.judged(DRIFT, Outcome.INCONCLUSIVE, number=2, retry_reason="the disk was swapped")
+    story.judged(DRIFT, Outcome.PASS, number=3, retry_reason="the link is back")
+    found = item_status(story.entries, DRIFT)
+
+    assert (found.state, found.number, found.outcome) == ("judged", 3, Outcome.PASS)
+    assert found.reason == f"because of {DRIFT}"
+    assert [(t.number, t.outcome, t.retry_reason) for t in found.earlier] == [
+        (1, Outcome.FAIL, ""),
+        (2, Outcome.INCONCLUSIVE, "the disk was swapped"),
     ]
 
 
+def test_what_was_not_reached_says_when_it_is_due() -> None:
+    """Behind an item that is merely not yet due, it is itself not yet due."""
+    due = NOW + timedelta(hours=1)
+
+    assert item_status(Story().blocked(CI, due).entries, CI).return_at == due
+    assert item_status(Story().blocked(CI).entries, CI).return_at is None
+
+
+@pytest.mark.parametrize("value", [None, [], "PASS", {"outcome": "PASS"}, {"item": 1}])
+def test_a_result_that_is_none_is_no_event(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"result\.result"):
+        event("result", item=CI, number=1, result=value)
+
+
+def test_large_numbers_survive_the_log() -> None:
+    """A float above 2**53 is written as a whole number, and comes back as the float it was."""
+    row = check_row("dev-1", "stake", 1e17, 4.379854137272574e16, ok=False)
+    story = Story().judged(DRIFT, row)
+    result = item_status(story.entries, DRIFT).result
+
+    assert result is not None
+    assert result.rows == (row,)
+
+
+# --- the verdict ------------------------------------------------------------------------------------
+
+
+def test_everything_passed() -> None:
+    """All items judged PASS in order, enforce last: exit 0."""
+    found = verdict(Story().session().all_pass().enforced().entries)
+
+    assert (found.exit_code, found.outcome, found.broken) == (ExitCode.PASSED, Outcome.PASS, ())
+    assert found.blocking == ()
+    assert found.ended == max(item.result.ended for item in found.items if item.result)
+
+
 @pytest.mark.parametrize(
-    ("stage", "change", "item", "after"),
+    "entries", [[], Story().entries[1:], Story().tell("note", text="x").entries[1:]]
+)
+def test_a_record_without_its_opening_is_damage(entries: list[Event]) -> None:
+    with pytest.raises(LogDamaged, match="expected an opening event, got none"):
+        verdict(entries)
+
+
+# --- completeness -----------------------------------------------------------------------------------
+
+
+def told(*items: str, **opened: Any) -> Story:
+    """A run in which these items passed, in this order."""
+    story = Story(**opened).session()
+    for item in items:
+        story.judged(item, Outcome.PASS)
+    return story
+
+
+OTHER = (
+    "declared items: expected the playbook's {}, got {}; the log was made by another version of"
+    " the tool"
+)
+BROKEN: dict[str, tuple[Story, str]] = {
+    **{
+        f"without {item}": (
+            told(*(one for one in DECLARED if one != item)).enforced(),
+            f"{item}: expected a final result, it has not run",
+        )
+        for item in DECLARED
+    },
+    "without enforce": (
+        told(*DECLARED), "enforce: expected it to run last, it did not; run the last cell",
+    ),
+    "out of order": (
+        told(CI, DRIFT, *DECLARED[2:]).enforced(),
+        "order: expected the items in the playbook's order, got another",
+    ),
+    "fewer items": (
+        told(*DECLARED[:3], declared=list(DECLARED[:3])).enforced(), OTHER.format(7, 3),
+    ),
+    "two worlds": (
+        told(*DECLARED).session(2, source="rehearsal").enforced(),
+        "source: expected every session live, as it was opened, got rehearsal",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("story", "said"), BROKEN.values(), ids=BROKEN)
+def test_what_is_not_whole_is_broken(story: Story, said: str) -> None:
+    """An item that has no result, another order or declaration, what a rehearsal proved."""
+    assert verdict(story.entries).broken == (said,)
+    assert code(story) is ExitCode.BROKEN
+
+
+def test_a_run_of_several_sessions_and_tries_is_whole() -> None:
+    """Only first results are ordered: a guard may be judged again later."""
+    story = told(*DECLARED).session(2).judged(DRIFT, Outcome.PASS, number=2).enforced()
+
+    assert verdict(story.entries).broken == ()
+    assert code(story) is ExitCode.PASSED
+
+
+@pytest.mark.parametrize(
+    "after",
     [
-        ("testnet", "development.activate.deploy", "testnet.ready.soak", timedelta(hours=48)),
-        ("canary", "testnet.activate.gate", "canary.ready.epochs-clean", timedelta(hours=11)),
-        ("mainnet", "canary.activate.rewards-gate", "mainnet.ready.no-regression",
-         timedelta(hours=8)),
+        lambda story: story.judged(DRIFT, Outcome.PASS, number=2),
+        lambda story: story.session(2),
+        lambda story: story.session(2).waive(DRIFT, Outcome.FAIL, "dev-1"),
+        lambda story: story.planned(BASELINE),
+        lambda story: story.blocked(BASELINE),
     ],
-)  # fmt: skip
-def test_a_stage_can_open_once_the_playbooks_window_is_over(
-    site: Any, stage: str, change: str, item: str, after: timedelta
+)
+def test_enforce_must_be_last(after: Any) -> None:
+    """What was opened, waived or judged after it, it never saw."""
+    story = Story().session().all_pass().enforced()
+    after(story)
+
+    assert "enforce: expected it to run last" in verdict(story.entries).broken[-1]
+    assert code(story) is ExitCode.BROKEN
+    assert not verdict(story.enforced().entries).broken
+
+
+def test_a_stage_that_nobody_declares_has_no_items() -> None:
+    other = told(*DECLARED, stage="holiday").enforced()
+
+    assert list(verdict(other.entries).broken) == [OTHER.format(0, 7)]
+
+
+def test_what_a_change_would_do_is_kept() -> None:
+    """The rows of a planned item."""
+    row = found(Outcome.INCONCLUSIVE)
+    story = Story("plan").session().started(DEPLOY)
+    story.tell("planned", item=DEPLOY, number=1, reason="r", rows=[row])
+
+    assert item_status(story.entries, DEPLOY).planned == (row,)
+
+
+# --- waivers ----------------------------------------------------------------------------------------
+
+
+SUBJECTS = st.sampled_from(["dev-1", "dev-2", "dev-3"])
+
+
+@given(
+    rows=st.lists(st.tuples(SUBJECTS, OUTCOMES, st.booleans()), min_size=1, max_size=5),
+    waivers=st.lists(
+        st.tuples(
+            st.sampled_from([CI, DRIFT]),
+            st.sampled_from([Outcome.FAIL, Outcome.INCONCLUSIVE]),
+            st.lists(SUBJECTS, min_size=1, max_size=2),
+        ),
+        max_size=4,
+    ),
+)
+def test_a_waiver_never_covers_a_row_it_does_not_name(
+    rows: list[tuple[str, Outcome, bool]], waivers: list[tuple[str, Outcome, list[str]]]
 ) -> None:
-    """Counted from the last node; epochs of an hour, the one under way at the start not counted."""
-    found = _earliest(took_effect(change, 0, 7), site, stage)
+    """The item passes exactly when every row that is not PASS is named, with its outcome.
 
-    assert found[:2] == (item, AT + timedelta(minutes=7) + after)
+    And may be waived at all: naming a row that is never waivable covers nothing.
+    """
+    story = Story().session()
+    for item, outcome, subjects in waivers:
+        story.waive(item, outcome, *subjects)
+    story.judged(CI, *(found(outcome, subject, waivable=may) for subject, outcome, may in rows))
+    named = {(s, outcome) for item, outcome, subjects in waivers if item == CI for s in subjects}
+    left = [
+        outcome
+        for subject, outcome, may in rows
+        if outcome is not Outcome.PASS and not (may and (subject, outcome) in named)
+    ]
+
+    made = item_status(story.entries, CI)
+    given = {w.subject for w in made.waived}
+    assert given == {s for item, _, subjects in waivers if item == CI for s in subjects}
+
+    assert [row.outcome for row in made.open_rows] == left
+    assert made.outcome is (worst(left) if left else Outcome.PASS)
 
 
-def test_without_a_change_in_the_journal_nothing_is_promised(site: Any) -> None:
-    assert _earliest([], site, "canary") == (
-        "canary.ready.epochs-clean",
-        None,
-        "expected a node that testnet.activate.gate verified, got none",
+@given(
+    waivers=st.lists(
+        st.tuples(
+            st.integers(1, 3),
+            st.sampled_from([CI, DRIFT]),
+            st.sampled_from([Outcome.FAIL, Outcome.INCONCLUSIVE]),
+            st.lists(SUBJECTS, min_size=1, max_size=2),
+        ),
+        max_size=6,
     )
-
-
-def test_what_blocks_is_said_with_when_it_was_judged(practice: Any) -> None:
-    stage = practice.open()
-    practice.walk(stage, ci_green=Outcome.FAIL)
-
-    (found,) = attempts_of(Store(practice.root / "store"), "v1.4.0")
-
-    assert found.blocks.startswith("enforce: expected it to run last")
-    assert (found.passed, found.since is not None) == (False, True)
-
-
-def test_after_the_last_pass_the_next_stage_is_named(practice: Any) -> None:
-    """With what it must wait for; before anything passed there is none."""
-    store, site = Store(practice.root / "store"), read_site(str(practice.site))
-    assert next_opening(store, site, "v1.4.0") is None
-
-    practice.sealed()
-    opening = next_opening(store, site, "v1.4.0")
-
-    assert opening is not None
-    assert (opening.stage, opening.item) == ("testnet", "testnet.ready.soak")
-
-
-def test_the_command_says_from_when_the_next_stage_can_open(
-    practice: Any, site: Any, capsys: pytest.CaptureFixture[str]
+)
+def test_the_waived_rows_are_those_the_newest_session_named(
+    waivers: list[tuple[int, str, Outcome, list[str]]],
 ) -> None:
-    """Two days after the last node of the deploy; in words, and as a document."""
-    stage = practice.open()
-    cards = practice.walk(stage)
-    for minutes in (0, 7):
-        stage._session.log.append(event("state", at=AT + timedelta(minutes=minutes)))
-    practice.write_notebook(cards, stage.enforce())
-    seal_by_hand(stage.folder)
-    words = ["status", "v1.4.0", "--site", str(practice.site)]
+    """Item, subject and outcome, one by one; nothing of another item or an earlier session."""
+    story = Story()
+    for session in (1, 2, 3):
+        story.session(session)
+        for when, item, outcome, subjects in waivers:
+            if when == session:
+                story.waive(item, outcome, *subjects)
 
-    assert cli.main(words) == 2
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "next: testnet, at the earliest 2026-01-03T00:07:00+00:00: testnet.ready.soak:"
-        " development must have soaked for 48 h"
-    )
-    assert cli.main([*words, "--json"]) == 2
-    assert json.loads(capsys.readouterr().out)["next"] == {
-        "stage": "testnet",
-        "earliest": "2026-01-03T00:07:00+00:00",
-        "item": "testnet.ready.soak",
-        "why": "development must have soaked for 48 h",
-        "missing": [],
-    }
+    for item in DECLARED:
+        assert [(row.subject, row.outcome) for row in waived_rows(story.entries, item)] == [
+            (subject, outcome)
+            for when, about, outcome, subjects in waivers
+            if (when, about) == (3, item)
+            for subject in subjects
+        ]
 
 
-def test_a_stage_that_was_not_proven_promises_no_next_one(practice: Any, site: Any) -> None:
-    """Passed, and never sealed: the reason stands in place of the instant."""
-    stage = practice.open()
-    practice.walk(stage)
-    stage.enforce()
+def test_a_waiver_lifts_no_result_without_rows() -> None:
+    story = Story().session().waive(CI, Outcome.INCONCLUSIVE, "dev-1").judged(CI)
 
-    opening = next_opening(Store(practice.root / "store"), site, "v1.4.0")
-
-    assert opening is not None
-    assert (opening.stage, opening.at, opening.item) == ("testnet", None, "the stage before")
-    assert opening.why.startswith("expected attempt 1 to verify, got: ")
+    assert item_status(story.entries, CI).outcome is Outcome.INCONCLUSIVE
 
 
-def test_an_apply_that_was_taken_back_says_by_which_recovery_and_when(
-    practice: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On its own line; it passed once, and the release stands no longer."""
-    practice.sealed()
-    words = ["status", "v1.4.0", "--site", str(practice.site)]
-    assert cli.main(words) == 0
+def test_notes_travel_with_the_verdict() -> None:
+    story = Story().session().tell("note", text="the runner was replaced")
 
-    store = Store(practice.root / "store")
-    opened = store.opened(store.attempt("v1.4.0", "development", 1))
-    for operator, mode, undoes, nodes in (
-        ("alice", "plan", UNDOES, []),  # what was only planned takes nothing back
-        ("alice", "apply", None, []),  # nor does the recovery of another apply
-        ("bob", "apply", UNDOES, ["dev-1"]),
-    ):
-        more = {"operator": operator, "mode": mode, "undoes": undoes, "now": AT}
-        params = {**opened.params, "nodes": nodes}
-        stage = {"stage": "development_recovery", "declared": (), "params": params}
-        store.create(opened.model_copy(update=stage | more), whatever=True)
-    capsys.readouterr()
-
-    assert cli.main(words) == 2
-    lines = capsys.readouterr().out.splitlines()
-    (line,) = [line for line in lines if line.startswith("development ")]
-    assert line.split("true")[1].strip() == (
-        "undone on dev-1: v1.4.0/development_recovery/0003 by bob, 2026-01-01 00:00:00 UTC"
-    )
-    assert cli.main([*words, "--json"]) == 2
-    first, *others = json.loads(capsys.readouterr().out)["attempts"]
-    assert first["undone"] == {
-        "by": "v1.4.0/development_recovery/0003",
-        "operator": "bob",
-        "at": "2026-01-01T00:00:00+00:00",
-        "nodes": ["dev-1"],
-    }
-    assert (first["outcome"], first["blocks"]) == ("PASS", "")
-    assert [other["undone"] for other in others] == [None, None, None]
+    assert verdict(story.entries).notes == ("the runner was replaced",)

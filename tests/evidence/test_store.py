@@ -53,7 +53,7 @@ def test_attempts_are_numbered_from_one(store: Store) -> None:
     made = [store.create(opened()) for _ in range(3)]
 
     assert [attempt.name for attempt in made] == [f"v1.4.0/development/000{n}" for n in (1, 2, 3)]
-    assert [store.opened(attempt).attempt for attempt in made] == [1, 2, 3]
+    assert [attempt.opened.attempt for attempt in made] == [1, 2, 3]
     assert [attempt.number for attempt in store.attempts(RELEASE)] == [1, 2, 3]
     assert list(store.everything()) == [attempt.name for attempt in made]
 
@@ -64,7 +64,7 @@ def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None
     first.log.append(event("note", text=""))
     second = store.create(opened("testnet"))
 
-    assert store.opened(second).heads == {first.name: first.log.head}
+    assert second.opened.heads == {first.name: first.log.head}
 
 
 def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None:
@@ -113,7 +113,7 @@ def unopened(store: Store) -> None:
          " the store, got none; it was removed: restore it"),
         (replaced, "v1.4.0/development/0001: expected its log to hold {head}, got another"
          " history; the log was replaced: restore it"),
-        (unopened, "v1.4.0/development/0001: expected an opening event, got none"),
+        (unopened, "v1.4.0/development/0001: log: expected an opening event, got none"),
     ],
 )  # fmt: skip
 def test_a_store_that_lost_something_opens_nothing(
@@ -122,7 +122,7 @@ def test_a_store_that_lost_something_opens_nothing(
     """Attempts of every stage and their heads are looked at before another is made."""
     harm(store)
     with pytest.raises((StoreError, LogDamaged)) as caught:
-        store.check_heads(store.attempts(RELEASE))
+        store.attempts(RELEASE)
     with pytest.raises((StoreError, LogDamaged)):
         store.create(opened())
 
@@ -139,7 +139,7 @@ def test_two_processes_create_different_attempts(store: Store) -> None:
     attempts = store.attempts(RELEASE)
 
     assert [attempt.number for attempt in attempts] == list(range(1, 17))
-    assert [len(store.opened(attempt).heads) for attempt in attempts] == list(range(16))
+    assert [len(attempt.opened.heads) for attempt in attempts] == list(range(16))
     assert [p.name for p in (store.root / RELEASE / STAGE).glob(".*")] == []
 
 

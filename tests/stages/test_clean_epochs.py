@@ -7,8 +7,8 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.checks import canary, testnet
-from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
+from runbook_lib.evidence.ledger import Earlier, Ledger
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.site import read_site
@@ -34,8 +34,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         made = Store(net.root / "store").create(opened)
         made.log.append(event("state", item=testnet.gate.item, node="test-1", at=net.now))
         policy = read_site(str(net.site)).policy_digest
-        before = order.Earlier(stage="testnet", attempt=1, name=made.name, policy=policy)
-        patch.setattr(order, "permitted", lambda *given: before)
+        before = Earlier(stage="testnet", attempt=1, name=made.name, policy=policy)
+        patch.setattr(Ledger, "earlier", lambda *given: before)
         yield net
 
 

@@ -15,8 +15,7 @@ from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
-from runbook_lib.evidence.comment import marker
-from runbook_lib.evidence.heads import told
+from runbook_lib.evidence.comment import heads_told, marker
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
@@ -322,7 +321,7 @@ def test_a_strangers_head_is_not_believed(network: RehearsalNetwork) -> None:
     def believed(author: str, updated: str = "2026-03-02T09:00:00Z") -> list[str]:
         comment = {**written, "user": {"login": author}, "updated_at": updated}
         read = Comment.model_validate_json(json.dumps(comment))
-        return [name for name, _ in told([read], "bot", site)]
+        return [name for name, _ in heads_told([read], "bot", site)]
 
     assert believed("stranger") == believed("bot", updated="2026-03-02T09:00:01Z") == []
     assert believed("bot") == believed(site.people[0].account) == [attempt]

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import canary, mainnet
-from runbook_lib.evidence import order
+from runbook_lib.evidence.ledger import Earlier, Ledger
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.site import read_site
@@ -67,8 +67,8 @@ def test_quiet_metrics_need_more_epochs_and_then_pass(tmp_path: Path) -> None:
         assert carried.exit_code is ExitCode.PASSED, carried.blocking
         name = f"v1.4.0/canary/{carried.attempt:04d}"
         policy = read_site(str(network.site)).policy_digest
-        earlier = order.Earlier(stage="canary", attempt=carried.attempt, name=name, policy=policy)
-        patch.setattr(order, "permitted", lambda *given, **more: earlier)
+        earlier = Earlier(stage="canary", attempt=carried.attempt, name=name, policy=policy)
+        patch.setattr(Ledger, "earlier", lambda *given, **more: earlier)
 
         due, early, _ = judged(**given(network, "mainnet", **params))
         come_back(network, due)

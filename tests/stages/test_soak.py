@@ -9,7 +9,7 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development
 from runbook_lib.checks.testnet import soak
-from runbook_lib.evidence.order import Earlier
+from runbook_lib.evidence.ledger import Earlier
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.strict import parse_yaml
@@ -85,8 +85,8 @@ def test_a_site_without_a_soak_job_is_told_which_key_to_set(
 
 def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
     store = Store(soaked.root / "store")
-    attempts = store.attempts("v1.4.0", "development")
-    opened = store.opened(attempts[-1]).model_copy(update={"release": "v9.9.9"})
+    attempts = store.readable("v1.4.0", "development")[0]
+    opened = attempts[-1].opened.model_copy(update={"release": "v9.9.9"})
     other = store.create(opened)
     at = datetime.fromtimestamp(soaked.world.clock.now(), UTC).isoformat()
     step = {"item": development.DEPLOY, "node": "dev-1", "step": "deliver", "phase": "intent"}

@@ -16,8 +16,8 @@ from runbook_lib import playbook, wording
 from runbook_lib.changes.takeover import end_left_behind
 from runbook_lib.checks import preflight, recovery
 from runbook_lib.evidence.events import Event, StepTaken
+from runbook_lib.evidence.ledger import Ledger
 from runbook_lib.evidence.log import Log
-from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
@@ -132,8 +132,8 @@ def test_what_was_undone_permits_nothing(prepare: Prepare) -> None:
     store, commit = Store(folder.parents[2]), made.network.release.commit
     made.recover("canary")
 
-    asked = (store, made.release, commit, "mainnet", "rehearsal", trust_of(folder))
-    problem = find_earlier(*asked).problem
+    asked = (made.release, commit, "mainnet", "rehearsal", trust_of(folder))
+    problem = Ledger(store).earlier(*asked).problem
     assert problem.startswith("expected attempt 2 still in force, got it undone: ")
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from runbook_lib.errors import StageRefused, StoreError
 from runbook_lib.evidence.events import Opened
+from runbook_lib.evidence.ledger import Ledger
 from runbook_lib.evidence.log import Log
-from runbook_lib.evidence.order import find_earlier, undone_by
-from runbook_lib.evidence.status import stages_before
+from runbook_lib.evidence.release import stages_before
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import require_order
 from runbook_lib.outcomes import Outcome
@@ -32,7 +32,7 @@ COMMIT = "c0ffee" * 6 + "abcd"
 def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, wanted = Store(practice.root / "store"), changes.get("commit", COMMIT)
-    found = find_earlier(store, RELEASE, wanted, "testnet", source, ALICES).problem
+    found = Ledger(store).earlier(RELEASE, wanted, "testnet", source, ALICES).problem
     params = TestnetParams(release=RELEASE, commit=wanted)
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
@@ -124,7 +124,7 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
 
     for source in ("live", "rehearsal"):
         scratch = Store(stage.folder.parents[2])
-        found = find_earlier(scratch, RELEASE, COMMIT, "testnet", source, ALICES)
+        found = Ledger(scratch).earlier(RELEASE, COMMIT, "testnet", source, ALICES)
         assert found.problem == NONE_YET
 
 
@@ -190,7 +190,9 @@ def test_a_new_apply_is_the_one_to_stop_once_the_older_one_is_undone(store: Stor
 
     assert undoes(store) == 2
     recover(store, 4, attempt=2)
-    assert undone_by(store, RELEASE, STAGE, 2) == f"{RELEASE}/{STAGE}_recovery/0002 by ops"
+    assert (
+        str(Ledger(store).undoing(RELEASE, STAGE, 2)) == f"{RELEASE}/{STAGE}_recovery/0002 by ops"
+    )
     assert undoes(store) == 2
 
 
