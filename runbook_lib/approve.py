@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .canonical import canonical, digest, digest_file
-from .clusters import Cluster, Node
 from .commands.printing import say
 from .errors import ParameterError, or_raise
 from .files import replace_file
 from .reach import Clock, Command, Rpc
-from .site import Commands, Site, read_site
+from .site import Cluster, Commands, Node, Site, read_site
 from .sources.commands import SiteCommands
 from .sources.keys import M, Signed, read_signed
 from .sources.node import Fleet, Rollout

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
-from .clusters import Cluster
 from .errors import SourceError, tried
 from .evidence.events import Event, Opened, PolicyAccepted, of
 from .evidence.ledger import Earlier, Ledger
@@ -24,7 +23,7 @@ from .evidence.store import Store
 from .findings import Findings
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
-from .site import POLICY, Site
+from .site import POLICY, Cluster, Site
 from .sources.alertmanager import Alertmanager
 from .sources.commands import SiteCommands
 from .sources.github import GitHub

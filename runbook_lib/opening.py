@@ -1,4 +1,4 @@
-"""Opening an attempt: a new one, a further session of one that is there, or a recorded one."""
+"""Opening an attempt: a new one, or a further session of one that is there."""
 
 import getpass
 import os
@@ -17,13 +17,7 @@ from .evidence.status import plan_digest, policy_of
 from .evidence.store import INCIDENTS, Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
-from .params import (
-    PER_TRY,
-    RecoveryParams,
-    StageParams,
-    promoted,
-    stage_params,
-)
+from .params import PER_TRY, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, Session, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
@@ -41,9 +35,9 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     params, site, operator = _given(stage, given, f"{stage} parameters")
     attempt, note = _attempt(stage, params, site, operator)
     number = 1 + len(of(attempt.log.events(), SessionOpened))
-    session = live_session(stage, site, attempt, params, operator, number)
+    session = live_session(site, attempt, params, operator, number)
     try:
-        _begin_session(session, params)
+        _begin_session(session)
         if note:
             session.log.append(Note(text=note))
     except BaseException:
@@ -53,19 +47,17 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
 
 
 def live_session(
-    stage: str, site: Site, attempt: Attempt, params: StageParams, operator: str, number: int
+    site: Site, attempt: Attempt, params: StageParams, operator: str, number: int
 ) -> Session:
     """A session that asks the world and records its answers."""
     redactor = Redactor(site.secret_names())
     return Session(
-        stage=stage,
         site=site,
         store=Store(site.store_path),
         attempt=attempt,
         tape=LiveTape(attempt.folder / "tape", redactor),
         outside=Http(redactor),
         number=number,
-        mode=params.mode,
         source=site.source,
         operator=operator,
         params=params,
@@ -104,18 +96,15 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tupl
         require_shared(store, site)
     require_resolved(store, stage, params, site)
     note = require_heads(stage, params, site)
-    found = _find(store, stage, params, site)
-    if found is None:
+    if not params.attempt:
         return _create(store, stage, params, site, operator), note
-    recovery = stage in playbook.RECOVERY
-    if not recovery and (change := _accepted(found, params, site, operator)):
+    found = _find(store, stage, params, site)
+    if stage not in playbook.RECOVERY and (change := _accepted(found, params, site, operator)):
         found.log.append(change)
     return found, note
 
 
-def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
-    if not params.attempt:
-        return None
+def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt:
     attempt = store.attempt(params.release, stage, params.attempt)
     if stage not in playbook.RECOVERY:
         store.attempts(params.release)
@@ -159,11 +148,11 @@ def _built_on(store: Store, stage: str, params: StageParams, source: str) -> lis
 
     def counts(one: Attempt) -> bool:
         opened, plan = one.opened, plan_digest(one.log.events())
-        if opened.source != source:
-            return False
         if (one.stage, opened.mode) == (stage, "plan"):
-            return bool(plan) and plan == getattr(params, "approved_plan", "")
-        return (one.stage, opened.mode) == (BEFORE.get(stage), "apply")
+            approved = bool(plan) and plan == getattr(params, "approved_plan", "")
+        else:
+            approved = (one.stage, opened.mode) == (BEFORE.get(stage), "apply")
+        return approved and opened.source == source
 
     if params.mode != "apply" or stage not in playbook.STAGES:
         return []
@@ -184,7 +173,7 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, Any]:
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
     built_on = _built_on(store, stage, params, source)
-    changes = filter(None, [_accepted(one, params, site, operator) for one in built_on])
+    changes = [_accepted(one, params, site, operator) for one in built_on]
     require_order(store, stage, params, source, site.trust)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
@@ -212,15 +201,14 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     attempt = store.create(opened, whatever=isinstance(params, RecoveryParams))
     text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
-    for change in changes:
+    for change in filter(None, changes):
         attempt.log.append(change)
     return attempt
 
 
-def _begin_session(session: Session, params: StageParams) -> None:
-    scope = session.scope(OPEN, session.number)
-    site_file = project_path(params.site)
-    if parse_site(scope.read(site_file), params.site) != session.site:
+def _begin_session(session: Session) -> None:
+    scope, params = session.scope(OPEN, session.number), session.params
+    if parse_site(scope.read(project_path(params.site)), params.site) != session.site:
         raise ParameterError(f"{params.site}: expected one site, got it changed while opening")
     session.tape.sync()
     opened = SessionOpened(

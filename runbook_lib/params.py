@@ -17,10 +17,10 @@ from .strict import (
     Digest,
     Instant,
     Name,
-    Problems,
     Severities,
     Strict,
     parse_instant,
+    refused,
     validate,
 )
 
@@ -30,19 +30,28 @@ if TYPE_CHECKING:
 # --- What a person may except, approved by another ---
 
 
-class Waiver(Strict):
-    """A recorded acceptance of named rows of one item, until it expires.
+class Excepted(Strict):
+    """What a person may except; its digest is what an approval must quote.
 
-    Its digest is what an approval must quote (``approval``: a file signed by a listed person, else
-    a comment in the release issue is looked for).
+    ``approval``: a file signed by a listed person, else a comment in the release issue is looked for.
     """
+
+    reason: str = Field(min_length=10)
+    approval: str = ""
+
+    def digest(self, **about: str) -> str:
+        """The whole of it, bound to what it is about."""
+        body = self.model_dump(exclude={"approval"})
+        return digest({type(self).__name__.lower(): body, **about})
+
+
+class Waiver(Excepted):
+    """A recorded acceptance of named rows of one item, until it expires: of a release and stage."""
 
     item: str
     subjects: list[str] = Field(min_length=1)
     outcome: Literal["FAIL", "INCONCLUSIVE"]
-    reason: str = Field(min_length=10)
     expires: Instant = Field(min_length=1)
-    approval: str = ""
 
     @model_validator(mode="after")
     def _waivable(self) -> Waiver:
@@ -55,26 +64,11 @@ class Waiver(Strict):
             raise ValueError("expected the subject of every row it covers, got an empty one")
         return self
 
-    def digest(self, release: str, stage: str) -> str:
-        """What an approval quotes: the whole waiver, bound to one release and stage."""
-        body = self.model_dump(exclude={"approval"})
-        return digest({"waiver": body, "release": release, "stage": stage})
 
-
-class Drop(Strict):
-    """A node left out of a plan under way, for a reason, on somebody else's word.
-
-    Its digest is what the approval must quote, as a waiver's.
-    """
+class Drop(Excepted):
+    """A node left out of a plan under way: of that plan, its release and stage."""
 
     node: str = Field(min_length=1)
-    reason: str = Field(min_length=10)
-    approval: str = ""
-
-    def digest(self, plan: str, release: str, stage: str) -> str:
-        """What an approval quotes: the node and the reason, bound to one plan."""
-        body = self.model_dump(exclude={"approval"})
-        return digest({"drop": body, "plan": plan, "release": release, "stage": stage})
 
 
 TOLD = frozenset({"summary", "impact", "mitigations", "next_steps"})
@@ -86,13 +80,18 @@ PER_TRY = TOLD | {"waivers", "drops", "retry_reason", "as_of", "takeover_minutes
 VOLATILE = PER_TRY | {"mode", "approved_plan", "approvals", "attempt", "site"}
 """Parameters that are not intent: left out of the policy digest."""
 
-_HOUR = timedelta(hours=1)
-_VALID_FOR = playbook.VALID_FOR / timedelta(minutes=1)
+_HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _BASELINE_HOURS = playbook.BASELINE_WINDOW / _HOUR
-_SOAK_HOURS = playbook.SOAK / _HOUR
-_WATCH_HOURS = playbook.MAINNET_WATCH / _HOUR
-_LOOK_MINUTES = playbook.WATCH_LOOK_EVERY / timedelta(minutes=1)
-_ENGAGE_MINUTES = playbook.ENGAGE_WITHIN / timedelta(minutes=1)
+
+
+def _at_least(floor: float, most: float) -> Any:
+    """A number of the playbook: the default, which may only rise."""
+    return Field(default=floor, ge=floor, le=most)
+
+
+def _at_most(limit: float) -> Any:
+    """The same, which may only fall."""
+    return Field(default=limit, gt=0, le=limit)
 
 
 class StageParams(Strict):
@@ -107,19 +106,14 @@ class StageParams(Strict):
     as_of: Instant = ""
     retry_reason: str = ""
     waivers: list[Waiver] = []
-    valid_for_minutes: float = Field(default=_VALID_FOR, gt=0, le=_VALID_FOR)
+    valid_for_minutes: float = _at_most(playbook.VALID_FOR / _MINUTE)
     max_missing: float = Field(default=playbook.MAX_MISSING, ge=0, le=playbook.MAX_MISSING)
     paging_severities: Severities = sorted(playbook.PAGING_SEVERITIES)
 
     @model_validator(mode="after")
     def _complete(self) -> StageParams:
-        if self.site:
-            missing = [key for key in ("release", "commit") if not getattr(self, key)]
-            if missing:
-                raise Problems(
-                    [f"{key}: expected a value with a site, got none" for key in missing]
-                )
-        return self
+        missing = [key for key in ("release", "commit") if self.site and not getattr(self, key)]
+        return refused(self, [f"{key}: expected a value with a site, got none" for key in missing])
 
     @property
     def valid_for(self) -> timedelta:
@@ -138,7 +132,7 @@ class DevelopmentParams(StageParams):
     """Development: which build was there before, and how long a baseline to pin."""
 
     previous_release: Name = ""
-    baseline_hours: float = Field(default=_BASELINE_HOURS, ge=_BASELINE_HOURS, le=30 * 24)
+    baseline_hours: float = _at_least(_BASELINE_HOURS, 30 * 24)
 
 
 class RolloutParams(StageParams):
@@ -172,9 +166,7 @@ class RolloutParams(StageParams):
                 "approved_plan: expected the digest of an approved plan with mode: apply, got none;"
                 " run with mode: plan first and have its digest approved"
             )
-        if problems:
-            raise Problems(problems)
-        return self
+        return refused(self, problems)
 
     @property
     def window(self) -> tuple[datetime, datetime]:
@@ -187,33 +179,25 @@ class TestnetParams(RolloutParams):
 
     __test__ = False  # its name is no test's
 
-    soak_hours: float = Field(default=_SOAK_HOURS, ge=_SOAK_HOURS, le=60 * 24)
+    soak_hours: float = _at_least(playbook.SOAK / _HOUR, 60 * 24)
     gossip_epochs: int = Field(default=1, ge=1, le=100)
 
 
 class CanaryParams(RolloutParams):
     """Canary: the epochs testnet must have finalized, and those rewards are observed for."""
 
-    clean_epochs: int = Field(default=playbook.TESTNET_EPOCHS, ge=playbook.TESTNET_EPOCHS, le=1000)
-    observe_epochs: int = Field(
-        default=playbook.CANARY_OBSERVE_EPOCHS, ge=playbook.CANARY_OBSERVE_EPOCHS, le=1000
-    )
+    clean_epochs: int = _at_least(playbook.TESTNET_EPOCHS, 1000)
+    observe_epochs: int = _at_least(playbook.CANARY_OBSERVE_EPOCHS, 1000)
 
 
 class MainnetParams(RolloutParams):
     """Mainnet: the canary epochs without a regression, and the watch that follows."""
 
-    regression_epochs: int = Field(
-        default=playbook.CANARY_CLEAN_EPOCHS, ge=playbook.CANARY_CLEAN_EPOCHS, le=1000
-    )
-    epochs_after_change: int = Field(
-        default=playbook.CANARY_EPOCHS_AFTER_LAST_CHANGE,
-        ge=playbook.CANARY_EPOCHS_AFTER_LAST_CHANGE,
-        le=1000,
-    )
-    watch_hours: float = Field(default=_WATCH_HOURS, ge=_WATCH_HOURS, le=60 * 24)
-    look_minutes: float = Field(default=_LOOK_MINUTES, gt=0, le=_LOOK_MINUTES)
-    engage_minutes: float = Field(default=_ENGAGE_MINUTES, gt=0, le=_ENGAGE_MINUTES)
+    regression_epochs: int = _at_least(playbook.CANARY_CLEAN_EPOCHS, 1000)
+    epochs_after_change: int = _at_least(playbook.CANARY_EPOCHS_AFTER_LAST_CHANGE, 1000)
+    watch_hours: float = _at_least(playbook.MAINNET_WATCH / _HOUR, 60 * 24)
+    look_minutes: float = _at_most(playbook.WATCH_LOOK_EVERY / _MINUTE)
+    engage_minutes: float = _at_most(playbook.ENGAGE_WITHIN / _MINUTE)
 
 
 class RecoveryParams(StageParams):
@@ -235,14 +219,12 @@ class RecoveryParams(StageParams):
 
     @model_validator(mode="after")
     def _recovery(self) -> RecoveryParams:
-        problems = []
+        problems = list[str]()
         if self.break_glass and len(self.break_glass.strip()) < 10:
             problems.append("break_glass: expected a reason of at least 10 characters, got less")
         if len(set(self.nodes)) != len(self.nodes):
             problems.append("nodes: expected every node once, got one twice")
-        if problems:
-            raise Problems(problems)
-        return self
+        return refused(self, problems)
 
 
 def way_back(opened: Opened) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Literal, TypeVar
 
 from .canonical import digest
-from .clusters import Node
 from .outcomes import Model, value_text
+from .site import Node
 from .strict import Name, OwnName
 
 GATES_AT = "rollout.feature_gates"

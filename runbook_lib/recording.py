@@ -49,14 +49,12 @@ def open_replay(stage: str, folder: Folder) -> Session:
     # Under its own number: cards show it, and paths on the tape are told apart by it.
     attempt = store.recreate(opened.model_copy(update={"source": "replay"}))
     session = Session(
-        stage=stage,
         site=site,
         store=store,
         attempt=attempt,
         tape=tape,
         outside=Http(Redactor()),
         number=len(sessions),
-        mode=opened.mode,
         source="replay",
         operator=sessions[-1].operator,
         params=params,

@@ -36,14 +36,12 @@ class Session:
     prerequisite can be judged again by them. ``shown`` are the items whose cells ran.
     """
 
-    stage: str
     site: Site
     store: Store
     attempt: Attempt
     tape: Tape
     outside: Http
     number: int
-    mode: Mode
     source: Source
     operator: str
     params: StageParams
@@ -53,6 +51,14 @@ class Session:
     checks: dict[str, Any] = field(default_factory=dict)
     shown: set[str] = field(default_factory=set)
     _private: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def stage(self) -> str:
+        return self.attempt.stage
+
+    @property
+    def mode(self) -> Mode:
+        return self.params.mode
 
     @property
     def replay(self) -> bool:
@@ -124,7 +130,9 @@ class Session:
         """What a try may know of the past: in replay, the log as it was when the try began."""
         if not self.replay:
             return self.log.events()
-        return self.recorded[: _began(self.recorded, item, number)]
+        began = kinds.of(self.recorded, kinds.RunStarted)
+        mine = (e.seq for e in began if (e.item, e.number) == (item, number))
+        return self.recorded[: next(mine, None)]
 
     def aftermath(self, item: str, number: int) -> Sequence[kinds.Event]:
         """What is known when a try ends; in replay, the log as it was then."""
@@ -139,8 +147,8 @@ class Session:
         """The parameters in force for a try: a try may change some of them."""
         if not self.replay:
             return self.params
-        known = self.recorded[: _began(self.recorded, item, number)]
-        return stage_params(self.stage, params_in(known), "recorded parameters")
+        known = params_in(self.journal(item, number))
+        return stage_params(self.stage, known, "recorded parameters")
 
     def close(self) -> None:
         self.outside.close()
@@ -158,13 +166,6 @@ def params_in(events: Sequence[kinds.Event]) -> dict[str, Any]:
 def last_runs(events: Sequence[kinds.Event]) -> dict[str, int]:
     """Item -> number of its last try that ended."""
     return {event.item: event.number for event in kinds.of(events, *FINAL)}
-
-
-def _began(events: Sequence[kinds.Event], item: str, number: int) -> int:
-    for started in kinds.of(events, kinds.RunStarted):
-        if (started.item, started.number) == (item, number):
-            return started.seq
-    return len(events)
 
 
 def run_kind() -> RunKind:

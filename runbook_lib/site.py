@@ -17,13 +17,33 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from .canonical import digest
-from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH, STAGES
-from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook, names_secret
+from .reach import (
+    Clock,
+    Command,
+    Endpoint,
+    EnvName,
+    PublicKey,
+    Reached,
+    Rpc,
+    Url,
+    Webhook,
+    names_secret,
+)
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
-from .strict import Instant, OwnName, Problems, Range, Strict, parse_yaml, project_path, validate
+from .strict import (
+    Instant,
+    Name,
+    OwnName,
+    Range,
+    Strict,
+    parse_yaml,
+    project_path,
+    refused,
+    validate,
+)
 
 POLICY = frozenset(
     {"people", "single_operator", "signers", "signing", "artifact_signing", "versions", "stages"}
@@ -32,6 +52,75 @@ POLICY = frozenset(
 """Keys that say who counts, what is run, and where words and measurements come from."""
 SECRETS = frozenset({"token_env", "url_env", "headers_env", "secrets_env"})
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
+
+
+class Node(Strict):
+    name: OwnName
+    validator: str = ""
+    peer: str = ""
+    control: Literal["ours", "operator"] = "ours"
+    operator: Name = ""
+    signoff_key: PublicKey = ""
+    canary: bool = False
+    url: Url | None = None
+    rpc_command: Command | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Node:
+        if (self.url is None) == (self.rpc_command is None):
+            raise ValueError("expected either url or rpc_command")
+        if self.control == "operator" and not self.operator:
+            raise ValueError("expected the operator's account for an operator's node")
+        return self
+
+
+class SnapshotKey(Strict):
+    """A public key of snapshot signatures, and the number the chain knows it by."""
+
+    version: int = Field(default=1, ge=0, lt=2**31)
+    key: PublicKey = Field(min_length=1)
+
+
+class Rollback(Strict):
+    """What a cluster falls back on: the previous release, snapshot bundles, and their limits.
+
+    ``release`` is the file of an artifact; empty where builds are images in a registry.
+    """
+
+    release: str = ""
+    snapshots: list[str] = Field(min_length=1)
+    keys: list[SnapshotKey] = Field(min_length=1)
+    at_least: int = Field(default=1, ge=1, le=100)
+    max_age_hours: float = Field(default=24.0, gt=0, le=8760)
+    max_lag_blocks: int = Field(default=17_280, gt=0)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Rollback:
+        versions = [key.version for key in self.keys]
+        if len(set(versions)) != len(versions):
+            raise ValueError("expected every key version once")
+        unknown = set(re.findall(r"\{(.*?)\}", self.release)) - {"cluster", "digest"}
+        if unknown:  # a candidate's release or commit is none of it
+            raise ValueError(f"expected {{cluster}} and {{digest}}, got {{{min(unknown)}}}")
+        return self
+
+
+class Cluster(Strict):
+    chain_id: str
+    epoch_length: int = Field(default=720, gt=0)
+    block_time_ms: int = Field(default=5000, gt=0)
+    rpc: Rpc = Rpc()
+    rollback: Rollback | None = None
+    nodes: list[Node] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Cluster:
+        for key in ("name", "validator", "peer", "url"):
+            values = [getattr(node, key) for node in self.nodes if getattr(node, key)]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"expected every {key} once, got {', '.join(twice)} twice")
+        return self
 
 
 class Telemetry(Strict):
@@ -274,9 +363,7 @@ class Site(Strict):
             for name, suite in self.commands.suites.items()
             for variable in sorted(self.secret_names() & set(suite.env))
         ]
-        if problems:
-            raise Problems(problems)
-        return self
+        return refused(self, problems)
 
     @property
     def trust(self) -> Trust:

@@ -42,6 +42,13 @@ class Strict(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 
 
+def refused(model: M, problems: list[str]) -> M:
+    """``model``, unless a validator of it found problems: raises all of them."""
+    if problems:
+        raise Problems(problems)
+    return model
+
+
 class _UniqueKeys(yaml.CSafeLoader):
     """YAML in which a key given twice is an error, not the last one's win."""
 

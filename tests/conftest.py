@@ -355,7 +355,7 @@ class Practice:
     def approved_waiver(self, **changes: Any) -> dict[str, Any]:
         """The same, approved by Bob."""
         made = self.waiver(**changes)
-        digest = Waiver(**made).digest("v1.4.0", "development")
+        digest = Waiver(**made).digest(release="v1.4.0", stage="development")
         return {**made, "approval": self.approve(digest)}
 
     @property

@@ -22,7 +22,6 @@ LAYERS = (
     ("signers",),
     ("params",),
     ("reach",),
-    ("clusters",),
     ("site", "plan"),
     ("sources.redact", "sources.process", "sources.http"),
     ("sources.tape", "sources.local"),

@@ -202,15 +202,21 @@ def test_a_waiver_must_be_whole(key: str) -> None:
 def test_a_waivers_digest_covers_all_of_it_but_who_approved() -> None:
     """What an approval quotes is bound to one release and stage."""
     [waiver] = stage_params("development", {**LIVE, "waivers": [WAIVER]}, "p").waivers
-    digest = waiver.digest("v1", "testnet")
-    assert waiver.model_copy(update={"approval": "file"}).digest("v1", "testnet") == digest
-    others = {waiver.digest("v2", "testnet"), waiver.digest("v1", "canary")}
+    digest = waiver.digest(release="v1", stage="testnet")
+    assert (
+        waiver.model_copy(update={"approval": "file"}).digest(release="v1", stage="testnet")
+        == digest
+    )
+    others = {
+        waiver.digest(release="v2", stage="testnet"),
+        waiver.digest(release="v1", stage="canary"),
+    }
     for key, value in (
         ("reason", "another good reason"),
         ("subjects", ["dev-2"]),
         ("expires", "2027-01-01T00:00:00Z"),
     ):
-        others.add(waiver.model_copy(update={key: value}).digest("v1", "testnet"))
+        others.add(waiver.model_copy(update={key: value}).digest(release="v1", stage="testnet"))
     assert len(others) == 5
     assert digest not in others
 

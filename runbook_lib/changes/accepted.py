@@ -33,7 +33,7 @@ def accept_waivers(session: Session) -> None:
         if expires <= scope.now():
             got = f"expected an instant to come, got {waiver.expires}"
             raise ParameterError(f"{where}.expires: {got}")
-        digest = waiver.digest(session.params.release, stage)
+        digest = waiver.digest(release=session.params.release, stage=stage)
         by, grounds = _by_another(session, scope, digest, waiver.approval, where)
         accepted = WaiverAccepted(
             item=waiver.item,
@@ -61,7 +61,7 @@ def accept_drops(session: Session, plan: Plan, dropped: list[str]) -> list[str]:
         where, known = f"drops.{number}", ", ".join(plan.nodes)
         if drop.node not in plan.nodes:
             raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
-        digest = drop.digest(plan.digest, session.params.release, session.stage)
+        digest = drop.digest(plan=plan.digest, release=session.params.release, stage=session.stage)
         by, _ = _by_another(session, scope, digest, drop.approval, where)
         event = NodeDropped(node=drop.node, reason=drop.reason, plan=plan.digest, **by)
         session.log.append(event)

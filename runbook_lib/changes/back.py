@@ -14,7 +14,6 @@ from pathlib import Path
 
 from .. import playbook
 from ..canonical import digest_bytes
-from ..clusters import Node
 from ..context import AT_ONCE, Context
 from ..errors import LogDamaged, ParameterError, SourceError, tried
 from ..evidence.events import Event, NodeVerified, StepTaken, of
@@ -22,6 +21,7 @@ from ..evidence.ledger import states
 from ..evidence.status import plan_of, policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..plan import GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan, moves
+from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..strict import load_toml

@@ -25,12 +25,12 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError, or_raise, tried
 from ..evidence.events import SnapshotChosen, StepTaken, last, of
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..site import Node
 from ..sources import snapshots
 from ..sources.commands import OfNode, Root, Wal, answer
 from ..sources.node import Consensus, Rollout

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from .. import playbook
 from ..canonical import digest_bytes
-from ..clusters import Node
 from ..context import Context
 from ..errors import ParameterError, SourceError, tried
 from ..evidence.events import PlanMade
@@ -25,7 +24,7 @@ from ..evidence.ledger import Known, kept_config
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
 from ..plan import Artifact, NodePlan, NodeState, Phase, Plan, moves
-from ..site import Site
+from ..site import Node, Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES, Bundle, Flat, Profile, parse_bundle, render
 from ..sources.redact import MARK

@@ -9,7 +9,6 @@ from ..changes.apply import Applier, Change, Step, answers, until
 from ..changes.roll import planned_rows, roll
 from ..changes.targets import keep_target, read_bundle, rendered
 from ..changes.targets import make_plan as plan
-from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.status import effect
@@ -18,6 +17,7 @@ from ..findings import read_or
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT
+from ..site import Node
 from ..sources import wire
 from ..sources.commands import Provisioned
 from ..sources.config import Flat, Profile, flatten, parse_toml

@@ -12,7 +12,6 @@ from ..canonical import digest_bytes
 from ..changes import targets
 from ..changes.operators import gates_on
 from ..changes.targets import Delta, Target
-from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import NodeDropped, NodeVerified, StepTaken, of
@@ -21,6 +20,7 @@ from ..evidence.status import plan_of
 from ..findings import Findings, read_or
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, moves, phase_of, rollout_keys
+from ..site import Node
 from ..sources import config as toml
 from ..sources.commands import NodeConfig, ToolVerdict
 from ..sources.config import GATES, Bundle, Flat, diff, flatten

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..changes.targets import kept_toml
-from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..plan import differences, rollout_keys
+from ..site import Node
 from ..sources.words import NodeReport, read_reports
 
 if TYPE_CHECKING:

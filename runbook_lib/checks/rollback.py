@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..changes.targets import artifact, missing
-from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import Artifact
+from ..site import Rollback
 from ..sources import snapshots
 from ..sources.snapshots import Bundle
 from ..strict import project_path

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome
 from ..playbook import SPEAKS_FOR_OURS
+from ..site import Node
 from ..sources.node import Membership
 from ..sources.words import Heard, Said, Window, Word, known, parse_window, read_words, taken_back
 

@@ -104,7 +104,7 @@ def look(site_path: str, release: str) -> Looked:
     values = {**params_in(entries), "as_of": ""}
     params = stage_params(STAGE, values, "recorded parameters")
     operator = find_operator(site, "plan")
-    with closing(live_session(STAGE, site, attempt, params, operator, number=0)) as session:
+    with closing(live_session(site, attempt, params, operator, number=0)) as session:
         return _look(session)
 
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasPath, AwareDatetime, Field, model_validator
 
-from ..clusters import Node
 from ..errors import ParameterError, SourceError
+from ..site import Node
 from ..strict import parse_yaml
 from . import wire
 from .http import JSON, make_request

@@ -13,9 +13,9 @@ from typing import Annotated, Literal, TypeVar
 from httpx import Response
 from pydantic import Field
 
-from ..clusters import Cluster, Node
 from ..errors import SourceError, or_raise, tried
 from ..plan import rollout_keys
+from ..site import Cluster, Node
 from . import wire
 from .http import MAX_NODE, make_request
 from .running import execute, filled

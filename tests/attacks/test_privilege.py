@@ -15,12 +15,11 @@ from jupyter_client.manager import run_kernel
 import runbook_lib
 from runbook_lib import reach, site
 from runbook_lib.changes.kit_script import Kit, script
-from runbook_lib.clusters import Cluster
 from runbook_lib.errors import NotebookError, ParameterError
 from runbook_lib.launch import prepare_copy
 from runbook_lib.notebook import KERNEL, NOTEBOOKS, filled_in
 from runbook_lib.playbook import NOTEBOOKS as NAMES
-from runbook_lib.site import Site, parse_site
+from runbook_lib.site import Cluster, Site, parse_site
 from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.targets import Delta, artifact, deltas, keep_target, rendered, target
-from runbook_lib.clusters import Cluster
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.plan import CHANNEL_AT, GATES_AT, Artifact, NodeState, moves
+from runbook_lib.site import Cluster
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import BASE_GATES, GATES, parse_bundle
 from runbook_rehearsal.chain.templates import bundle

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib.checks import quiet
-from runbook_lib.clusters import Node
 from runbook_lib.outcomes import Outcome, worst
+from runbook_lib.site import Node
 from runbook_lib.sources.alertmanager import Silence
 from runbook_lib.sources.matrix import Matrix
 
