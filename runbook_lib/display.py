@@ -18,10 +18,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib import wording
-from runbook_lib.outcomes import Outcome, Row, Value, value_text
-from runbook_lib.verdicts import Standing, Verdict
-from runbook_lib.wording import count, utc, visible
+from . import wording
+from .outcomes import Outcome, Row, Value, value_text
+from .verdicts import Standing, Verdict
+from .wording import count, utc, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -143,8 +143,8 @@ def result_card(standing: Standing) -> Card:
         "subjects": [len({row.subject for row in some}) for some in (bad, rows)],
         "judged": result and result.started,
     }
-    whole = standing.model_dump(mode="json", exclude_defaults=True)
-    return _card("result", colour, values, {"outcome": standing.outcome.value, "standing": whole})
+    data = standing.model_dump(mode="json", exclude_defaults=True)
+    return _card("result", colour, values, {"outcome": standing.outcome.value, "standing": data})
 
 
 def verdict_card(
@@ -296,8 +296,7 @@ def _cells(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> list
 def _escape(text: str) -> str:
     """For HTML. Long words may break, and ``$`` and backslashes stand apart, or a notebook would
     typeset what is between them as mathematics."""
-    # visible() leaves no newline.
-    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text, LONGEST))
+    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text, LONGEST))  # which has no newline
     apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
     return apart.replace("\n", "<wbr>")
 
@@ -310,15 +309,15 @@ def _laid_out(rows: Sequence[Sequence[str | Cell]], columns: Sequence[str]) -> s
     widths = [
         min(max(_width(text) for text, _ in each), WIDEST) for each in zip(*table, strict=True)
     ]
-    lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in table]
+
+    def pad(cell: Cell, width: int) -> str:
+        text, right = cell
+        return (str.rjust if right else str.ljust)(text, width + len(text) - _width(text))
+
+    lines = ["  ".join(map(pad, row, widths)).rstrip() for row in table]
     if columns:
         lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
-
-
-def _pad(cell: tuple[str, bool], width: int) -> str:
-    text, right = cell
-    return (str.rjust if right else str.ljust)(text, width + len(text) - _width(text))
 
 
 def _width(text: str) -> int:

@@ -7,9 +7,8 @@ lines, and a misspelt parameter only warns there.
 import ast
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .canonical import digest
 from .errors import NotebookError
@@ -29,8 +28,7 @@ Cell = Mapping[str, Any]
 Notebook = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One line of the parameters cell."""
 
     name: str
@@ -77,12 +75,9 @@ def parameters(notebook: Notebook) -> list[Parameter]:
     found = []
     for node in _parse(source(cells[0])).body:
         match node:
-            case ast.AnnAssign(
-                target=ast.Name(id=name), annotation=note, value=ast.expr() as value
-            ):
-                found.append(
-                    Parameter(name, ast.unparse(note).split("[")[0], _literal(name, value))
-                )
+            case ast.AnnAssign(ast.Name(name), note, ast.expr() as value):
+                kind = ast.unparse(note).split("[")[0]
+                found.append(Parameter(name, kind, _literal(name, value)))
             case _:
                 raise NotebookError(
                     f"parameters cell: expected `name: type = literal`, got `{ast.unparse(node)}`"
@@ -94,10 +89,9 @@ def stage_of(notebook: Notebook) -> str:
     """The stage the notebook opens. Raises NotebookError."""
     for cell in code_cells(notebook):
         for node in ast.walk(_parse(source(cell))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_stage":
-                match node.args:
-                    case [ast.Constant(value=str(stage)), _]:
-                        return stage
+            match node:
+                case ast.Call(ast.Name("open_stage"), [ast.Constant(str(stage)), _]):
+                    return stage
     raise NotebookError('notebook: expected open_stage("STAGE", globals()), got none')
 
 
@@ -107,12 +101,12 @@ def code_digest(notebook: Notebook) -> str:
     Raises NotebookError when the injected cell holds more than values, or none would use them.
     """
     _check_injected(notebook)
-    cells: list[Any] = []
-    for cell in code_cells(notebook):
-        if PARAMETERS in tags(cell):
-            cells.append([[p.name, p.type] for p in parameters(notebook)])
-        else:
-            cells.append([sorted(tags(cell)), source(cell).strip()])
+    cells: list[Any] = [
+        [[p.name, p.type] for p in parameters(notebook)]
+        if PARAMETERS in tags(cell)
+        else [sorted(tags(cell)), source(cell).strip()]
+        for cell in code_cells(notebook)
+    ]
     return digest(cells)
 
 
@@ -128,7 +122,7 @@ def _check_injected(notebook: Notebook) -> None:
     known = {parameter.name for parameter in parameters(notebook)}
     for node in _parse(source(code[injected[0]])).body:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in known:
+            case ast.Assign([ast.Name(name)], value) if name in known:
                 _literal(name, value)
             case _:
                 raise NotebookError(
@@ -141,9 +135,8 @@ def known_digests() -> dict[str, str]:
     try:
         return dict(json.loads(DIGESTS.read_bytes()))
     except (OSError, ValueError) as error:
-        raise NotebookError(
-            f"{DIGESTS.name}: expected it beside the notebooks, got: {error}"
-        ) from error
+        said = f"{DIGESTS.name}: expected it beside the notebooks, got: {error}"
+        raise NotebookError(said) from error
 
 
 def filled_in(path: Path, values: Mapping[str, Any]) -> bytes:
@@ -176,15 +169,13 @@ def _parse(text: str) -> ast.Module:
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise NotebookError(
-            f"notebook: expected Python in every code cell, got: {error}"
-        ) from error
+        said = f"notebook: expected Python in every code cell, got: {error}"
+        raise NotebookError(said) from error
 
 
 def _literal(name: str, value: ast.expr) -> Any:
     try:
         return ast.literal_eval(value)
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise NotebookError(
-            f"parameters cell: {name}: expected a literal, got an expression"
-        ) from error
+        said = f"parameters cell: {name}: expected a literal, got an expression"
+        raise NotebookError(said) from error
