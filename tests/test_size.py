@@ -31,11 +31,10 @@ LIVE = ("opening", "notebook", "evidence.seal", "evidence.verify")
 """What every live session loads that a replay does not: it opens on what it verifies."""
 SESSIONS = {  # what else it loads, and what of a replay it does not
     "first": (
-        ("changes.kit", "changes.kit_script", "sources.rekor"),
+        ("changes.kit", "changes.kit_script"),
         ("recording", "checks.watch", "checks.watch_log", "checks.quiet"),
     ),
-    "last": ((), ("recording", "changes.kit", "sources.rekor", "sources.artifacts",
-                  "sources.signatures")),
+    "last": ((), ("recording", "changes.kit", "sources.artifacts", "sources.signatures")),
 }  # fmt: skip
 """Of a live mainnet apply: the first writes the kit and verifies artifacts, the last watches. No
 other session loads more."""

@@ -65,8 +65,7 @@ def binary_verification(context: Context) -> CheckResult:
 def _trust(context: Context) -> Trust:
     """Whom the site trusts, and by what. Raises SourceError, ParameterError."""
     from ..sources.artifacts import Trust
-    from ..sources.rekor import finder
-    from ..sources.signatures import Policy
+    from ..sources.signatures import Policy, finder
 
     signing, files = context.site.artifact_signing, taped(context.scope)
     if not (signing.identity or signing.key):

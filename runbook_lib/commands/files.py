@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
-    from ..sources.rekor import finder, live
-    from ..sources.signatures import Material, Policy
+    from ..sources.signatures import Material, Policy, finder, live
 
     given = {name for name in ("bundle", "signature", "certificate", "key") if getattr(args, name)}
     forms = ({"bundle"}, {"bundle", "key"}, {"signature", "certificate"}, {"signature", "key"})

@@ -188,7 +188,7 @@ class Examination:
         for value in signatures.attestations(self.trust.files.read(path), name):
             rows, statement = self._attested(name, value, covered)
             if statement is not None and not statement.is_provenance:
-                wanted, got = signatures.PROVENANCE[0], statement.predicate
+                wanted, got = signatures.PROVENANCE[0], statement.predicate_type
                 rows.append(check_row(name, "predicate type", wanted, got, ok=False))
             if worst(row.outcome for row in rows) is Outcome.PASS:
                 self.statement = statement
@@ -208,7 +208,7 @@ class Examination:
                 row = check_row(name, "statement", "signed provenance", what, ok=False)
             return [row], signed.statement if signed is not None else None
         statement = signatures.parse_statement(value, name)
-        ok = signatures.is_about(statement, self._digest, self.artifact.content(self.trust.files))
+        ok = statement.is_about(self._digest, self.artifact.content(self.trust.files))
         said = statement.subjects_text
         return [check_row(name, "subject", self.artifact.digest, said, ok), covered()], statement
 

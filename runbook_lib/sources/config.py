@@ -13,10 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from ..errors import ParameterError, SourceError
-from ..strict import Strict, load_toml
+from ..errors import ParameterError, SourceError, tried
+from ..strict import Strict, load_toml, validate
 from .redact import MARK, TOO_DEEP
-from .wire import complaint
 
 GATES = (
     "pruning",
@@ -79,13 +78,6 @@ def _word(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
 
 
-_HEADER = re.compile(rb"\[([A-Za-z0-9_.-]+)\][ \t]*\r?")
-_SCALAR = re.compile(
-    rb"(([A-Za-z0-9_-]+)[ \t]*=[ \t]*)(true|false|\"[A-Za-z0-9_-]*\")([ \t]*(?:#.*)?\r?)"
-)
-_BARE = re.compile(r"[A-Za-z0-9_-]*")
-
-
 @dataclass(frozen=True)
 class Difference:
     """One key on which two configurations differ; a side that lacks it holds None."""
@@ -122,8 +114,6 @@ def render(text: bytes, changes: Flat, where: str) -> bytes:
 
     The result is read back: it must differ from ``text`` in exactly these keys, or SourceError.
     """
-    if (edited := _in_place(text, changes, where)) is not None:
-        return edited
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -150,36 +140,6 @@ def render(text: bytes, changes: Flat, where: str) -> bytes:
         keys = ", ".join(difference.key for difference in unexpected)
         raise SourceError(where, f"expected to change only {', '.join(changes)}, got {keys} too")
     return rendered
-
-
-def _in_place(text: bytes, changes: Flat, where: str) -> bytes | None:
-    """The same where each key stands on a line of its own, many times faster; else None.
-
-    Read back as well: the whole must be equal, types and order too, but for these keys.
-    """
-    wanted, table, left = parse_toml(text, where), "", dict(changes)
-    lines = text.split(b"\n")
-    for number, line in enumerate(lines):
-        if header := _HEADER.fullmatch(line):
-            table = header[1].decode()
-        elif line.lstrip().startswith(b"["):
-            table = ""  # of an array, or written in another way
-        elif (found := _SCALAR.fullmatch(line)) and (key := f"{table}.{found[2].decode()}") in left:
-            value = left.pop(key)
-            if not isinstance(value, bool) and not _BARE.fullmatch(str(value)):
-                return None
-            new = str(value).lower() if isinstance(value, bool) else f'"{value}"'
-            lines[number] = found[1] + new.encode() + found[4]
-            at: Any = wanted
-            *tables, last = key.split(".")
-            for name in tables:
-                at = at.get(name) if isinstance(at, dict) else None
-            if not isinstance(at, dict):
-                return None  # not where it looks: text of a long string
-            at[last] = value
-    edited = b"\n".join(lines)
-    same = not left and repr(parse_toml(edited, where)) == repr(wanted)
-    return edited if same else None
 
 
 # --- the rollout bundle -------------------------------------------------------------------------
@@ -240,13 +200,11 @@ class Bundle:
 
 def parse_bundle(text: bytes, where: str) -> Bundle:
     """A rollout bundle, as ``config/defaults/*.toml`` of the chain. Raises ParameterError."""
-    try:
-        table = parse_toml(text, where)
-        other = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
-        found = _File.model_validate(table)
-    except (SourceError, ValueError) as error:
-        said = complaint(error).removeprefix(f"{where}: ")
-        raise ParameterError(f"{where}: {said}") from error
+    table = tried(parse_toml, text, where)
+    if isinstance(table, SourceError):
+        raise ParameterError(str(table))
+    other = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
+    found = validate(_File, table, where)
     stages: dict[str, Profile] = {profile.name: profile for profile in found.stages}
     if len(stages) != len(found.stages):
         raise ParameterError(f"{where}: stages: expected every name once, got one twice")
@@ -297,11 +255,10 @@ def misplaced(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for key in held:
         path, _, name = key.rpartition(".")
-        words = path.split(".")
-        above = (
-            [".".join(words[:length]) for length in range(len(words) - 1, -1, -1)] if path else []
-        )
-        home = next((each for each in above if name in DOCUMENTED.get(each, ())), None)
+        home, above = None, path
+        while above and home is None:
+            above = above.rpartition(".")[0]
+            home = above if name in DOCUMENTED.get(above, ()) else None
         if home is None or key in _ALSO_THERE or name in DOCUMENTED.get(path, ()):
             continue
         if (belongs := f"{home}.{name}" if home else name) not in held:

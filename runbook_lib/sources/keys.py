@@ -20,6 +20,7 @@ from .files import Whole
 from .wire import complaint
 
 MAX_SIGNED = 64 * 1024
+NOT_BY_KEY = "the signature is not this key's over this content"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -35,7 +36,6 @@ def check_signature(pem: bytes, signature: bytes, digest: bytes, content: Whole 
     from cryptography.hazmat.primitives.hashes import SHA256
 
     key, hashed = public_key(pem), Prehashed(SHA256())
-    wrong = "the signature is not this key's over this content"
 
     def judge(data: bytes) -> str:
         if hashlib.sha256(data).digest() != digest:
@@ -43,7 +43,7 @@ def check_signature(pem: bytes, signature: bytes, digest: bytes, content: Whole 
         try:
             key.verify(signature, data)
         except InvalidSignature:
-            return wrong
+            return NOT_BY_KEY
         return ""
 
     try:
@@ -58,7 +58,7 @@ def check_signature(pem: bytes, signature: bytes, digest: bytes, content: Whole 
         elif problem := content(f"{key_name(key)} {hashlib.sha256(signature).hexdigest()}", judge):
             raise Refused(problem)
     except InvalidSignature:
-        raise Refused(wrong) from None
+        raise Refused(NOT_BY_KEY) from None
     except ValueError as error:
         raise Refused(f"the signature cannot be read: {error}") from error
 

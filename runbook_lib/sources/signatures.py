@@ -18,14 +18,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import starmap
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from httpx import Request, Response
+from pydantic import Field, model_validator
 
 from ..canonical import load_once
-from ..errors import ParameterError, SourceError
+from ..errors import ParameterError, SourceError, or_raise, tried
+from ..reach import Endpoint
 from ..signatures import Envelope, read_envelope
+from ..strict import validate
 from ..wording import visible
+from . import wire
 from .files import Whole
-from .keys import Refused, check_signature, key_name, public_key, said
+from .http import JSON, make_request
+from .keys import NOT_BY_KEY, Refused, check_signature, key_name, public_key, said
+from .scope import live_scope
+from .wire import Wire
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -38,9 +48,7 @@ logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 PROVENANCE = ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2")
-_STATEMENT = {"_type", "subject", "predicateType", "predicate"}
 _SOURCE = re.compile(r"(?:git\+)?\w+://(?:[^@/]*@)?([^/:]+)(?::\d+)?(/.*?)(?:\.git)?(?:@.*|/)?")
-_DESCRIPTOR = {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
 LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
 """The digests that we compute, by their length in hex."""
 MOST = 200  # attestations in a file
@@ -138,28 +146,25 @@ def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy)
     """What a public key's bundle proves: its signature, as a bare one; never its log entry."""
     if bundle.verification_material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
-    found, envelope = Signed(policy.signer), bundle.dsse_envelope
+    about, envelope = None, bundle.dsse_envelope
     if (signed := bundle.message_signature) is not None:
         if signed.message_digest is not None and signed.message_digest.digest != digest:
             raise Refused("the bundle's digest is another file's")
         check_signature(policy.key, signed.signature, digest, content)
     elif envelope is not None:
         signed_over = Envelope(envelope.payload).pae(envelope.payload_type)
-        hashed, problem = hashlib.sha256(signed_over).digest(), Refused("no signature")
+        hashed = hashlib.sha256(signed_over).digest()
         for each in envelope.signatures:
-            try:
+            with suppress(Refused):
                 check_signature(policy.key, each.sig, hashed, lambda _, judge: judge(signed_over))
                 break
-            except Refused as error:
-                problem = error
         else:
-            raise problem
+            raise Refused(NOT_BY_KEY)
         about = _about(envelope.payload_type, envelope.payload, digest, content)
-        found = Signed(policy.signer, about)
     if policy.root and trusted_root(policy.root).tlogs:
         what = "the signature is the key's, but a log entry of a public key cannot be verified"
         raise Unproven(f"{what}; trust no log, or publish the detached signature")
-    return found
+    return Signed(policy.signer, about)
 
 
 # --- keyless: the library's procedure ---------------------------------------------------------------
@@ -208,10 +213,11 @@ def _about(kind: str, payload: bytes, digest: bytes, content: Whole | None) -> S
     if kind != IN_TOTO:
         raise Refused(f"envelope of {kind!r}, expected {IN_TOTO}")
     try:
-        statement = parse_statement(payload, "signed statement")
+        what = "signed statement"
+        statement = parse_statement(parse_object(payload, what), what)
     except ParameterError as error:
         raise Refused(str(error)) from error
-    if not is_about(statement, digest, content):
+    if not statement.is_about(digest, content):
         raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
     return statement
 
@@ -278,10 +284,9 @@ def _detached(
         "data": {"hash": {"algorithm": "sha256", "value": digest.hex()}},
     }
     wanted = {"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": spec}
-    try:
-        answer = find(root.tlogs[0].base_url, wanted)
-    except SourceError as error:
-        raise Unproven(f"no proof of signing time: {error}") from error
+    answer = tried(find, root.tlogs[0].base_url, wanted)
+    if isinstance(answer, SourceError):
+        raise Unproven(f"no proof of signing time: {answer}")
     if not answer:
         raise Unproven("the log has no entry of this signature: no proof of signing time")
     try:
@@ -312,6 +317,44 @@ def _assembled(certificate: bytes, signature: bytes, answer: dict[str, Any]) -> 
     value = {"mediaType": _BUNDLE, "verificationMaterial": material}
     value["messageSignature"] = {"signature": _b64(signature)}
     return _parse_bundle(json.dumps(value).encode())
+
+
+LOOKUP, MAX_LOOKUP = "/api/v1/log/entries/retrieve", 4 * 1024 * 1024
+
+
+def finder(send: Callable[[Request], Response], at: Endpoint | None = None) -> Find:
+    """A lookup in a Rekor log (API v1): the one ``at`` or, without, the trusted root's own.
+
+    What it gives is only a hint. A log that did not answer is not asked again.
+    """
+    silent: list[SourceError] = []
+
+    def ask(log: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            place = at or Endpoint(url=log)
+        except ValueError as error:
+            raise SourceError(log, f"expected the http(s) URL of a log, got {log!r}") from error
+        url, body = place.url + LOOKUP, json.dumps({"entries": [entry]}).encode()
+        headers = (*JSON, ("accept", "application/json"))
+        request = make_request("POST", url, place, body=body, headers=headers, max_bytes=MAX_LOOKUP)
+        if (answer := send(request)).status_code == 404:
+            return None
+        found = wire.decode(place.url, wire.content(place.url, answer), list[dict[str, Any]])
+        return found[0] if found else None
+
+    def find(log: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+        found = silent[0] if silent else tried(ask, log, entry)
+        if isinstance(found, SourceError):
+            silent.append(found)
+        return or_raise(found)
+
+    return find
+
+
+def live(request: Request) -> Response:
+    """One request, no retry, the connection closed after it."""
+    with live_scope("log") as scope:
+        return scope.http([request], retries=1)[0]
 
 
 def commits(certificate: Certificate) -> tuple[str, ...]:
@@ -424,29 +467,78 @@ def _b64(data: bytes) -> str:
 # --- in-toto statements: v0.1 and v1, with SLSA provenance v0.2 and v1 ------------------------------
 
 
-@dataclass(frozen=True)
-class Statement:
-    """What it is about (digests ``ALGORITHM:HEX`` a subject), and of its predicate the type and the
-    sources (URI and commit).
-    """
-
-    subjects: tuple[tuple[str, ...], ...]
-    predicate: str
-    sources: tuple[tuple[str, str], ...]
+class _Subject(Wire, extra="forbid"):
+    digest: dict[str, Any] = {}
+    name: Any = None
+    uri: Any = None
+    content: Any = None
+    downloadLocation: Any = None
+    mediaType: Any = None
+    annotations: Any = None
 
     @property
-    def is_provenance(self) -> bool:
-        return self.predicate in PROVENANCE
+    def digests(self) -> list[str]:
+        return [*filter(None, starmap(named, self.digest.items()))]
+
+
+class Statement(Wire, extra="forbid"):
+    """An in-toto statement about at least one digest; a key that we do not know may change it."""
+
+    kind: Annotated[Literal[STATEMENTS], Field(validation_alias="_type")]  # type: ignore[valid-type]
+    subject: list[_Subject]
+    predicate_type: Annotated[str, Field(min_length=1, validation_alias="predicateType")]
+    predicate: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _named(self) -> Statement:
+        if not self.subjects:
+            raise ValueError("subject: expected a sha256 or sha512 digest, got none")
+        return self
+
+    @property
+    def subjects(self) -> list[list[str]]:
+        """The digests, ``ALGORITHM:HEX``, of each subject that has one we compute."""
+        return [digests for each in self.subject if (digests := each.digests)]
 
     @property
     def subjects_text(self) -> str:
         more = f" and {len(self.subjects) - 3} more" if len(self.subjects) > 3 else ""
         return ", ".join(subject[0] for subject in self.subjects[:3]) + more
 
+    @property
+    def is_provenance(self) -> bool:
+        return self.predicate_type in PROVENANCE
+
+    def is_about(self, digest: bytes, content: Whole | None) -> bool:
+        """Whether a subject has this sha256, or another digest of it, and none of something else."""
+        held = ([has(name, digest, content) for name in subject] for subject in self.subjects)
+        return any(True in each and False not in each for each in held)
+
     def commits(self, repository: str) -> set[str]:
         """Those of a repository (``HOST/OWNER/NAME``); without one, of all sources."""
-        named = ((_SOURCE.fullmatch(uri), commit) for uri, commit in self.sources)
-        return {to for at, to in named if repository in ("", at and (at[1] + at[2]).lower())}
+        sources = [  # of SLSA v1 and v0.2
+            *objects(inner(self.predicate, "buildDefinition").get("resolvedDependencies")),
+            *objects(self.predicate.get("materials")),
+            inner(inner(self.predicate, "invocation"), "configSource"),
+        ]
+        found = set()
+        for each in sources:
+            at, digest = _SOURCE.fullmatch(str(each.get("uri"))), inner(each, "digest")
+            commit = str(digest.get("gitCommit") or digest.get("sha1"))
+            if COMMIT.fullmatch(commit) and repository in ("", at and (at[1] + at[2]).lower()):
+                found.add(commit)
+        return found
+
+
+def parse_statement(value: dict[str, Any], where: str) -> Statement:
+    """An in-toto statement, or the one in an envelope. Raises ParameterError."""
+    if "payload" in value:
+        try:
+            payload = read_envelope(json.dumps(value).encode()).payload
+        except ValueError as error:
+            raise ParameterError(f"{where}: {error}") from error
+        value = parse_object(payload, where)
+    return validate(Statement, value, where)
 
 
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
@@ -476,45 +568,6 @@ def attestations(data: bytes, where: str) -> list[dict[str, Any]]:
     if not (made := [inner(each, "bundle") for every in listed for each in every]):
         raise ParameterError(f"{where}: attestations: expected at least one, got none")
     return made
-
-
-def parse_statement(given: bytes | dict[str, Any], where: str) -> Statement:
-    """An in-toto statement about at least one digest, or the one in an envelope; a key that we do not
-    know may change it. Raises ParameterError.
-    """
-    value = given if isinstance(given, dict) else parse_object(given, where)
-    if "payload" in value:
-        try:
-            return parse_statement(read_envelope(json.dumps(value).encode()).payload, where)
-        except ValueError as error:
-            raise ParameterError(f"{where}: {error}") from error
-    if (kind := value.get("_type")) not in STATEMENTS:
-        raise ParameterError(f"{where}: _type: expected {STATEMENTS[0]}, got {kind!r}")
-    if not isinstance(value.get("predicateType"), str) or not value["predicateType"]:
-        raise ParameterError(f"{where}: predicateType: expected a URI, got none")
-    subjects = objects(value.get("subject"))
-    strange = {*value} - _STATEMENT | {key for each in subjects for key in each} - _DESCRIPTOR
-    if strange:
-        raise ParameterError(f"{where}: expected a key we know, got {min(strange)}")
-    digests = [[named(*pair) for pair in inner(each, "digest").items()] for each in subjects]
-    if not (about := tuple(tuple(filter(None, each)) for each in digests if any(each))):
-        raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
-    predicate = inner(value, "predicate")
-    sources = [  # of SLSA v1 and v0.2
-        *objects(inner(predicate, "buildDefinition").get("resolvedDependencies")),
-        *objects(predicate.get("materials")),
-        inner(inner(predicate, "invocation"), "configSource"),
-    ]
-    held = [(str(each.get("uri")), inner(each, "digest")) for each in sources]
-    commits = {(uri, str(each.get("gitCommit") or each.get("sha1"))) for uri, each in held}
-    named_by = tuple(sorted(pair for pair in commits if COMMIT.fullmatch(pair[1])))
-    return Statement(about, value["predicateType"], named_by)
-
-
-def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:
-    """Whether a subject has this sha256, or another digest of it, and no digest of something else."""
-    held = ([has(name, digest, content) for name in subject] for subject in statement.subjects)
-    return any(True in each and False not in each for each in held)
 
 
 def named(kind: str, digest: object) -> str:

@@ -18,7 +18,7 @@ from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.reach import Reached
 from runbook_lib.sources.http import Http, make_request
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.rekor import finder, live
+from runbook_lib.sources.signatures import finder, live
 
 from ..messages import saying
 from .conftest import World, told
@@ -147,9 +147,6 @@ def test_the_loop_runs_beside_a_running_one_and_can_be_closed() -> None:
 # --- a log of signatures --------------------------------------------------------------------------
 
 
-DOWN = "expected an answer, got"
-
-
 @pytest.mark.parametrize(
     ("status", "body", "found"),
     [
@@ -159,8 +156,8 @@ DOWN = "expected an answer, got"
         (200, b"[" * 100_000, "expected JSON, got: recursion limit exceeded"),
         (200, b'{"uuid": {}}', "expected a valid array, got an object"),
         (200, b"[7]", "0: expected an object, got 7"),
-        (200, b" " * 5_000_000, f"{DOWN} TooLarge: more than 4194304 bytes"),
-        (0, b"", f"{DOWN} ConnectError"),
+        (200, b" " * 5_000_000, "expected an answer, got TooLarge: more than 4194304 bytes"),
+        (0, b"", "expected an answer, got ConnectError"),
     ],
 )  # fmt: skip
 def test_a_log_has_an_entry_or_none_or_is_an_error(
