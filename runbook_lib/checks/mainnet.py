@@ -395,7 +395,7 @@ class Backlog(GitHub):
         source = f"forge: branch {name[:80]}"
         if not _BRANCH.fullmatch(name):
             raise SourceError(source, "expected a branch's name, got something else")
-        got = self.get(source, f"{self.base}/branches/{quote(name)}", absent=True)
+        got = self.ask(source, "GET", f"{self.base}/branches/{quote(name)}", absent=True)
         if got.status_code != 404:
             found = wire.decode(source, got.content, Branch)
             if found.name != name:
@@ -409,9 +409,8 @@ class Backlog(GitHub):
     def compare(self, base: str, head: str) -> Comparison:
         """What ``head`` has that ``base`` has not, and the other way round; both are commits."""
         source = f"forge: {base[:12]}...{head[:12]}"
-        url = f"{self.base}/compare/{base}...{head}"
-        got = self.get(source, url, (("per_page", "1"),))
-        found = wire.decode(source, got.content, Comparison)
+        path, page = f"/compare/{base}...{head}", (("per_page", "1"),)
+        found = self.read(source, path, Comparison, page)
         if found.base != base:
             raise SourceError(source, f"expected the base {base[:12]}, got {found.base[:12]}")
         return found

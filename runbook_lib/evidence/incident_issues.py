@@ -8,7 +8,7 @@ from functools import partial
 from ..errors import SourceError, tried
 from ..playbook import COUNCIL
 from ..site import Site
-from ..sources.github import GitHub, Issue
+from ..sources.github import GitHub, Issue, numbered
 from ..sources.scope import live_scope
 from ..sources.words import Word, hear, in_force
 from .comment import Board
@@ -24,8 +24,8 @@ class Issues(GitHub):
 
     def issue_if_there(self, number: int) -> Issue | None:
         """The same; None for one that does not exist, or that the token may not see."""
-        got = self.get(f"forge: issue {number}", f"{self.base}/issues/{number}", absent=True)
-        return None if got.status_code == 404 else self.decoded(number, got)
+        found = self.find(f"forge: issue {number}", f"/issues/{number}", Issue)
+        return found and numbered(number, found)
 
     def issues(self, since: datetime) -> list[Issue]:
         """Issues (and pull requests), open or closed, updated at ``since`` or later."""

@@ -383,9 +383,7 @@ class Releases(GitHub):
     def release(self, tag: str) -> Release | None:
         """The release of a tag; None when there is none."""
         source = f"forge: release {tag}"
-        url = f"{self.base}/releases/tags/{quote(tag, safe='')}"
-        got = self.get(source, url, absent=True)
-        return None if got.status_code == 404 else wire.decode(source, got.content, Release)
+        return self.find(source, f"/releases/tags/{quote(tag, safe='')}", Release)
 
     def create_release(self, tag: str, commit: str, name: str, body: str) -> Release:
         """A pre-release with a tag of its own at ``commit``; it never becomes the latest."""
@@ -416,8 +414,8 @@ class Releases(GitHub):
             expected = f"expected an upload address at {ours.netloc}, got {release.upload_url}"
             raise SourceError(source, expected)
         params = (("label", label), ("name", name))
-        got = self._write(source, "POST", url.geturl(), data, params=params, kind=kind)
-        asset = wire.decode(source, got, Asset)
+        got = self.ask(source, "POST", url.geturl(), data, params=params, kind=kind)
+        asset = wire.decode(source, got.content, Asset)
         if (asset.name, asset.size, asset.state) != (name, len(data), "uploaded"):
             found = f"{asset.name} of {asset.size} bytes, {asset.state}"
             raise SourceError(source, f"expected {len(data)} bytes uploaded, got {found}")

@@ -16,13 +16,13 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from .. import site
 from ..canonical import canonical
-from ..errors import SourceError, SourceRefused
+from ..errors import SourceError, SourceRefused, tried
 from . import wire
 from .http import Pairs, Purpose, make_request
 from .scope import Scope
 from .wire import Wire
 
-MAX_PAGES, SECONDARY_S, JSON = 100, 60.0, "application/json"
+MAX_PAGES, SECONDARY_S = 100, 60.0
 REFUSED = frozenset({403, 404, 410, 413, 422})
 """Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
@@ -131,7 +131,7 @@ class GitHub:
         url, params = f"{self.base}{path}", (*sorted(query.items()), ("per_page", str(PER_PAGE)))
         found = list[M]()
         while len(found) < MAX_PAGES:
-            got = self.get(source, url, params)
+            got = self.ask(source, "GET", url, params=params)
             found.append(wire.decode(source, got.content, model))
             if (more := _NEXT.search(got.headers.get("link", ""))) is None:
                 return found
@@ -142,59 +142,63 @@ class GitHub:
             url, params = more[1], ()
         raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
 
-    def get(self, source: str, url: str, params: Pairs = (), *, absent: bool = False) -> Response:
-        """The answer of status 200; with ``absent`` also of 404."""
-        got = self._send("GET", url, params=params)
-        if got.status_code == 200 or (absent and got.status_code == 404):
-            return got
-        if not got.status_code:
-            wire.content(source, got)
-        raise SourceError(source, f"expected status 200, got {got.status_code}: {_why(got)}")
+    def read(self, source: str, path: str, model: type[M], params: Pairs = ()) -> M:
+        """What is below ``base``."""
+        got = self.ask(source, "GET", f"{self.base}{path}", params=params)
+        return wire.decode(source, got.content, model)
+
+    def find(self, source: str, path: str, model: type[M]) -> M | None:
+        """What is below ``base``; None for what is not there, or the token may not see."""
+        got = self.ask(source, "GET", f"{self.base}{path}", absent=True)
+        return None if got.status_code == 404 else wire.decode(source, got.content, model)
 
     def written(
         self, source: str, method: str, path: str, given: Mapping[str, object], model: type[M]
     ) -> M:
         """What was answered to a document that was sent to ``path`` below ``base``."""
-        data = canonical(given)
-        return wire.decode(source, self._write(source, method, f"{self.base}{path}", data), model)
+        got = self.ask(source, method, f"{self.base}{path}", canonical(given))
+        return wire.decode(source, got.content, model)
 
-    def _write(
+    def ask(
         self,
         source: str,
         method: str,
         url: str,
-        data: bytes,
+        body: bytes = b"",
         *,
         params: Pairs = (),
-        kind: str = JSON,
-    ) -> bytes:
-        """What was answered to a write. Raises SourceRefused where it was not done and will not be."""
-        got = self._send(method, url, params=params, body=data, kind=kind)
-        if not got.status_code or got.status_code in (200, 201):
-            return wire.content(source, got, expected=(200, 201))
-        refused = got.status_code in REFUSED and not _limited(got)
-        error = SourceRefused if refused else SourceError
-        raise error(source, f"expected it written, got {got.status_code}: {_why(got)}")
-
-    def _send(
-        self, method: str, url: str, *, params: Pairs = (), body: bytes = b"", kind: str = ""
+        kind: str = "application/json",
+        absent: bool = False,
     ) -> Response:
-        headers = (
+        """A good answer; with ``absent`` 404 is one."""
+        headers: Pairs = (
             ("accept", "application/vnd.github+json"),
             ("x-github-api-version", "2022-11-28"),
             ("user-agent", "rpp-runbooks"),
-            *((("content-type", kind),) if kind else ()),
         )
+        reads = method == "GET"
         request = make_request(
-            method, url, self._settings, params=params, body=body, headers=headers,
-            purpose="read" if method == "GET" else self._writes,
+            method, url, self._settings, params=params, body=body,
+            headers=headers if reads else (*headers, ("content-type", kind)),
+            purpose="read" if reads else self._writes,
         )  # fmt: skip
         [got] = self._scope.http([request])
         if _secondary(got) and self._patient:  # it was not done, a write neither: once more, once
             self._patient = False
             self._scope.sleep(SECONDARY_S)
             [got] = self._scope.http([request])
-        return got
+        if got.status_code in ((200,) if reads else (200, 201)) or (
+            absent and got.status_code == 404
+        ):
+            return got
+        if not got.status_code:
+            wire.content(source, got)
+        refused = not reads and got.status_code in REFUSED and not _limited(got)
+        error, wanted = (
+            SourceRefused if refused else SourceError,
+            "status 200" if reads else "it written",
+        )
+        raise error(source, f"expected {wanted}, got {got.status_code}: {_why(got)}")
 
     def check_runs(self, commit: str) -> list[CheckRun]:
         """The latest run of every check of a commit, as many as the forge says there are."""
@@ -218,16 +222,7 @@ class GitHub:
 
     def issue(self, number: int) -> Issue:
         """An issue as it now is."""
-        source = f"forge: issue {number}"
-        return self.decoded(number, self.get(source, f"{self.base}/issues/{number}"))
-
-    def decoded(self, number: int, got: Response) -> Issue:
-        """An answer that must be about an issue of that number."""
-        source = f"forge: issue {number}"
-        found = wire.decode(source, got.content, Issue)
-        if found.number != number:
-            raise SourceError(source, f"expected issue {number}, got {found.number}")
-        return found
+        return numbered(number, self.read(f"forge: issue {number}", f"/issues/{number}", Issue))
 
     def comments(self, number: int) -> list[Comment]:
         """All comments of an issue, oldest first."""
@@ -241,18 +236,14 @@ class GitHub:
         if self._settings.account:
             return self._settings.account
         source = "forge: whose token it is"
-        try:
-            got = self.get(source, f"{self._settings.url}/user")
-        except SourceError as error:
-            hint = "; or set forge.account in the site file"
-            raise SourceError(source, error.problem + hint) from error
+        got = tried(self.ask, source, "GET", f"{self._settings.url}/user")
+        if isinstance(got, SourceError):
+            raise SourceError(source, f"{got.problem}; or set forge.account in the site file")
         return wire.decode(source, got.content, _User).login
 
     def comment(self, id: int) -> Comment:
         """A comment as it now is."""
-        source = f"forge: comment {id}"
-        got = self.get(source, f"{self.base}/issues/comments/{id}")
-        return wire.decode(source, got.content, Comment)
+        return self.read(f"forge: comment {id}", f"/issues/comments/{id}", Comment)
 
     def create_comment(self, number: int, body: str) -> Comment:
         """A new comment in an issue."""
@@ -263,6 +254,13 @@ class GitHub:
         """Another text for a comment."""
         source, path = f"forge: comment {id}", f"/issues/comments/{id}"
         return self.written(source, "PATCH", path, {"body": body}, Comment)
+
+
+def numbered(number: int, found: Issue) -> Issue:
+    """An issue, which must be the one asked for: one that was moved answers by another number."""
+    if found.number != number:
+        raise SourceError(f"forge: issue {number}", f"expected issue {number}, got {found.number}")
+    return found
 
 
 def _secondary(got: Response) -> bool:
@@ -280,13 +278,11 @@ def _limited(got: Response) -> bool:
 def _why(got: Response) -> str:
     """What was said, and what to do. GitHub says 404 for what a token may not see."""
     if _limited(got):
-        retry = got.headers.get("retry-after")
-        reset = got.headers.get("x-ratelimit-reset", "")
-        if retry:
-            return f"the rate limit is used up; ask again in {retry} s"
-        if reset.isdigit() and len(reset) < 12:
-            return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
-        return "the rate limit is used up; ask again later"
+        retry, reset = (got.headers.get(n, "") for n in ("retry-after", "x-ratelimit-reset"))
+        when = f"; ask again in {retry} s" if retry else "; ask again later"
+        if not retry and reset.isdigit() and len(reset) < 12:
+            when = f" until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
+        return f"the rate limit is used up{when}"
     said, hint = explanation(got.content), _HINTS.get(got.status_code, "")
     if "locked" in said:
         hint = "unlock it there, or name another issue"
