@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources import alertmanager as am
 from runbook_lib.sources.alertmanager import (
     LONGEST,
     Alertmanager,
@@ -168,17 +167,6 @@ def test_what_is_said_of_a_part_of_the_labels_holds_of_all(
 def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> None:
     with saying(SourceError, f"alertmanager: config: {problem}"):
         read_config(text)
-
-
-@given(st.sampled_from(["route", "child", "inhibit"]), st.text("abcxyz_", min_size=16))
-def test_a_key_we_do_not_know_is_an_error_where_pages_are_led(place: str, key: str) -> None:
-    odd = {key: "x"}
-    route = {"routes": [odd if place == "child" else {}], **(odd if place == "route" else {})}
-    with pytest.raises(SourceError, match=f"expected a key we know, got {key}"):
-        config(route, inhibit_rules=[{"equal": [], **(odd if place == "inhibit" else {})}])
-    for model in (am.Matcher, am.AlertState):
-        with pytest.raises(ValueError, match=key):
-            model.model_validate({"name": "a", "value": "b", "isRegex": False, **odd})
 
 
 def test_a_receiver_notifies_by_what_is_not_empty() -> None:

@@ -283,27 +283,6 @@ def test_an_unreadable_dashboard_is_an_error(text: bytes, problem: str) -> None:
         read_dashboard(text, "d.json", {})
 
 
-PLACES = [("fieldConfig",), ("fieldConfig", "defaults"), ("fieldConfig", "defaults", "color"), ("fieldConfig", "defaults", "custom"),
-          ("fieldConfig", "defaults", "thresholds"), ("fieldConfig", "defaults", "thresholds", "steps", 0), ("fieldConfig", "overrides", 0),
-          ("fieldConfig", "defaults", "mappings", 0), ("fieldConfig", "defaults", "mappings", 0, "options", "0"),
-          ("fieldConfig", "overrides", 0, "properties", 0), ("options", "reduceOptions"), ()]  # fmt: skip
-
-
-@given(st.sampled_from(PLACES), st.text(min_size=9), st.text(min_size=1) | st.integers(1))
-def test_a_key_we_do_not_know_is_a_problem_wherever_colours_are_said(
-    place: Any, key: str, value: Any
-) -> None:
-    fields = {"color": {"mode": "thresholds"}, "custom": {"align": "left"}, "mappings": [mapped("value", {"0": {"text": "no"}})],
-              "thresholds": {"steps": [{"color": "green", "value": None}]}}  # fmt: skip
-    at: Any = panel(options={"reduceOptions": {"calcs": ["last"]}}, **override("unit", "s"))
-    at["fieldConfig"]["defaults"], whole = fields, at
-    assert not read(whole).panels[0].problem
-    for step in place:
-        at = at[step]
-    at[f"x{key}"] = value
-    assert read(whole).panels[0].problem.endswith(f"expected a key we know, got x{key}")
-
-
 KEYS = ["title", "panels", "type", "targets", "expr", "fieldConfig", "defaults", "thresholds", "steps", "mappings",
         "options", "overrides", "properties", "templating", "list", "datasource", "transformations", "color"]  # fmt: skip
 
