@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,13 @@ import pytest
 from runbook_lib.commands.files import disk
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
-from runbook_lib.sources.artifacts import Examination, Trust, parse_checksums, read_artifact
+from runbook_lib.sources.artifacts import (
+    Examination,
+    Trust,
+    parse_checksums,
+    parse_sbom,
+    read_artifact,
+)
 from runbook_lib.sources.signatures import PROVENANCE, Material, Policy
 from runbook_rehearsal.signing import SHA256 as CURVE
 from runbook_rehearsal.signing import new_key, pem
@@ -149,19 +153,6 @@ def test_a_commit_is_that_of_our_repository(
     assert found.commit(COMMIT).outcome.value == outcome
 
 
-@pytest.mark.parametrize("document", [{"bomFormat": "SPDX"}, sbom("1.1"), sbom("9.9")])
-def test_another_kind_of_sbom_is_named(
-    file: Path, tmp_path: Path, document: dict[str, Any]
-) -> None:
-    path = write(tmp_path, "sbom.json", json.dumps(document).encode())
-    with pytest.raises(ParameterError) as caught:
-        rows(file, POLICY, AUTHORITY.sign(DATA), sbom=path)
-
-    version = document.get("specVersion")
-    known = "1.2, 1.3, 1.4, 1.5, 1.6, 1.7"
-    assert str(caught.value) == f"sbom.json: expected CycloneDX JSON {known}, got {version!r}"
-
-
 def hashes(hex_digest: str, kind: str = "SHA-256") -> list[dict[str, str]]:
     return [{"alg": kind, "content": hex_digest}]
 
@@ -212,19 +203,12 @@ def test_an_sbom_is_of_the_release(file: Path, tmp_path: Path, version: str, out
     assert outcome == "PASS" or (row.expected, row.observed) == ("v1.4.0", f"rpp-node {version}")
 
 
-def test_an_sbom_with_a_broken_link_is_not_valid() -> None:
-    """Its schema says that a reference outside is a link; asked in a process as a kernel's."""
-    urls = ("https://forge.example/\u00e9", "no link")
-    links = ([{"type": "vcs", "url": url}] for url in urls)
-    code = (
-        "import sys\nfrom runbook_lib.sources.artifacts import parse_sbom\n"
-        "for line in sys.stdin.buffer: print(parse_sbom(line, 'sbom.json').problem == '')"
-    )
-    text = "".join(json.dumps(sbom() | {"externalReferences": link}) + "\n" for link in links)
-    argv = [sys.executable, "-c", code]
-    found = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
-
-    assert found.stdout.split() == ["True", "False"]
+@pytest.mark.parametrize(
+    ("url", "valid"), [("https://forge.example/\u00e9", True), ("no link", False)]
+)
+def test_the_links_of_a_valid_sbom_are_links(url: str, valid: bool) -> None:
+    document = sbom() | {"externalReferences": [{"type": "vcs", "url": url}]}
+    assert (parse_sbom(json.dumps(document).encode(), "s").problem == "") is valid
 
 
 # --- lines of sha256sum ---------------------------------------------------------------------------
@@ -274,14 +258,11 @@ def test_every_digest_of_a_line_must_hold(file: Path, outcome: str, digests: lis
     ("data", "problem"),
     [
         (b"", "expected lines of sha256sum, got an empty file"),
-        (b"\n \n", "expected lines of sha256sum, got an empty file"),
         (b"\xff", "expected lines of sha256sum, got: 'utf-8' codec can't decode byte 0xff in"
                   " position 0: invalid start byte"),
         (f"{A}  a\nno digest\n".encode(),
          "line 2: expected DIGEST  PATH of sha256sum, got 'no digest'"),
         (f"BLAKE2s (a) = {A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got {f'BLAKE2s (a) = {A}'[:80]!r}"),
-        (f"SHA512 (a) = {A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got {f'SHA512 (a) = {A}'[:80]!r}"),
-        (f"{A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got '{A}'"),
         (f"\\{A}  a\\nb".encode(),
          f"line 1: expected DIGEST  PATH of sha256sum, got {(chr(92) + A + '  a' + chr(92) + 'nb')[:80]!r}"),
     ],
@@ -302,7 +283,7 @@ def terminal(tmp_path: Path, monkeypatch: Any, capsys: Any) -> Terminal:
     files = {
         "node": DATA, "bundle": json.dumps(AUTHORITY.sign(DATA)).encode(),
         "other": json.dumps(AUTHORITY.sign(b"another file")).encode(), "root": AUTHORITY.root,
-        "sig": detached.signature, "pem": detached.pem, "junk": b"{", "deep": b"[" * 100_000,
+        "sig": detached.signature, "pem": detached.pem, "junk": b"{",
         "empty": b"",
     }  # fmt: skip
     for name, data in files.items():
@@ -319,19 +300,14 @@ WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--
         (("--artifact", "node", "--bundle", "bundle", *WHO), 0),
         (("--artifact", f"sha256:{HEX}", "--bundle", "bundle", *WHO), 0),
         (("--artifact", "node", "--bundle", "other", *WHO), 1),
-        (("--artifact", f"sha256:{OTHER}", "--bundle", "bundle", *WHO), 1),
         (("--artifact", "node", "--signature", "sig", "--certificate", "pem", *WHO), 2),
         (("--artifact", "node", "--bundle", "junk", *WHO), 3),
-        (("--artifact", "node", "--bundle", "deep", *WHO), 3),
         (("--artifact", "node", "--bundle", "empty", *WHO), 3),
-        (("--artifact", "node", "--bundle", "none", *WHO), 3),
         (("--artifact", "none", "--bundle", "bundle", *WHO), 3),
         (("--artifact", ".", "--bundle", "bundle", *WHO), 3),
         (("--artifact", "sha256:12", "--bundle", "bundle", *WHO), 3),
-        (("--artifact", "node", "--bundle", "bundle"), 3),
         (("--artifact", "node", "--bundle", "bundle", "--identity", IDENTITY), 3),
         (("--artifact", "node", "--bundle", "bundle", *WHO[:4], "--offline"), 3),
-        (("--artifact", "node", "--bundle", "bundle", "--issuer", ISSUER), 3),
         (("--artifact", "node", "--bundle", "bundle", "--key", "pem", *WHO), 3),
         (("--artifact", "node", "--bundle", "bundle", "--key", "junk"), 3),
         (("--artifact", "node", "--signature", "sig", *WHO), 3),

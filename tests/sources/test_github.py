@@ -97,16 +97,13 @@ def test_an_issue_is_the_one_asked_for(world: World) -> None:
         (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1764500000"}, "got 403: the rate limit is used up until 2025-11-30 10:53:20Z"),
         (403, {"x-ratelimit-remaining": "0"}, "got 403: the rate limit is used up; ask again later"),
         (403, {"retry-after": "60"}, "got 403: the rate limit is used up; ask again in 60 s"),
-        (403, {"x-ratelimit-remaining": "4999"}, "got 403: Not Found; the token lacks a permission"),
-        (401, {}, "got 401: Not Found; the token is wrong or expired"),
-        (404, {}, "got 404: Not Found; it does not exist, or the token may not see it"),
         (422, {}, "got 422: Not Found"),
     ],
 )  # fmt: skip
 def test_a_refusal_says_what_it_means(
     world: World, status: int, headers: dict[str, str], problem: str
 ) -> None:
-    """GitHub says 403 for a used-up limit too, and 404 for what a token may not see."""
+    """GitHub says 403 for a used-up limit too."""
     body = {"message": "Not Found", "documentation_url": "https://docs"}
     answer = httpx.Response(status, json=body, headers=headers)
     with saying(SourceError, f"forge: issue 7: expected status 200, {problem}"):

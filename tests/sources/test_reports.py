@@ -59,29 +59,18 @@ def test_a_signed_report_counts(read: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (
-            report(Ed25519PrivateKey.from_private_bytes(b"m" * 32)),
-            "forged: expected the signature of this node's signoff_key, got another",
-        ),
-        (
-            report(node="dev-9"),
-            "stranger: expected a signoff_key of this node in the site file, got none",
-        ),
+        (report(Ed25519PrivateKey.from_private_bytes(b"m" * 32)), "forged: expected the signature of this node's signoff_key, got another"),
+        (report(node="dev-9"), "stranger: expected a signoff_key of this node in the site file, got none"),
         (report(at="2099-01-01T00:00:00Z"), "ahead: expected an instant that has come, got 2099"),
+        (b"{", "expected a node report, got: Invalid JSON"),
+        (report(gates={"pruning": 1}), "expected a node report, got: gates.pruning: expected a valid"),
     ],
-    ids=["forged", "stranger", "ahead"],
-)
+    ids=["forged", "stranger", "ahead", "no JSON", "no report"],
+)  # fmt: skip
 def test_what_does_not_count_says_why(read: Any, data: bytes, fault: str) -> None:
-    assert read(data).received[0].fault.startswith(fault)
-
-
-def test_an_unreadable_report_is_named(read: Any) -> None:
-    found = read(b"{", report(gates={"pruning": 1}))
-
-    assert [where for where, _ in found.unreadable] == ["0.json", "1.json"]
-    assert found.unreadable[1][1].startswith(
-        "expected a node report, got: gates.pruning: expected a valid"
-    )
+    found = read(data)
+    [(where, why)] = found.unreadable or [(one.grounds, one.fault) for one in found.received]
+    assert (where, why.startswith(fault)) == ("0.json", True)
 
 
 def test_the_command_signs_what_runs_beside_it(

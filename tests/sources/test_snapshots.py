@@ -99,16 +99,9 @@ def test_a_signature_counts_for_the_version_it_names() -> None:
         verified_by(b"content", b"1:" + raw, "s", KEYS)
     with pytest.raises(Refused, match=r"^signed with key version 7, expected one of 1, 2$"):
         verified_by(b"content", b"7:" + raw, "s", KEYS)
-
-
-@pytest.mark.parametrize(
-    "text", [b"1:" + b"ab" * 64, b"-1:" + b"A" * 86 + b"==", b"ab" * 63, b"1:2:x", b""]
-)
-def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
-    with pytest.raises((SourceError, Refused)) as caught:
-        verified_by(b"content", text, "s", KEYS)
-    if text.startswith((b"1:ab", b"-1:")):
-        assert "expected 64 bytes in hex or base64" in str(caught.value)
+    for text in (b"1:" + b"ab" * 64, b"-1:" + b"A" * 86 + b"=="):
+        with pytest.raises(SourceError, match="expected 64 bytes in hex or base64"):
+            verified_by(b"content", text, "s", KEYS)
 
 
 # --- folders --------------------------------------------------------------------------------------
