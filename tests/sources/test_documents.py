@@ -181,14 +181,10 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
     file: Path, tmp_path: Path, document: dict[str, Any], expected: list[str]
 ) -> None:
     data = json.dumps(document).encode()
-    path = write(tmp_path, "sbom.json", data, AUTHORITY.sign(data))
-
-    found = rows(file, POLICY, AUTHORITY.sign(DATA), sbom=path)
-    unsigned = rows(file, POLICY, AUTHORITY.sign(DATA), sbom=write(tmp_path, "plain.json", data))
-
-    assert [row.outcome.value for row in found[1:]] == expected
-    schema, _, about = expected
-    assert [row.outcome.value for row in unsigned[1:]] == [schema, "INCONCLUSIVE", about]
+    for signed, covered in ((AUTHORITY.sign(data), expected[1]), (None, "INCONCLUSIVE")):
+        path = write(tmp_path, f"{covered}.json", data, signed)
+        found = rows(file, POLICY, AUTHORITY.sign(DATA), sbom=path)
+        assert [row.outcome.value for row in found[1:]] == [expected[0], covered, expected[2]]
 
 
 @pytest.mark.parametrize(
@@ -304,8 +300,6 @@ WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--
         (("--artifact", "node", "--bundle", "junk", *WHO), 3),
         (("--artifact", "node", "--bundle", "empty", *WHO), 3),
         (("--artifact", "none", "--bundle", "bundle", *WHO), 3),
-        (("--artifact", ".", "--bundle", "bundle", *WHO), 3),
-        (("--artifact", "sha256:12", "--bundle", "bundle", *WHO), 3),
         (("--artifact", "node", "--bundle", "bundle", "--identity", IDENTITY), 3),
         (("--artifact", "node", "--bundle", "bundle", *WHO[:4], "--offline"), 3),
         (("--artifact", "node", "--bundle", "bundle", "--key", "pem", *WHO), 3),
@@ -329,6 +323,7 @@ def test_the_command_ends_with_what_it_found(
 def test_the_command_prints_one_document(terminal: Terminal) -> None:
     argv = ("--artifact", "node", "--bundle", "bundle", *WHO, "--commit", COMMIT)
     document = terminal.json("verify-artifact", *argv)
-
-    assert document["outcome"] == "PASS"
-    assert [row["what"] for row in document["rows"]] == ["signature", "commit"]
+    assert document["outcome"] == "PASS" and [row["what"] for row in document["rows"]] == [
+        "signature",
+        "commit",
+    ]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from runbook_lib import clusters, reach
-from runbook_lib.errors import SourceError
+from runbook_lib.errors import SourceError, or_raise
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.node import Fleet
@@ -24,12 +24,6 @@ CLUSTER = clusters.Cluster(chain_id="c", nodes=[clusters.Node(name="n1", url="ht
 pytestmark = pytest.mark.usefixtures("no_waiting", "forge_token")
 
 
-def from_fleet(found: dict[str, Any]) -> Any:
-    if isinstance(found["n1"], SourceError):
-        raise found["n1"]
-    return found["n1"]
-
-
 NODES = {
     "rollout": "/status/rollout", "status": "/status/node", "consensus": "/status/consensus",
     "peers": "/p2p/peers", "membership": "/ui/bft/membership",
@@ -42,7 +36,10 @@ def prometheus(scope: Scope) -> Prometheus:
 
 ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
     **{
-        what: (f"n1 {path}", lambda s, what=what: from_fleet(getattr(Fleet(s, CLUSTER), what)()))  # type: ignore[misc]
+        what: (
+            f"n1 {path}",
+            lambda s, what=what: or_raise(getattr(Fleet(s, CLUSTER), what)()["n1"]),
+        )  # type: ignore[misc]
         for what, path in NODES.items()
     },
     "instant": ("prometheus: up", lambda s: prometheus(s).instant("up", AT)),

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import tomlkit
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,8 +61,7 @@ def panel_is_understood(panel: Any) -> bool:
 
 def suite_passes(said: dict[str, str]) -> bool:
     text = f"running 3 tests\ntest result: {said['end']}. 3 {said['counted']}; 0 failed; 0 ignored; 0 measured;\n"
-    found = Findings()
-    judge_suite(found, "suite", read_suite(Ended(0, text.encode(), b"")))
+    judge_suite(found := Findings(), "suite", read_suite(Ended(0, text.encode(), b"")))
     return found.holds
 
 
@@ -136,17 +136,11 @@ READERS = {
                           [("statement", name) for name in ("kind", "plan", "at")]),
     "node report": Reader(signed(REPORT), lambda d: read_signed(dump(d), NodeReport), [(), ("statement",)],
                           [("statement", name) for name in ("stage", "binary", "dry_run")]),
-    "bundle": Reader({"version": 1, "bundle": "b", "stages": [STAGE]}, lambda d: parse_bundle(toml(d), "b"),
+    "bundle": Reader({"version": 1, "bundle": "b", "stages": [STAGE]}, lambda d: parse_bundle(tomlkit.dumps(d).encode(), "b"),
                      [(), ("stages", 0), ("stages", 0, "feature_gates")], [("stages", 0, "name"), ("stages", 0, "feature_gates", GATES[0])]),
     "test output": Reader({"end": "ok", "counted": "passed"}, suite_passes, values=[("end",), ("counted",)]),
     "samples": Reader({"time": 0, "x": 0}, are_judged, [()]),
 }  # fmt: skip
-
-
-def toml(document: Any) -> bytes:
-    import tomlkit
-
-    return tomlkit.dumps(document).encode()
 
 
 def passes(reader: Reader, document: Any) -> bool:
