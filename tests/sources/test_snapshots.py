@@ -14,8 +14,7 @@ from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
-from runbook_lib.sources.scope import Scope
-from runbook_lib.sources.snapshots import About, Bundle, Manifest, verified_by
+from runbook_lib.sources.snapshots import About, Manifest, verified_by
 from runbook_lib.sources.wire import decode
 
 from ..conftest import named
@@ -120,13 +119,6 @@ def write(folder: Path, **about: Any) -> Path:
     return folder
 
 
-def only(world: World, folder: Path) -> tuple[Scope, Bundle]:
-    """A scope, and what it finds of the one bundle there."""
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, folder, KEYS)
-    return scope, bundle
-
-
 def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -> None:
     one = write(tmp_path / "all" / "one")
     (tmp_path / "all" / "notes").mkdir()
@@ -154,65 +146,44 @@ def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
     assert isinstance(empty.about, SourceError)
 
 
+PROOF = {
+    "layout_version": 1,
+    "block_height": 5,
+    "proof_file": "5.bin",
+    "proof_checksum": HEX.upper(),
+}
+NAME, AT_5 = f"{5:020d}.json", {"plan": {}, "metadata": {"height": 5, "timestamp": 1}}
+BESIDE = f"manifests/{NAME}"
+
+
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        ({}, None),
-        ({"snapshot-5.json": '{"plan": {}, "metadata": {"height": 5, "timestamp": 1}}'}, 5),
-        ({"snapshot-6.json": '{"metadata": {"height": 5}}'}, "snapshot-6.json: expected the height of its name, got 5"),
-        ({"snapshot-5.json": "[]"}, "snapshot-5.json: expected an object, got a list"),
-        ({"snapshot-5.json": "", "snapshot-6.json": ""}, "{name}: expected one pruning checkpoint, got snapshot-5.json, snapshot-6.json"),
+        ({}, (None, [])),
+        ({"snapshot-5.json": AT_5}, (5, [])),
+        ({"snapshot-6.json": AT_5}, "snapshot-6.json: expected the height of its name, got 5"),
+        ({"snapshot-5.json": []}, "snapshot-5.json: expected an object, got a list"),
+        ({"snapshot-5.json": 0, "snapshot-6.json": 0}, "x/one: expected one pruning checkpoint, got snapshot-5.json, snapshot-6.json"),
+        # As Firewood keeps them, and as its backup script copies them.
+        *(({f"{of}/{NAME}": PROOF}, (None, [(5, f"{folder}/5.bin", f"sha256:{HEX}")])) for of, folder in snapshots.PAIRS),
+        ({BESIDE: PROOF | {"block_height": 6}}, f"{BESIDE}: expected the height of its name, got 6"),
+        ({BESIDE: PROOF | {"proof_file": "../x"}}, f"{BESIDE}: proof_file: expected a plain file name, got '../x'"),
+        ({BESIDE: PROOF | {"proof_checksum": "ab"}}, f"{BESIDE}: proof_checksum: expected text matching '^[0-9a-fA-F]{{64}}$', got 'ab'"),
+        ({"manifests/5.json": PROOF}, "manifests/5.json: expected a height of 20 digits, got another name"),
     ],
 )  # fmt: skip
-def test_a_pruning_checkpoint_tells_its_height(
-    world: World, tmp_path: Path, files: dict[str, str], found: object
+def test_pruning_data_tells_its_heights_or_why_not(
+    world: World, tmp_path: Path, files: dict[str, Any], found: object
 ) -> None:
-    write(tmp_path / "one")
-    for name, text in files.items():
-        (tmp_path / "one" / name).write_text(text)
-    scope, bundle = only(world, tmp_path)
+    one, scope = write(tmp_path / "x" / "one"), world.scope()
+    for name, content in files.items():
+        (one / name).parent.mkdir(exist_ok=True)
+        (one / name).write_text(json.dumps(content))
+    [bundle] = snapshots.find_bundles(scope, one, KEYS)
     try:
-        got: object = snapshots.checkpoint_height(scope, bundle)
+        height, proofs = snapshots.checkpoint_height(scope, bundle), snapshots.proofs(scope, bundle)
     except SourceError as error:
-        got = str(error).replace(bundle.name, "{name}")
-
-    assert got == found
-
-
-PROOF = {
-    "layout_version": 1, "block_height": 5, "proof_file": "5.bin", "proof_checksum": HEX.upper(),
-}  # fmt: skip
-NAME = f"{5:020d}.json"
-
-
-@pytest.mark.parametrize(("manifests", "folder"), snapshots.PAIRS)
-def test_pruning_proofs_are_named_by_their_manifests(
-    world: World, tmp_path: Path, manifests: str, folder: str
-) -> None:
-    """As Firewood keeps them, and as its backup script copies them."""
-    (write(tmp_path / "one") / manifests).mkdir()
-    (tmp_path / "one" / manifests / NAME).write_text(json.dumps(PROOF))
-    scope, bundle = only(world, tmp_path)
-
-    assert snapshots.proofs(scope, bundle) == [
-        snapshots.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "problem"),
-    [
-        (NAME, {"block_height": 6}, f"manifests/{NAME}: expected the height of its name, got 6"),
-        (NAME, {"proof_file": "../x"}, f"manifests/{NAME}: proof_file: expected a plain file name, got '../x'"),
-        (NAME, {"proof_checksum": "ab"}, f"manifests/{NAME}: proof_checksum: expected text matching '^[0-9a-fA-F]{{64}}$', got 'ab'"),
-        ("5.json", {}, "manifests/5.json: expected a height of 20 digits, got another name"),
-    ],
-)  # fmt: skip
-def test_other_pruning_manifests_are_refused(
-    world: World, tmp_path: Path, name: str, changes: dict[str, Any], problem: str
-) -> None:
-    (write(tmp_path / "one") / "manifests").mkdir()
-    (tmp_path / "one" / "manifests" / name).write_text(json.dumps({**PROOF, **changes}))
-    scope, bundle = only(world, tmp_path)
-    with saying(SourceError, problem):
-        snapshots.proofs(scope, bundle)
+        assert str(error) == found
+    else:
+        named = [(each.height, str(each.path.relative_to(one)), each.digest) for each in proofs]
+        assert (height, named) == found
