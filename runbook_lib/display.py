@@ -218,9 +218,9 @@ def why_card(title: str, reason: object) -> Card:
     return table_card(title, ("why",), [(str(reason),)])
 
 
-def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
-    """One image; ``text`` says the same in words, ``data`` holds the digest of what is drawn."""
-    return Card("", text, _plain({"kind": "figure", **data}), png)
+def figure_card(png: bytes, text: str) -> Card:
+    """One image; ``text`` says the same in words."""
+    return Card("", text, {"kind": "figure"}, png)
 
 
 def marked(card: Card, notice: str) -> Card:

@@ -51,7 +51,7 @@ T = TypeVar("T", covariant=True)
 
 class Shown(Protocol[T]):
     """What a cell shows of an attempt: a card over what the store holds, two windows compared, or a
-    figure (PNG, the same in words, and for programs; None for nothing). Raises SourceError.
+    figure (PNG and the same in words; None for nothing). Raises SourceError.
     """
 
     __name__: str
@@ -147,7 +147,7 @@ class Stage:
         return display.why_card("Nothing to show", card) if isinstance(card, SourceError) else card
 
     @guarded()
-    def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
+    def plot(self, draw: Shown[tuple[bytes, str] | None]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
         drawn = tried(draw, self.context(f"stage.plot.{draw.__name__}"))
         if drawn is None or isinstance(drawn, SourceError):
@@ -198,9 +198,9 @@ class Comparison:
 
         if not self.compared:
             return self.card
-        png, text, data = overview_figure(self.compared)
-        keep_file(self.folder, "figures/overview.png", png)
-        return display.figure_card(png, text, data)
+        drawn = overview_figure(self.compared)
+        keep_file(self.folder, "figures/overview.png", drawn.png)
+        return display.figure_card(*drawn)
 
 
 # --- A change, planned or made: under the cluster's lock, behind its guards, its way back ---

@@ -248,7 +248,7 @@ def baseline(context: Context) -> CheckResult:
     )
 
 
-def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
+def baseline_figure(context: Context) -> tuple[bytes, str] | None:
     """What was captured, each metric with its limit, and what happened; None when nothing was."""
     from ..metrics import panels
 
@@ -264,4 +264,4 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     series = [panels.plotted(metrics[n], f, names, limited=True) for n, f in frames.items()]
     drawn = panels.baseline_figure(series, marks=marks, note=note)
     keep_file(context.folder, "figures/baseline.png", drawn.png)
-    return drawn.png, drawn.text, drawn.data
+    return drawn

@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import incident as reporting
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
-from ..changes.back import Undone, go_back, undone
+from ..changes.back import go_back, undone
 from ..changes.back import make_back_plan as plan
 from ..changes.roll import planned_rows
 from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_storage, restore_nodes
@@ -27,7 +25,6 @@ from ..evidence.log import opened_by
 from ..files import keep_file, replace_file
 from ..findings import read_or, unread
 from ..metrics.baseline import capture
-from ..metrics.frames import STEP
 from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from ..params import RecoveryParams
 from ..sources.notices import Governance
@@ -37,7 +34,6 @@ from .annotations import happened
 from .baselines import names_of, read_catalogue
 
 if TYPE_CHECKING:
-    from ..metrics.panels import PlotSeries
     from ..metrics.plots import Drawn
 
 
@@ -161,7 +157,6 @@ def what_happened(context: Context) -> Drawn:
     if not captured:
         raise SourceError("the figure", f"{missing[0].subject}: {missing[0].observed}")
     series = [plotted(one.metric, one.frame.values, names_of(context)) for one in captured]
-    series += _gates(context, made, entries, start, end)
     marks, note = happened(replace(context, journal=entries), start, end)
     lost = [f"{row.subject}: no data" for row in missing]
     notes = "; ".join(filter(None, [note, *problem, *lost]))
@@ -177,32 +172,6 @@ def what_happened(context: Context) -> Drawn:
 def _until(end: datetime, events: Sequence[Event]) -> list[Event]:
     """What had happened by then: a replay has the log to its end."""
     return [e for e in events if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
-
-
-def _gates(
-    context: Context,
-    made: Undone | None,
-    entries: Sequence[Event],
-    start: datetime,
-    end: datetime,
-) -> list[PlotSeries]:
-    """On how many nodes of the undone plan each gate is on, as they were read back."""
-    from ..metrics.panels import PlotSeries
-
-    gates = playbook.GATE_STEPS[context.stage]
-    if made is None or not gates:
-        return []
-    now = {name: state.gates for name, state in made.plan.recovery().items()}
-    seen = [(e.at, e.node, e.state.gates) for e in of(entries, NodeVerified)]
-    instants = [start + STEP * number for number in range((end - start) // STEP + 1)]
-    values: dict[str, list[int]] = {gate: [] for gate in gates}
-    for at in instants:
-        now |= {node: found for when, node, found in seen if when <= at and node in now}
-        for gate in gates:
-            values[gate].append(sum(bool(found.get(gate)) for found in now.values()))
-    times = np.array([at.replace(tzinfo=None) for at in instants], dtype="datetime64[ms]")
-    title = f"Nodes of the undone plan with the gate on, of {len(now)}"
-    return [PlotSeries(title, "nodes", times, values)]
 
 
 CHANNEL = "channel"

@@ -1,4 +1,4 @@
-"""Panels over time: series, their annotations and limits, drawn, in numbers and in words.
+"""Panels over time: series, their annotations and limits, drawn and in words.
 
 Times are UTC, ``datetime64[ms]``. A sample that is not there is NaN: a gap, that stays a gap with a
 strip under it. Zeros are drawn as zeros, a lone sample is a dot.
@@ -6,7 +6,6 @@ strip under it. Zeros are drawn as zeros, a lone sample is a dot.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..canonical import canonical
 from ..wording import count, number, quantity, visible
 from .baseline import called
 from .catalogue import Metric
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.datetime64]
+Styles = Mapping[str, tuple[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,41 @@ class PlotSeries:
     def lines(self) -> dict[str, Floats]:
         return {name: np.asarray(self.values[name], dtype=float) for name in sorted(self.values)}
 
-    @property
+    @cached_property
     def matrix(self) -> Floats:
         """(labels, times)"""
         return np.array(list(self.lines.values())).reshape(len(self.lines), len(self.times))
 
-    @property
+    @cached_property
     def samples(self) -> Floats:
         """Every finite sample."""
-        matrix = self.matrix
-        return matrix[np.isfinite(matrix)]
+        return self.matrix[np.isfinite(self.matrix)]
 
     @property
     def missing(self) -> int:
         """Samples that are not there: NaN or infinite."""
         return self.matrix.size - self.samples.size
+
+    @property
+    def percentiles(self) -> dict[str, float]:
+        """By name; none of no samples."""
+        if not self.samples.size:
+            return {}
+        at = np.percentile(self.samples, (5, 50, 95))
+        return {name: float(x) for name, x in zip(("p5", "p50", "p95"), at, strict=True)}
+
+    @property
+    def furthest(self) -> str:
+        """The name of the line furthest from the median of all."""
+        away = np.nan_to_num(np.abs(self.matrix - self.median)).sum(axis=1)
+        return list(self.lines)[int(np.argmax(away))]
+
+    @cached_property
+    def median(self) -> Floats:
+        """Of all lines, at each time; NaN where none has a sample."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a time without any sample
+            return np.nanmedian(np.where(np.isfinite(self.matrix), self.matrix, np.nan), axis=0)
 
 
 @dataclass(frozen=True)
@@ -79,24 +98,6 @@ class Mark:
     until: datetime | None = None
 
 
-def percentiles(samples: Floats) -> dict[str, float]:
-    if not samples.size:
-        return {}
-    at = np.percentile(samples, (5, 50, 95))
-    return {name: float(x) for name, x in zip(("p5", "p50", "p95"), at, strict=True)}
-
-
-def middle_and_furthest(lines: Mapping[str, Floats]) -> tuple[Floats, str]:
-    """The median of ``lines`` at each time, and the name of the line furthest from it."""
-    matrix = np.array(list(lines.values()))
-    matrix[~np.isfinite(matrix)] = np.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a time without any sample stays NaN
-        middle = np.nanmedian(matrix, axis=0)
-    away = np.nan_to_num(np.abs(matrix - middle)).sum(axis=1)
-    return middle, list(lines)[int(np.argmax(away))]
-
-
 def series_words(series: PlotSeries) -> str:
     """One line that says what the panel of ``series`` shows."""
     samples = series.samples
@@ -105,59 +106,30 @@ def series_words(series: PlotSeries) -> str:
     if samples.min() == samples.max():
         said = f"every sample is {quantity(float(samples[0]), series.unit)}"
     else:
-        said = ", ".join(f"{k} {quantity(v, series.unit)}" for k, v in percentiles(samples).items())
+        said = ", ".join(f"{k} {quantity(v, series.unit)}" for k, v in series.percentiles.items())
     limits = "".join(f", limit {quantity(limit, series.unit)}" for limit in series.limits)
     first, last = (str(t).replace("T", " ") for t in series.times[[0, -1]].astype("datetime64[s]"))
-    plural = "" if len(series.lines) == 1 else f" of {len(series.lines)} series"
-    if len(series.lines) > 1:
-        plural += f" (furthest from their median: {middle_and_furthest(series.lines)[1]})"
+    several = len(series.lines)
+    plural = f" of {several} series (furthest from their median: {series.furthest})"
     return (
-        f"{series.title}: {said}{limits}; {count(samples.size, 'sample')}{plural}, "
-        f"{series.missing:,} missing, {first} to {last} UTC"
+        f"{series.title}: {said}{limits}; {count(samples.size, 'sample')}"
+        f"{plural if several > 1 else ''}, {series.missing:,} missing, {first} to {last} UTC"
     )
 
 
-def mark_words(marks: Sequence[Mark], note: str = "") -> list[str]:
-    """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure; last the note."""
+def mark_words(marks: Sequence[Mark]) -> list[str]:
+    """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure."""
     said = []
     for index, mark in enumerate(marks):
         times = [t.astimezone(UTC) for t in (mark.time, mark.until) if t is not None]
         span = " to ".join(f"{t:%Y-%m-%d %H:%M:%S}" for t in times)
         said.append(f"{letter(index)} {span} UTC {mark.label}")
-    return [*said, note] if note else said
+    return said
 
 
 def letter(index: int) -> str:
     """A, B, ... Z, then A1, B1, ..."""
     return chr(ord("A") + index % 26) + (str(index // 26) if index >= 26 else "")
-
-
-def plotted_digest(series: Sequence[PlotSeries], said: Sequence[str] = ()) -> str:
-    """``sha256:HEX`` over all that is drawn: for each series the canonical JSON of its head, its
-    times (int64 milliseconds) and its lines (float64), little-endian; last the marks in words."""
-    sha = hashlib.sha256()
-    for one in series:
-        head = [one.title, one.unit, list(one.limits), STEP.total_seconds()]
-        sha.update(canonical([*head, list(one.lines), len(one.times)]))
-        sha.update(one.times.astype("<i8").tobytes())
-        matrix = one.matrix
-        matrix[np.isnan(matrix)] = np.nan  # a NaN's payload is no data
-        sha.update(matrix.astype("<f8").tobytes())
-    sha.update(canonical(list(said)))
-    return "sha256:" + sha.hexdigest()
-
-
-def series_data(series: PlotSeries) -> dict[str, Any]:
-    """The numbers of ``series_words`` for programs."""
-    return {
-        "title": series.title,
-        "unit": series.unit,
-        "limits": list(series.limits),
-        "series": list(series.lines),
-        "samples": int(series.samples.size),
-        "missing": series.missing,
-        **percentiles(series.samples),
-    }
 
 
 # --- Drawing them ---
@@ -167,61 +139,44 @@ NAMED = 6
 """Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
 _DENSE = 1000  # more samples than pixels: thinner lines
 _TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
+_WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
 
 
 def baseline_figure(
     series: Sequence[PlotSeries], *, marks: Sequence[Mark] = (), note: str = ""
 ) -> Drawn:
-    """One panel per metric: lines over time, the p5 to p95 band, limit, distribution at the side.
+    """One panel per metric: lines over time, the p5 to p95 band with its values, the limit.
 
     ``note`` is a last line under the panels and in the text.
     """
-    said = mark_words(marks, note)
+    said = [*mark_words(marks), *([note] if note else [])]
     under = [line for one in said for line in wrap(visible(one), _WIDE, subsequent_indent="   ")]
     names = sorted({name for one in series for name in one.lines})
     styles = dict(zip(names, LINES, strict=False)) if len(names) <= NAMED else {}
+    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(under)
 
     def draw(figure: Figure) -> None:
-        panels = _grid(figure, len(series))
-        for one, (left, right) in zip(series, panels, strict=True):
-            low, high = time_panel(left, one, styles)
-            distribution(right, one.samples, low, high)
-            labels(right, percentiles(one.samples), low, high)
-        time_axis([row[0] for row in panels], series, marks)
+        # Placed by hand, in half the time that matplotlib's own layout takes.
+        low, high = height - _TOP - _PANEL * len(series) + 0.35, height - _TOP
+        place = {"left": 0.75 / WIDTH, "right": 7.2 / WIDTH, "hspace": 0.35 / (_PANEL - 0.35)}
+        place |= {"bottom": low / height, "top": high / height}
+        grid = figure.subplots(len(series), sharex=True, squeeze=False, gridspec_kw=place)
+        panels = list(grid[:, 0])
+        for axes, one in zip(panels, series, strict=True):
+            _panel(axes, one, styles)
+        _time_axis(panels, series, marks)
         _key(figure, styles, under)
 
     text = "\n".join([*map(series_words, series), *said])
-    data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
-    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(under)
-    return Drawn(to_png(draw, height), text, data)
+    return Drawn(to_png(draw, height), text)
 
 
-def _grid(figure: Figure, rows: int) -> list[tuple[Axes, Axes]]:
-    """Rows of axes, lines and their distribution: placed by hand, in half the time that matplotlib's
-    own layout takes. All share their times, a row its values."""
-    tall = figure.get_figheight()
-
-    def axes(row: int, left: float, width: float, **shared: Any) -> Axes:
-        low = tall - _TOP - (row + 1) * _PANEL + 0.35
-        place = (left / WIDTH, low / tall, width / WIDTH, (_PANEL - 0.35) / tall)
-        return figure.add_axes(place, **shared)
-
-    panels: list[tuple[Axes, Axes]] = []
-    for row in range(rows):
-        lines = axes(row, 0.75, 5.35, sharex=panels[0][0] if panels else None)
-        side = axes(row, 6.2, 1.0, sharey=lines)
-        side.tick_params(labelleft=False)
-        side.set_xticks([])
-        panels.append((lines, side))
-    return panels
-
-
-def _key(figure: Figure, styles: dict[str, tuple[str, Any]], under: Sequence[str]) -> None:
+def _key(figure: Figure, styles: Styles, under: Sequence[str]) -> None:
     """What the lines, the band and the letters mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    many: dict[str, tuple[str, Any]] = {
+    many: Styles = {
         "each series": (MANY, "-"),
         "their median": ("#000000", "-"),
         "furthest from it": (BLUE, (0, (6, 1.5))),
@@ -231,38 +186,39 @@ def _key(figure: Figure, styles: dict[str, tuple[str, Any]], under: Sequence[str
         for name, (colour, dash) in (styles or many).items()
         if name
     ]
-    handles.append(Patch(color=LIGHT, label="all samples; band: p5 to p95, dashed: p50"))
+    handles.append(Patch(color=LIGHT, label="band: p5 to p95 of all samples, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
     if under:
         figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(under), fontsize=8)
 
 
-def time_panel(
-    axes: Axes, series: PlotSeries, styles: dict[str, tuple[str, Any]]
-) -> tuple[float, float]:
-    """Draw ``series`` on its p5 to p95 band; returns the ends of the value axis."""
+def _panel(axes: Axes, series: PlotSeries, styles: Styles) -> None:
+    """Draw ``series`` on its p5 to p95 band."""
     title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
     title += f", {series.missing:,} missing" if series.missing else ""
     axes.set_title(title, loc="left", fontweight="bold")
-    if not styles and len(series.lines) > 1:
-        named = f"furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
-        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
-        at = axes.transAxes
-        axes.text(1, 0.98, named, transform=at, ha="right", va="top", fontsize=8, bbox=box)
     axes.set_ylabel(visible(series.unit) or "count")
-    days = _days(series.times)
-    low, high = _value_axis(series)
+    days, (low, high) = _days(series.times), _value_axis(series)
     axes.set_ylim(low, high)
-    _lines(axes, days, series.lines, styles)
-    _strip(axes, days, series.matrix)
-    if band := percentiles(series.samples):
+    _lines(axes, days, series, styles)
+    # Under a gap: dark where every line is missing, light where some are.
+    step, gone = STEP / timedelta(days=1), ~np.isfinite(series.matrix)
+    for mask, colour in ((gone.any(axis=0), MANY), (gone.all(axis=0), "black")):
+        bars = [(day - step / 2, step) for day in days[mask]]
+        axes.broken_barh(bars, (0, 0.04), transform=axes.get_xaxis_transform(), color=colour, lw=0)
+    if band := series.percentiles:
         axes.axhspan(band["p5"], band["p95"], color=LIGHT, zorder=0, lw=0)
         axes.axhline(band["p50"], color=GREY, lw=1, ls=(0, (4, 2)), zorder=1)
+        if band["p5"] == band["p95"]:
+            band = {"p5–p95": band["p50"]}
     else:
-        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
-                  backgroundcolor="white")  # fmt: skip
+        centre: Any = {"ha": "center", "va": "center", "backgroundcolor": "white"}
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, **centre)
+    at, room = -math.inf, (high - low) * 0.13
+    for name, value in band.items():  # moved apart where they would overlap
+        at, said = max(value, at + room), f"{name} {number(value)}"
+        axes.text(1.01, at, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     _limits(axes, series, low, high)
-    return low, high
 
 
 def _value_axis(series: PlotSeries) -> tuple[float, float]:
@@ -280,49 +236,27 @@ def _value_axis(series: PlotSeries) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _lines(
-    axes: Axes, days: Floats, lines: dict[str, Floats], styles: dict[str, tuple[str, Any]]
-) -> None:
+def _lines(axes: Axes, days: Floats, series: PlotSeries, styles: Styles) -> None:
+    """Each line with a dot a sample: one without neighbours has no line through it."""
     thin = 0.6 if len(days) > _DENSE else 1.0
-    if styles or len(lines) == 1:
-        for name, line in lines.items():
+    if styles or len(series.lines) == 1:
+        for name, line in series.lines.items():
             colour, dash = styles.get(name, LINES[0])
-            axes.plot(days, line, color=colour, ls=dash, lw=1.2 * thin)
-            _dots(axes, days, line, colour)
-    elif lines:
-        for line in lines.values():
-            axes.plot(days, line, color=MANY, lw=0.5, alpha=0.6)
-            _dots(axes, days, line, MANY)
-        middle, furthest = middle_and_furthest(lines)
-        axes.plot(days, lines[furthest], color=BLUE, lw=1, ls=(0, (6, 1.5)))
-        axes.plot(days, middle, color="black", lw=1.6 * thin)
-        _dots(axes, days, middle, "black")
+            axes.plot(days, line, color=colour, ls=dash, lw=1.2 * thin, marker=".", ms=2)
+    elif series.lines:
+        for line in series.lines.values():
+            axes.plot(days, line, color=MANY, lw=0.5, alpha=0.6, marker=".", ms=1)
+        furthest = series.furthest
+        axes.plot(days, series.lines[furthest], color=BLUE, lw=1, ls=(0, (6, 1.5)))
+        axes.plot(days, series.median, color="black", lw=1.6 * thin, marker=".", ms=2)
+        corner: Any = {"ha": "right", "va": "top", "fontsize": 8, "bbox": _WHITE}
+        axes.text(1, 0.98, f"furthest: {visible(furthest, 30)}", transform=axes.transAxes, **corner)
 
 
 def _days(times: Times) -> Floats:
     """Days since 1970, the numbers of a date axis."""
     days: Floats = times.astype("datetime64[ms]").astype(np.int64) / 86_400_000
     return days
-
-
-def _dots(axes: Axes, days: Floats, line: Floats, colour: str) -> None:
-    """A sample without neighbours has no line through it."""
-    there = np.concatenate([[False], np.isfinite(line), [False]])
-    alone = there[1:-1] & ~there[:-2] & ~there[2:]
-    if alone.any():
-        axes.plot(days[alone], line[alone], ls="", marker="o", ms=4, color=colour)
-
-
-def _strip(axes: Axes, days: Floats, matrix: Floats) -> None:
-    """Under a gap: dark where every line is missing, light where some are."""
-    step = STEP / timedelta(days=1)
-    gone = ~np.isfinite(matrix)
-    for mask, colour in ((gone.any(axis=0), MANY), (gone.all(axis=0), "black")):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-        starts, ends = days[edges[::2]], days[edges[1::2] - 1]
-        stretches = list(zip(starts - step / 2, ends - starts + step, strict=True))
-        at = axes.get_xaxis_transform()
-        axes.broken_barh(stretches, (0, 0.04), transform=at, color=colour, lw=0)
 
 
 def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
@@ -337,43 +271,22 @@ def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
         axes.set_title(f"limit {' and '.join(said)}", loc="right")
 
 
-def distribution(axes: Axes, samples: Floats, low: float, high: float) -> None:
-    """How the samples lie, sideways."""
-    if samples.size:
-        weights = np.full(samples.size, 1 / samples.size)
-        bins = np.linspace(low, high, 31).tolist()
-        axes.hist(samples, bins, weights=weights, orientation="horizontal", histtype="stepfilled",
-                  color=MANY)  # fmt: skip
-
-
-def labels(axes: Axes, band: dict[str, float], low: float, high: float) -> None:
-    """Percentiles at their values, moved apart where they would overlap."""
-    if band and band["p5"] == band["p95"]:
-        band = {"p5–p95": band["p50"]}
-    at, room = -math.inf, (high - low) * 0.13
-    for name, value in band.items():
-        at, said = max(value, at + room), f"{name} {number(value)}"
-        axes.text(1.02, at, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-
-
-def time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequence[Mark]) -> None:
+def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequence[Mark]) -> None:
     """One axis of UTC times for all panels, with the marks and their letters."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    if any(one.times.size for one in series):
+    instants = {one.times[at] for one in series if one.times.size for at in (0, -1)}
+    if instants:
         # Three at least: with more, no interval fits some lengths, and matplotlib warns.
         locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
         panels[0].xaxis.set_major_locator(locator)  # shared by all of them
-        formatter = ConciseDateFormatter(locator, tz=UTC)
-        panels[0].xaxis.set_major_formatter(formatter)
+        panels[0].xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
     else:
         panels[0].set_xticks([])
     panels[-1].set_xlabel("time (UTC)")
     for axes in panels:
-        axes.tick_params(labelbottom=axes is panels[-1])
         for index, mark in enumerate(marks):
             _mark(axes, mark, letter(index) if axes is panels[0] else "", 0.97 - 0.17 * (index % 3))
-    instants = {one.times[at] for one in series if one.times.size for at in (0, -1)}
     if len(instants) == 1 and not marks:  # matplotlib would show years around a lone instant
         [at] = _days(np.array(list(instants)))
         panels[0].set_xlim(at - 300 / 86400, at + 300 / 86400)
@@ -386,9 +299,8 @@ def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
     if mark.until is not None:
         end = mark.until.timestamp() / 86400
         axes.axvspan(start, end, facecolor="none", edgecolor=HATCH, hatch=r"\\\\", lw=0)
-    box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
     if name:
-        at = axes.get_xaxis_transform()
+        box, at = {**_WHITE, "lw": 0.5}, axes.get_xaxis_transform()
         axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
 
 

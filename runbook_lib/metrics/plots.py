@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..canonical import digest
 from ..outcomes import Outcome
-from ..wording import number, outcome_word, visible
+from ..wording import outcome_word, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,11 +38,10 @@ _STYLE: dict[Any, Any] = {
 
 
 class Drawn(NamedTuple):
-    """A figure as ``display.figure_card`` takes it: PNG, the same in words, and for programs."""
+    """A figure: PNG, and the same in words."""
 
     png: bytes
     text: str
-    data: dict[str, Any]
 
 
 def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
@@ -78,32 +76,7 @@ def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
     text = "\n".join(
         f"{one.metric.title}: {one.outcome.value}: {one.reason}" for one in comparisons
     )
-    return Drawn(to_png(draw, 0.6 + room * len(every)), text, comparison_data(comparisons))
-
-
-def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
-    """What is drawn of each metric, for programs, and the digest of it."""
-    judged = [
-        {
-            "title": one.metric.title,
-            "outcome": one.outcome.value,
-            "reason": one.reason,
-            "changes": [
-                {"name": name, "estimate": _finite(x), "low": _finite(low), "high": _finite(high)}
-                for name, x, low, high in one.changes
-            ],
-            "tolerance": one.metric.tolerance.amount,
-            "direction": one.metric.direction,
-            "relative": one.metric.tolerance.absolute is None,
-        }
-        for one in comparisons
-    ]
-    return {"digest": digest(judged), "metrics": judged}
-
-
-def _finite(value: float) -> float | str:
-    """JSON has no word for an unbounded or unknown number."""
-    return value if math.isfinite(value) else number(value)
+    return Drawn(to_png(draw, 0.6 + room * len(every)), text)
 
 
 def to_png(draw: Callable[[Figure], None], height: float) -> bytes:
