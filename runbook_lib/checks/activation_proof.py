@@ -16,7 +16,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
 from ..metrics.baseline import SETTLE
-from ..metrics.frames import STEP, fetch
+from ..metrics.frames import fetch
 from ..outcomes import Outcome
 from ..plan import Plan
 from .baselines import read_catalogue
@@ -69,19 +69,16 @@ def traffic(
 ) -> pd.DataFrame:
     """Rates per second of the first of some counters that has any series in the window, by ``label``.
 
-    None of them has: no columns. Raises SourceError, also for a partial answer.
+    None of them has: no columns. Raises SourceError.
     """
     frame = None
     for selector in candidates:
         query = catalogue.inject(f"sum by ({label}) (rate({selector}[3m]))", context.matchers)
-        frame = fetch(context.prometheus, query, start, end, STEP)
-        if frame.partial:
-            raise SourceError("prometheus", f"{selector}: {frame.warnings[0]}")
+        frame = fetch(context.prometheus, query, start, end)
         if frame.labels:
             break
     assert frame is not None
-    columns = {column: value for value, column in frame.columns_by(label).items()}
-    return frame.values.rename(columns=columns)
+    return frame.by(label)
 
 
 def counters(context: Context, topic: str) -> list[str]:

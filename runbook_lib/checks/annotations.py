@@ -17,7 +17,7 @@ from .baselines import ALERTS, firing, restarts
 
 if TYPE_CHECKING:
     from ..metrics.panels import Mark
-    from ..sources.matrix import Matrix
+    from ..sources.matrix import Series
 
 
 MOST = 12
@@ -33,8 +33,8 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
     marks += planned(context.journal, start, end)
     fired, problem = list["Mark"](), list[str]()
     with unread(lambda error: problem.append(f"alerts: unknown: {error.problem}")):
-        matrix = context.prometheus.range(ALERTS, start, end, STEP)
-        fired = alerts(matrix, context.matchers, context.site.telemetry.watchdog)
+        found = context.prometheus.range(ALERTS, start, end, STEP)
+        fired = alerts(found, context.matchers, context.site.telemetry.watchdog)
     if problem:
         return marks, problem[0]
     marks = sorted([*marks, *fired], key=lambda mark: (mark.time, mark.label))
@@ -94,17 +94,15 @@ def _gates(context: Context, item: str) -> str:
     return f": {', '.join(sorted(turned))}" if turned else ""
 
 
-def alerts(matrix: Matrix, matchers: Mapping[str, str], watchdog: str) -> list[Mark]:
+def alerts(found: Sequence[Series], matchers: Mapping[str, str], watchdog: str) -> list[Mark]:
     """Stretches in which an alert of this cluster fired, series of one name together.
 
     An alert without the cluster's labels may be this cluster's, and is marked. Raises SourceError
-    when the answer is partial, or the alert that always fires is not in it: then none proves nothing.
+    when the alert that always fires is not among them: then none proves nothing.
     """
     from ..metrics.panels import Mark
 
-    if matrix.warnings:
-        raise SourceError("prometheus", matrix.warnings[0])
-    instants = firing(matrix, matchers)
+    instants = firing(found, matchers)
     if not any(name == watchdog for name, _ in instants):
         raise SourceError("prometheus", f"expected {watchdog} to fire, got nothing of it")
     return [

@@ -11,12 +11,13 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import Event, StepTaken, of
 from ..evidence.log import opened_by, parse
+from ..files import keep_file
 from ..metrics import baseline as capturing
 from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from ..metrics.frames import Stretch
 from ..outcomes import Outcome, Row
-from ..sources.matrix import Matrix
+from ..sources.matrix import Series
 from ..strict import project_path
 from .rollouts import captured as kept_by
 
@@ -26,45 +27,36 @@ ALERTS = 'ALERTS{alertstate="firing"}'
 BEFORE = "before the first change"
 
 
-def pin(
-    context: Context,
-    captured: Sequence[Captured],
-    rows: list[Row],
-    start: datetime,
-    end: datetime,
-) -> dict[str, Any]:
-    """Write what was captured, pin it where every row holds, and what the result must say of it."""
-    digest, path = capturing.content_digest(captured, start, end), context.folder / FILE
-    about: dict[str, Any] = {
-        "release": context.params.release,
-        "cluster": context.cluster_name,
-        "start": start.isoformat(),
-        "end": end.isoformat(),
-        "digest": digest,
-        "epoch_length": context.cluster.epoch_length,
-        "validators": len(context.cluster.nodes),
-    }
-    for one in captured:
-        if one.metric.topic == LOAD:
-            about["load"] = capturing.mean(one, context.params.max_missing)
-    capturing.write(captured, path, about)
-    if all_pass(rows):
-        context.store.pin(context.cluster_name, digest, path)
-    return {**about, "metrics": {one.metric.name: one.query for one in captured}}
+def measured(
+    context: Context, captured: Sequence[Captured], start: datetime, end: datetime
+) -> Measured:
+    """What was captured of the context's cluster, and what the cluster was asked to do meanwhile.
 
-
-def captured_load(
-    context: Context, catalogue: Catalogue, start: datetime, end: datetime
-) -> list[Captured]:
-    """What the cluster was asked to do; nothing where that cannot be told.
-
-    No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the
-    baseline comparable with no other.
+    No item of the playbook asks for the load, so that its absence blocks nothing: it only leaves
+    the window comparable with no other.
     """
-    wanted = [metric for metric in catalogue.metrics if metric.topic == LOAD]
-    found, _ = capturing.capture(context.prometheus, wanted, context.matchers, start, end)
+    load = [each for each in read_catalogue(context).metrics if each.topic == LOAD]
+    found, _ = capturing.capture(context.prometheus, load, context.matchers, start, end)
     allowed = context.params.max_missing
-    return [one for one in found if capturing.mean(one, allowed) is not None]
+    known = [one for one in found if capturing.mean(one, allowed) is not None]
+    about = About(
+        release=context.params.release,
+        cluster=context.cluster_name,
+        start=start,
+        end=end,
+        epoch_length=context.cluster.epoch_length,
+        validators=len(context.cluster.nodes),
+    )
+    return Measured.of([*captured, *known], about, allowed)
+
+
+def pin(context: Context, made: Measured, rows: list[Row]) -> dict[str, Any]:
+    """Keep what was captured, pinned where every row holds; what the result must say of it."""
+    path = keep_file(context.folder, FILE, made.file())
+    if all_pass(rows):
+        context.store.pin(context.cluster_name, made.about.digest, path)
+    about = made.about.model_dump(mode="json", exclude_none=True)
+    return {**about, "metrics": dict(made.queries)}
 
 
 def read_catalogue(context: Context) -> Catalogue:
@@ -104,12 +96,11 @@ def pin_before(context: Context) -> dict[str, Any]:
     for one in found:
         if one.metric.name in must:
             rows += capturing.judge(one, context.params.max_missing)
-    everything = [*found, *captured_load(context, catalogue, start, end)]
     context.findings += [row for row in rows if row.outcome is not Outcome.PASS]
     if all_pass(rows):  # the frames are kept, point by point
         text = f"{len(rows)} series covered and healthy"
         context.judge("baseline", BEFORE, text, text)
-    return pin(context, everything, rows, start, end)
+    return pin(context, measured(context, found, start, end), rows)
 
 
 def _begun_before(context: Context) -> dict[str, Any] | None:
@@ -124,7 +115,7 @@ def _begun_before(context: Context) -> dict[str, Any] | None:
         if kept and "digest" in kept and stepped and same:
             text = f"pinned by attempt {int(name)}"
             context.judge("baseline", BEFORE, "pinned", text, ok=True)
-            return {key: kept[key] for key in (*About.model_fields, "metrics") if key in kept}
+            return kept
     return None
 
 
@@ -148,25 +139,15 @@ def measure(
 ) -> Measured:
     """The same metrics over a later window, asked as they were for ``before``. Raises SourceError.
 
-    A metric that ``before`` lacks is left out. A partial answer raises: it proves nothing.
+    A metric that ``before`` lacks is left out.
     """
     nodes = [node.name for node in context.cluster.nodes]
-    frames, asked = {}, {}
-    for metric in metrics:
-        if (query := before.queries.get(metric.name)) is None:
-            continue
-        frame = capturing.fetch_metric(context.prometheus, metric, query, nodes, start, end)
-        if frame.partial:
-            raise SourceError("prometheus", f"{metric.name}: {frame.warnings[0]}")
-        frames[metric.name], asked[metric.name] = frame.values, query
-    load = None
-    for one in captured_load(context, read_catalogue(context), start, end):
-        frames[one.metric.name], asked[one.metric.name] = one.frame.values, one.query
-        load = capturing.mean(one, context.params.max_missing)
-    now = {"start": start, "end": end, "digest": "", "cluster": context.cluster_name, "load": load}
-    now |= {"epoch_length": context.cluster.epoch_length, "validators": len(nodes)}
-    about = before.about.model_copy(update=now)
-    return Measured(about, asked, frames)
+    captured = [
+        capturing.ask(context.prometheus, metric, before.queries[metric.name], nodes, start, end)
+        for metric in metrics
+        if metric.name in before.queries
+    ]
+    return measured(context, captured, start, end)
 
 
 def names_of(context: Context) -> Mapping[str, str]:
@@ -194,10 +175,12 @@ def concerns(labels: Mapping[str, str], matchers: Mapping[str, str]) -> bool:
     return all(labels.get(name, value) == value for name, value in matchers.items())
 
 
-def firing(matrix: Matrix, matchers: Mapping[str, str]) -> dict[tuple[str, str], set[int]]:
+def firing(
+    alerts: Sequence[Series], matchers: Mapping[str, str]
+) -> dict[tuple[str, str], set[int]]:
     """(Name, severity) of every alert of ``ALERTS`` that may be a cluster's, and its instants in ms."""
     found: dict[tuple[str, str], set[int]] = {}
-    for series in matrix.series:
+    for series in alerts:
         if concerns(series.labels, matchers):
             key = series.labels.get("alertname", ""), series.labels.get("severity", "")
             found.setdefault(key, set()).update(series.times.tolist())

@@ -26,7 +26,7 @@ from ..sources.process import Ended
 from ..strict import parse_instant
 from . import preflight
 from .annotations import happened
-from .baselines import FILE, captured_load, names_of, pin, read_catalogue
+from .baselines import FILE, measured, names_of, pin, read_catalogue
 from .ci import ci_rows
 from .suites import run_suites
 
@@ -235,8 +235,7 @@ def baseline(context: Context) -> CheckResult:
     metrics = catalogue.of_topic(*playbook.BASELINE_TOPICS)
     captured, rows = capturing.capture(context.prometheus, metrics, context.matchers, start, end)
     rows += [row for one in captured for row in capturing.judge(one, context.params.max_missing)]
-    everything = [*captured, *captured_load(context, catalogue, start, end)]
-    kept = pin(context, everything, rows, start, end)
+    kept = pin(context, measured(context, captured, start, end), rows)
     told = "load" in kept or catalogue.load is None
     unknown = "" if told else "; its load is unknown, so that it compares with none"
     count, digest = len(kept["metrics"]), kept["digest"][:19]

@@ -1,11 +1,51 @@
-"""Whole epochs of a window, and when enough of them will be over."""
+"""Whole epochs by when the chain crossed each boundary, and when enough of them will be over.
+
+An epoch is height // epoch length (the chain's rpp/storage/ledger.rs); nothing exports its number as
+a gauge, and RPC knows only the present. The chain records heights as a histogram, so a rate over
+three minutes is the mean height of that time: a boundary is seen up to three minutes late, never
+early.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from ..context import Context
-from ..metrics.frames import LATE, Epoch, progress
-from ..metrics.frames import due as due_epochs
+from ..errors import SourceError
+from ..metrics.catalogue import Metric, resolve
+from ..metrics.frames import Floats, fetch
+
+LATE = timedelta(minutes=3)
+"""A boundary is seen at most so late."""
+FALL = 0.1
+"""Share of an epoch that the mean may fall back by: a node that restarts forgets some of the three
+minutes, so that its mean runs ahead of the others' for a while. It never passes the true height."""
+_SUM, _COUNT = "rpp_runtime_chain_block_height_sum", "rpp_runtime_chain_block_height_count"
+HEIGHT = Metric.model_validate(
+    {
+        "name": "block_height",
+        "title": "Height of the chain",
+        "topic": "height",
+        "family": "consensus",
+        "unit": "blocks",
+        "queries": [f"max(rate({_SUM}[3m]) / rate({_COUNT}[3m]))", "max(chain_block_height)"],
+        "direction": "higher",
+        "tolerance": {"absolute": 1.0},
+        "critical": True,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A whole epoch: from when its first block was seen to when the next epoch's was."""
+
+    number: int
+    start: datetime
+    end: datetime
+
 
 Missing = Callable[[Sequence[Epoch]], int]
 """How many more whole epochs are needed beyond those found."""
@@ -19,29 +59,58 @@ def whole_epochs(
     until: datetime,
     begun: datetime | None = None,
     length: int = 0,
-) -> tuple[tuple[Epoch, ...], datetime | None]:
+) -> tuple[list[Epoch], datetime | None]:
     """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
 
-    None when none are ``missing``. ``length`` is that of the cluster's epochs unless given. Raises SourceError.
+    None when none are ``missing``; else when as many more boundaries will have been crossed at the
+    chain's own pace. ``length`` is that of the cluster's epochs unless given. Raises SourceError.
     """
     begun, length = begun or since, length or context.cluster.epoch_length
-    block_s = context.cluster.block_time_ms / 1000
+    block = timedelta(milliseconds=context.cluster.block_time_ms)
     if until - since < LATE:
-        return (), since + timedelta(seconds=block_s * length) * (missing(()) + 1)
-    epochs, height, boundary = progress(context.prometheus, context.matchers, since, until, length)
-    found = tuple(epoch for epoch in epochs if epoch.start >= begun)
+        return [], since + block * length * (missing([]) + 1)
+    query = resolve(context.prometheus, HEIGHT, context.matchers, until)
+    frame = fetch(context.prometheus, query, since, until)
+    heights = frame.only()
+    finite = np.isfinite(heights)
+    if not finite.any():
+        raise SourceError("prometheus", "height: expected samples in the window, got none")
+    epochs, boundary = crossings(heights, frame.instants, length)
+    found = [epoch for epoch in epochs if epoch.start >= begun]
     left = missing(found)
     if left <= 0:
         return found, None
     # The epoch under way counts if its beginning was seen.
     left += boundary is None or boundary < begun
-    at = due_epochs(left, height, length, block_s, until)
-    return found, at + max(begun - until, timedelta(0))
+    height = float(heights[finite][-1])
+    blocks = (height // length + left) * length - height
+    return found, until + block * blocks + LATE + max(begun - until, timedelta(0))
 
 
-def epochs_since(
-    context: Context, since: datetime, missing: Missing, what: str
-) -> tuple[Epoch, ...]:
+def crossings(
+    heights: Floats, instants: Sequence[datetime], epoch_length: int
+) -> tuple[list[Epoch], datetime | None]:
+    """Whole epochs in a series of heights, and when the last boundary was seen.
+
+    Raises SourceError for a height that falls back.
+    """
+    finite = np.isfinite(heights)
+    seen, at = heights[finite], [instants[int(i)] for i in np.flatnonzero(finite)]
+    if (np.maximum.accumulate(seen) - seen > FALL * epoch_length).any():
+        raise SourceError("prometheus", "height: expected it to grow, got it falling back")
+    numbers = np.floor(np.maximum.accumulate(seen) / epoch_length).astype(int)
+    found: list[Epoch] = []
+    began: tuple[int, datetime] | None = None
+    for index in np.flatnonzero(np.diff(numbers)) + 1:
+        number, instant = int(numbers[index]), at[index]
+        if began is not None:
+            # Several boundaries between two samples: each is known only to lie before this one.
+            found += [Epoch(n, began[1], instant) for n in range(began[0], number)]
+        began = (number, instant)
+    return found, began[1] if began is not None else None
+
+
+def epochs_since(context: Context, since: datetime, missing: Missing, what: str) -> list[Epoch]:
     """Every whole epoch that began after ``since``; a finding says when enough will be over.
 
     ``missing`` says how many more are needed beyond those. Raises SourceError.

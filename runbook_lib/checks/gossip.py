@@ -11,7 +11,7 @@ from ..evidence.events import Event, NodeVerified, StepTaken, of
 from ..evidence.status import effect
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import Metric, resolve
-from ..metrics.frames import STEP, Watched
+from ..metrics.frames import STEP, Frame
 from ..outcomes import Outcome
 from ..wording import utc
 from .baselines import read_catalogue
@@ -100,7 +100,7 @@ def _judge(before: Window, over: Window, metric: Metric) -> None:
     context = over.context
     query = resolve(context.prometheus, metric, context.matchers, over.end)
     past, now = before.read(query, narrow=False), over.read(query, narrow=False)
-    if past.labels != now.labels or not now.values:
+    if past.labels != now.labels or not now.labels:
         got = f"{len(past.labels)} series before, {len(now.labels)} now"
         raise SourceError("prometheus", f"{metric.name}: expected the same series, got {got}")
     if metric.kind == "count":
@@ -110,15 +110,14 @@ def _judge(before: Window, over: Window, metric: Metric) -> None:
     asked = {"max_missing": context.params.max_missing, "statistics": ("location",)}
     rule = rule_of(metric, looks=LOOKS, **asked)
     first, second = (
-        observe(np.array([each[side.kept] for each in side.values]), rule.range)
-        for side in (past, now)
+        observe(side.values.to_numpy()[side.kept].T, rule.range) for side in (past, now)
     )
     names = [str(labels.get(metric.label, "")) for labels in now.labels]
     compared = Compared(metric, judge_all(first, second, rule, names))
     context.findings += compared.rows(NO_WORSE, lambda points: over.end + points * STEP)
 
 
-def _count(context: Context, past: Watched, now: Watched, metric: Metric) -> None:
+def _count(context: Context, past: Frame, now: Frame, metric: Metric) -> None:
     """Events that are counted one by one, at an even rate or not at all, are no samples of anything."""
     amount, means = metric.tolerance.amount, list[float]()
     with context.finding(

@@ -17,7 +17,7 @@ from ..errors import SourceError
 from ..evidence.events import StepTaken
 from ..findings import unread
 from ..metrics import catalogue
-from ..metrics.frames import LONGEST, Flags, Stretch, Watched, read
+from ..metrics.frames import LONGEST, Flags, Frame, Stretch, fetch
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence, host_labels, matched
 from ..wording import utc
@@ -93,12 +93,12 @@ class Window:
         return {*self.context.params.paging_severities, *telemetry.paging_severities}
 
     @cached_property
-    def firing(self) -> Watched:
+    def firing(self) -> Frame:
         """Every alert that fired: the watchdog's proof and what it proves, in one answer."""
         return self.read(ALERTS, narrow=False)
 
     @cached_property
-    def up(self) -> Watched:
+    def up(self) -> Frame:
         """Per node: whether it could be scraped."""
         return self.read(f"max by ({self.label}) (max_over_time(up[2m]))")
 
@@ -106,10 +106,11 @@ class Window:
     def label(self) -> str:
         return self.context.site.telemetry.node_label
 
-    def read(self, query: str, *, narrow: bool = True) -> Watched:
+    def read(self, query: str, *, narrow: bool = True) -> Frame:
         """``query`` over the window, of this cluster alone unless not ``narrow``. SourceError."""
         asked = catalogue.inject(query, self.context.matchers) if narrow else query
-        return read(self.context.prometheus, asked, self.start, self.end, self.planned)
+        prometheus = self.context.prometheus
+        return fetch(prometheus, asked, self.start, self.end, planned=self.planned)
 
 
 def window(context: Context, start: datetime, end: datetime) -> Window:
@@ -151,7 +152,7 @@ def coverage(over: Window) -> Iterator[Seen]:
     """The watchdog fired and every node told its height throughout: else silence is not quiet."""
     watchdog = over.context.site.telemetry.watchdog
     fired = np.zeros(len(over.firing.instants), dtype=bool)
-    for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
+    for labels, values in over.firing.series:
         if labels.get("alertname") == watchdog and concerns(labels, over.context.matchers):
             fired |= ~np.isnan(values)
     yield _covered(over, over.firing, watchdog, "fires throughout", ~fired)
@@ -163,7 +164,7 @@ def coverage(over: Window) -> Iterator[Seen]:
         yield _covered(over, over.up, node.name, "telemetry", np.isnan(up) | (untold & (up != 0)))
 
 
-def _covered(over: Window, watched: Watched, subject: str, what: str, missing: Flags) -> Seen:
+def _covered(over: Window, watched: Frame, subject: str, what: str, missing: Flags) -> Seen:
     allowed = over.context.params.max_missing
     lost = int((missing & watched.kept).sum())
     got, minutes = f"{lost} of {watched.points} min missing", LONGEST // timedelta(minutes=1)
@@ -176,7 +177,7 @@ def pages(over: Window) -> Iterator[Seen]:
     """No alert of a paging severity fired at any point of the window, by the metrics store."""
     expected, what = f"none of severity {' or '.join(sorted(over.paging))}", "paging alerts"
     fired, cluster = False, over.context.cluster_name
-    for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
+    for labels, values in over.firing.series:
         if labels.get("severity") not in over.paging or not concerns(labels, over.context.matchers):
             continue
         node = labels.get(over.label)

@@ -19,10 +19,10 @@ from ..evidence.events import Event, NodeVerified, RunEnded, of
 from ..evidence.status import effect
 from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import LOAD, Catalogue, Metric
-from ..metrics.frames import LATE, STEP, Epoch
+from ..metrics.frames import STEP
 from ..outcomes import CheckResult
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .epochs import epochs_since
+from .epochs import LATE, Epoch, epochs_since
 
 if TYPE_CHECKING:
     from ..metrics.compare import Compared
@@ -81,7 +81,7 @@ def _judge(
             context.unknown(metric.name, "no regression", "a baseline", got)
 
 
-def _epochs(context: Context, entries: Sequence[Event]) -> tuple[Epoch, ...]:
+def _epochs(context: Context, entries: Sequence[Event]) -> list[Epoch]:
     """Whole epochs with rewards on; a finding says when there will be enough."""
     gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
     enough_after = int(context.params.epochs_after_change)

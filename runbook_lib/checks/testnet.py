@@ -13,7 +13,6 @@ from ..evidence.ledger import states
 from ..evidence.status import effect
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
-from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import GATES_AT, NodeState
 from ..playbook import TESTNET_SUITES
@@ -171,14 +170,11 @@ def load(over: Window) -> Iterator[Seen]:
     watched = over.read(query, narrow=False)
     values = watched.only()
     idle, unknown = values <= 0, np.isnan(values)
+    lost = watched.runs(unknown)
     breaks = [
-        Break(start, end, "no transaction", proven=not unknown[_inside(watched, start, end)].any())
+        Break(start, end, "no transaction", proven=all(e <= start or s >= end for s, e in lost))
         for start, end in watched.runs(idle | unknown, IDLE)
     ]
     expected = f"some in every {IDLE // timedelta(minutes=1)} min"
     seen = float(f"{np.nanmean(values[watched.kept]):.3g}") if not breaks else 0.0
     yield Seen(context.cluster_name, "transactions", expected, f"{seen:g} tx/s", tuple(breaks))
-
-
-def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
-    return [i for i, instant in enumerate(watched.instants) if start <= instant < end]

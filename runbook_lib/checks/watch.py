@@ -6,11 +6,11 @@ restart the watch. A look that was missed is made up from the metrics store and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,10 @@ from ..findings import Findings, read_or, unread
 from ..metrics import baseline as capturing
 from ..metrics.baseline import Captured
 from ..metrics.catalogue import LOAD, Catalogue, Metric, NoData, limit_words, narrow, resolve
-from ..metrics.frames import Frame, Stretch, cut, fetch
+from ..metrics.frames import Floats, Frame, Stretch, cut, fetch
 from ..outcomes import CheckResult, Outcome, Row
 from ..params import MainnetParams
-from ..sources.matrix import Matrix
+from ..sources.matrix import Partial, Series
 from ..wording import count, utc
 from . import quiet
 from .baselines import (
@@ -42,6 +42,7 @@ from .watch_log import WatchLog, patience, reachable
 if TYPE_CHECKING:
     from .anomalies import Anomaly
 
+T = TypeVar("T")
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
 HEIGHT = "height in /status/node of every node"
@@ -129,11 +130,24 @@ class Watching:
         due = [slot for slot in self.missed() if slot.at <= context.at]
         if not due:
             return
-        seen, queries = take(context, self.metrics, self.slots, due, asked)
-        for slot, rows, levels in seen:
-            live, height, more = context.at - slot.at < self.slots.length, None, list[Row]()
-            if live and not context.params.as_of:
-                with context.apart() as more:
+        first, last = due[0].start + self.slots.step, due[-1].at
+        alerts = _whole(lambda: context.prometheus.range(ALERTS, first, last, self.slots.step))
+        queries, frames = dict[str, str](), dict[str, Frame | Partial]()
+        for metric in self.metrics:
+            query = asked.get(metric.name) or query_of(context, metric, last)
+            frame = _whole(partial(fetch, context.prometheus, query, first, last, self.slots.step))
+            frames[metric.name] = frame
+            if metric.name not in asked and isinstance(frame, Frame) and frame.labels:
+                queries[metric.name] = query
+        for slot in due:
+            live, height = context.at - slot.at < self.slots.length, None
+            with context.apart() as rows:
+                judge_alerts(context, alerts, slot, self.slots.step)
+                levels = {
+                    m.name: level_of(context, m, frames[m.name], slot, self.slots)
+                    for m in self.metrics
+                }
+                if live and not context.params.as_of:
                     height = self._advancing()
             look = Looked(
                 key=self._key(slot),
@@ -141,10 +155,10 @@ class Watching:
                 at=slot.at,
                 made=context.now,
                 seen="live" if live else "late",
-                rows=(*rows, *more),
-                levels=levels,
+                rows=tuple(rows),
+                levels={n: level for n in SHOWN if (level := levels.get(n)) is not None},
                 height=height,
-                queries={n: q for n, q in queries.items() if n not in self._queries()},
+                queries=queries,
             )
             self.log.add(look)
 
@@ -320,28 +334,33 @@ def _pages(over: quiet.Window) -> Iterator[quiet.Seen]:
 
 
 def _limits(context: Context, captured: Captured, slots: Slots) -> None:
-    metric, frame, most = captured.metric, captured.frame, context.params.max_missing
-    level = partial(_level, context, metric, "over the whole window")
-    if frame.partial or not frame.labels:
-        level(frame.warnings[0] if frame.partial else "no series")
-        return
-    values = cut(frame.values, slots.left_out).to_numpy()
+    metric, most = captured.metric, context.params.max_missing
+    values = cut(captured.frame.values, slots.left_out).to_numpy()
     lost = float((~np.isfinite(values)).mean(axis=0).max()) if values.size else 1.0
-    wrong = beyond(metric, values)
-    if lost > most:
-        level(f"{lost:.1%} of {len(values)} points missing, more than {most:.0%}")
-    if wrong is not None:
-        level(wrong, ok=False)
-    elif not lost > most:
-        level(_worst(metric, values[np.isfinite(values)]), ok=True)
+    lacking = f"{lost:.1%} of {len(values)} points missing, more than {most:.0%}"
+    lacking = lacking if lost > most else ""
+    _level(context, metric, "over the whole window", values, values, lacking)
 
 
 def _level(
-    context: Findings, metric: Metric, what: str, got: float | str, *, ok: bool | None = None
-) -> None:
-    """A level against the metric's limit; a text says why there is none."""
-    unit, outcome = ("", Outcome.INCONCLUSIVE) if ok is None else (metric.unit, ok)
-    context.judge(metric.name, what, limit_words(metric), got, outcome, unit=unit)
+    context: Findings, metric: Metric, what: str, values: Floats, seen: Floats, lacking: str
+) -> float | None:
+    """The worst of what was ``seen``, where no value is beyond the metric's limit.
+
+    ``lacking`` says what is not known.
+    """
+    judge = partial(context.judge, metric.name, what, limit_words(metric))
+    wrong = beyond(metric, values)
+    if lacking:
+        judge(lacking, Outcome.INCONCLUSIVE)
+    if wrong is not None:
+        judge(wrong, ok=False, unit=metric.unit)
+    elif not lacking:
+        finite = seen[np.isfinite(seen)]
+        worst = shown(finite.min() if metric.direction == "higher" else finite.max())
+        judge(worst, ok=True, unit=metric.unit)
+        return worst
+    return None
 
 
 def _compare(context: Context, catalogue: Catalogue, slots: Slots) -> None:
@@ -431,32 +450,12 @@ class Slots:
         ]
 
 
-def take(
-    context: Context,
-    metrics: Sequence[Metric],
-    slots: Slots,
-    due: Sequence[Slot],
-    known: Mapping[str, str],
-) -> tuple[list[tuple[Slot, list[Row], dict[str, float]]], dict[str, str]]:
-    """Of the looks that are ``due`` rows and levels by metric, and by metric the query that has data.
-
-    ``known`` are those of earlier looks: a watch asks one query of a metric all along. Raises
-    SourceError when the store does not answer: then there was no look.
-    """
-    first, last = due[0].start + slots.step, due[-1].at
-    alerts = context.prometheus.range(ALERTS, first, last, slots.step)
-    found: dict[str, tuple[Frame, str]] = {}
-    for metric in metrics:
-        query = known.get(metric.name) or query_of(context, metric, last)
-        found[metric.name] = fetch(context.prometheus, query, first, last, slots.step), query
-    seen = []
-    for slot in due:
-        with context.apart() as rows:
-            judge_alerts(context, alerts, slot.start, slot.at, slots.step)
-            levels = {m.name: level_of(context, m, found[m.name][0], slot, slots) for m in metrics}
-        shown = {n: level for n in SHOWN if (level := levels.get(n)) is not None}
-        seen.append((slot, rows, shown))
-    return seen, {name: query for name, (frame, query) in found.items() if frame.labels}
+def _whole(ask: Callable[[], T]) -> T | Partial:
+    """A partial answer proves nothing, yet what others say is a look; none at all is no look."""
+    try:
+        return ask()
+    except Partial as error:
+        return error
 
 
 def query_of(context: Context, metric: Metric, at: datetime) -> str:
@@ -466,25 +465,20 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
 
 
 def level_of(
-    context: Findings, metric: Metric, frame: Frame, slot: Slot, slots: Slots
+    context: Findings, metric: Metric, frame: Frame | Partial, slot: Slot, slots: Slots
 ) -> float | None:
     """A metric's level, held to its limit: the worst of its series at the look's instant."""
-    level = partial(_level, context, metric, "level since the look before")
-    values = cut(frame.values, slots.left_out)
-    part = values[(values.index > slot.start) & (values.index <= slot.at)].to_numpy()
-    if frame.partial:
-        level(frame.warnings[0])
-    elif not part.size:
-        level("no data")
-    elif (wrong := beyond(metric, part)) is not None:
-        level(wrong, ok=False)
-    elif lost := (~np.isfinite(part[-1])).sum():
-        level(f"no data of {lost} of {part[-1].size} series")
+    lacking, part = "", np.empty((0, 0))
+    if isinstance(frame, Partial):
+        lacking = frame.problem
     else:
-        worst = _worst(metric, part[-1])
-        level(worst, ok=True)
-        return worst
-    return None
+        values = cut(frame.values, slots.left_out)
+        part = values[(values.index > slot.start) & (values.index <= slot.at)].to_numpy()
+        if not part.size:
+            lacking = "no data"
+        elif beyond(metric, part) is None and (lost := (~np.isfinite(part[-1])).sum()):
+            lacking = f"no data of {lost} of {part[-1].size} series"
+    return _level(context, metric, "level since the look before", part, part[-1:], lacking)
 
 
 def beyond(metric: Metric, values: Any) -> float | None:
@@ -499,39 +493,35 @@ def beyond(metric: Metric, values: Any) -> float | None:
     return shown(low.min()) if len(low) else None
 
 
-def _worst(metric: Metric, values: Any) -> float:
-    return shown(values.min() if metric.direction == "higher" else values.max())
-
-
 def shown(value: Any) -> float:
     """Six digits: what a person reads, the same on every machine."""
     return float(f"{float(value):.6g}")
 
 
 def judge_alerts(
-    context: Context, matrix: Matrix, start: datetime, end: datetime, step: timedelta
+    context: Context, found: Sequence[Series] | Partial, slot: Slot, step: timedelta
 ) -> None:
-    """A finding for every paging alert that fired in (start, end], else that there was none.
+    """A finding for every paging alert that fired in the time of a look, else that there was none.
 
     None proves nothing unless the alert that always fires was there, at the end and at all but
     ``max_missing`` of the instants.
     """
     telemetry, expected = context.site.telemetry, "none firing"
-    if matrix.warnings:
-        context.unknown(NO_PAGE, "firing", expected, matrix.warnings[0])
+    if isinstance(found, Partial):
+        context.unknown(NO_PAGE, "firing", expected, found.problem)
         return
     pages = {*context.params.paging_severities, *telemetry.paging_severities}
-    first, last = (start - EPOCH) // MS, (end - EPOCH) // MS
+    first, last = (slot.start - EPOCH) // MS, (slot.at - EPOCH) // MS
     control: set[int] = set()
     with context.clean(NO_PAGE, "firing", expected, f"none, {telemetry.watchdog} was there"):
-        for (name, severity), times in sorted(firing(matrix, context.matchers).items()):
+        for (name, severity), times in sorted(firing(found, context.matchers).items()):
             inside = {at for at in times if first < at <= last}
             if name == telemetry.watchdog:
                 control |= inside
             elif severity in pages and inside:
                 got = f"{severity}, from {EPOCH + MS * min(inside):%Y-%m-%d %H:%M:%S} UTC"
                 context.judge(f"alert {name}", "firing", expected, got, ok=False)
-        points = (end - start) // step
+        points = (slot.at - slot.start) // step
         lacking = points - len(control)
         if last not in control or lacking > max(context.params.max_missing * points, 1):
             problem = f"{telemetry.watchdog} was missing at {lacking} of {points} instants"

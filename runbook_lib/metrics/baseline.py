@@ -1,35 +1,34 @@
-"""Capturing a baseline: the frames of a window, whether they can be trusted, and their digest."""
+"""Capturing metrics over a window: whether they can be trusted, pinned by digest, and read back."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import AwareDatetime, Field, ValidationError
 
 from ..canonical import canonical, digest_bytes
 from ..errors import SourceError
-from ..files import keep_file
 from ..findings import Findings
 from ..outcomes import Model, Row, check_row, unknown_row
 from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
-from .catalogue import Catalogue, Metric, inject, limit_words, resolve
+from .catalogue import LOAD, Catalogue, Metric, inject, limit_words, resolve
 from .frames import STEP, Frame, fetch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-COLUMNS = ("metric", "series", "unit", "time", "value")
 SETTLE = timedelta(minutes=5)
 """After a planned restart: the rates of the catalogue look three minutes back."""
+SUFFIX = "_by_node"
+CLUSTER_WIDE = frozenset({"finality_lag"})
+"""Topics that compare nodes with each other: they say nothing of one alone."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ class Captured:
     metric: Metric
     query: str
     frame: Frame
-
-
-SUFFIX = "_by_node"
-CLUSTER_WIDE = frozenset({"finality_lag"})
-"""Topics that compare nodes with each other: they say nothing of one alone."""
 
 
 def by_node(catalogue: Catalogue, label: str) -> list[Metric]:
@@ -75,46 +69,38 @@ def capture(
     for metric in metrics:
         with findings.reading("has data", "a fresh series", metric.name):
             query = resolve(prometheus, metric, matchers, end)
-            frame = fetch_metric(prometheus, metric, query, nodes, start, end)
-            captured.append(Captured(metric, query, frame))
+            captured.append(ask(prometheus, metric, query, nodes, start, end))
     return captured, findings.findings
 
 
-def fetch_metric(
+def ask(
     prometheus: Prometheus,
     metric: Metric,
     query: str,
     nodes: Sequence[str],
     start: datetime,
     end: datetime,
-) -> Frame:
-    """A metric's frame; of one of ``by_node`` the aggregate asked once a node. Raises SourceError."""
+) -> Captured:
+    """A metric by ``query``; one of ``by_node`` is the aggregate asked once a node. SourceError."""
     if not metric.name.endswith(SUFFIX):
-        return fetch(prometheus, query, start, end, STEP)
+        return Captured(metric, query, fetch(prometheus, query, start, end))
     import pandas as pd
 
-    parts, labels, warnings = [], [], list[str]()
-    for node in nodes:
-        own = {metric.label: node}
-        frame = fetch(prometheus, inject(query, own), start, end, STEP)
-        if len(frame.labels) != 1:
-            got = f"{len(frame.labels)}"
-            raise SourceError("prometheus", f"{node}: expected one series, got {got}")
-        parts.append(frame.values.set_axis([label_text(own)], axis=1))
-        labels.append(own)
-        warnings += frame.warnings
-    return Frame(pd.concat(parts, axis=1), tuple(labels), tuple(warnings))
+    own, parts = [{metric.label: node} for node in nodes], []
+    for labels in own:
+        frame = fetch(prometheus, inject(query, labels), start, end)
+        frame.only()
+        parts.append(frame.values.set_axis([label_text(labels)], axis=1))
+    return Captured(metric, query, Frame(pd.concat(parts, axis=1), tuple(own)))
 
 
 def judge(captured: Captured, max_missing: float) -> list[Row]:
     """Rows of one metric: coverage of each series, and its median against the healthy limit."""
     metric, frame = captured.metric, captured.frame
-    if frame.partial:
-        return [unknown_row(metric.name, "complete answer", "yes", frame.warnings[0])]
     if not frame.labels:
         return [unknown_row(metric.name, "series", "at least one", "none in the window")]
     rows, points = [], len(frame.values)
-    for labels, column in zip(frame.labels, frame.values.to_numpy().T, strict=True):
+    for labels, column in frame.series:
         name = labels.get(metric.label, "") or ", ".join(labels.values()) or "all nodes"
         subject = f"{metric.name} {name}" if len(frame.labels) > 1 else metric.name
         finite = column[np.isfinite(column)]
@@ -130,55 +116,12 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
 
 
 def mean(captured: Captured, max_missing: float) -> float | None:
-    """The mean of a metric of one series; None where the answer is partial or has too many holes."""
-    frame = captured.frame
-    if frame.partial or len(frame.labels) != 1:
-        return None
-    values = frame.values.to_numpy()
+    """The mean of a metric of one series; None where there are others, or it has too many holes."""
+    values = captured.frame.values.to_numpy()
     finite = values[np.isfinite(values)]
-    if len(finite) < (1 - max_missing) * len(values):
+    if values.shape[1] != 1 or len(finite) < (1 - max_missing) * len(values):
         return None
     return float(f"{np.mean(finite):.6g}")
-
-
-def content_digest(captured: Sequence[Captured], start: datetime, end: datetime) -> str:
-    """The digest of what was captured: queries, window, series and every sample as float64."""
-    return digest_of([(c.metric.name, c.query, c.frame.values) for c in captured], start, end)
-
-
-def digest_of(
-    parts: Sequence[tuple[str, str, pd.DataFrame]], start: datetime, end: datetime
-) -> str:
-    """``content_digest`` of (metric's name, query, frame)."""
-    metrics = [
-        {"name": name, "query": query, "series": list(f.columns)} for name, query, f in parts
-    ]
-    ends = {"start": start.isoformat(), "end": end.isoformat()}
-    head = {**ends, "step_s": STEP.total_seconds(), "metrics": metrics}
-    samples = [frame.to_numpy().astype("<f8").tobytes() for _, _, frame in parts]
-    return digest_bytes(b"\n".join([canonical(head), *samples]))
-
-
-def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) -> None:
-    """The frames as one parquet file: metric, series, unit, time (UTC), value; ``about`` beside."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"time": pa.timestamp("ms", "UTC"), "value": pa.float64()}
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    batches = []
-    for one in captured:
-        for series, values in one.frame.values.items():
-            same = {"metric": one.metric.name, "series": str(series), "unit": one.metric.unit}
-            columns = {name: pa.repeat(text, len(values)) for name, text in same.items()}
-            columns |= {"time": values.index.to_numpy(), "value": values.to_numpy()}
-            batches.append(pa.record_batch(columns, schema))
-    table = pa.Table.from_batches(batches, schema)
-    written = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), written)
-    keep_file(
-        path.parent.parent, f"{path.parent.name}/{path.name}", written.getvalue().to_pybytes()
-    )
 
 
 def called(series: str, names: Mapping[str, str]) -> str:
@@ -187,11 +130,11 @@ def called(series: str, names: Mapping[str, str]) -> str:
     return next(found, "all nodes" if series == "{}" else series)
 
 
-# --- A pinned baseline read back, whole and unaltered ---
+# --- What a window held, pinned as a baseline and read back, whole and unaltered ---
 
 
 class About(Model):
-    """Where and when a baseline was captured, and what makes two of them comparable.
+    """Where and when metrics were measured, and what makes two windows comparable.
 
     ``load`` is the mean of the catalogue's load metric, in its unit; None where it is not known.
     """
@@ -200,7 +143,7 @@ class About(Model):
     cluster: str
     start: AwareDatetime
     end: AwareDatetime
-    digest: str
+    digest: str = ""
     epoch_length: Annotated[int, Field(gt=0)]
     validators: Annotated[int, Field(gt=0)]
     load: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -218,24 +161,71 @@ class Measured:
     queries: Mapping[str, str]
     frames: Mapping[str, pd.DataFrame]
 
+    @classmethod
+    def of(cls, captured: Sequence[Captured], about: About, max_missing: float) -> Measured:
+        """What was captured, with its load and the digest of its content."""
+        loads = [mean(one, max_missing) for one in captured if one.metric.topic == LOAD]
+        made = cls(
+            about.model_copy(update={"load": loads[0] if loads else None}),
+            {one.metric.name: one.query for one in captured},
+            {one.metric.name: one.frame.values for one in captured},
+        )
+        return cls(
+            made.about.model_copy(update={"digest": made.content_digest}), made.queries, made.frames
+        )
+
+    @property
+    def content_digest(self) -> str:
+        """Of queries, window, series and every sample as float64."""
+        metrics = [
+            {"name": name, "query": self.queries[name], "series": list(frame.columns)}
+            for name, frame in self.frames.items()
+        ]
+        ends = {"start": self.about.start.isoformat(), "end": self.about.end.isoformat()}
+        head = {**ends, "step_s": STEP.total_seconds(), "metrics": metrics}
+        samples = [frame.to_numpy().astype("<f8").tobytes() for frame in self.frames.values()]
+        return digest_bytes(b"\n".join([canonical(head), *samples]))
+
+    def file(self) -> bytes:
+        """A parquet file: ``time`` (UTC), then a column a series, ``METRIC {LABELS}``."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = {"time": pa.array(_grid(self.about))} | {
+            f"{name} {series}": pa.array(values.to_numpy())
+            for name, frame in self.frames.items()
+            for series, values in frame.items()
+        }
+        table = pa.table(columns, metadata={"baseline": self.about.model_dump_json()})
+        written = pa.BufferOutputStream()
+        pq.write_table(table, written)
+        return bytes(written.getvalue().to_pybytes())
+
 
 def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
-    """What a file as ``baseline.write`` wrote it says of itself, and its frames by metric.
+    """What a file as ``Measured.file`` gives it says of itself, and its frames by metric.
 
     Nothing vouches for either. Raises SourceError when it is no such file.
     """
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(io.BytesIO(body))
         about = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
-    except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
+        values = table.to_pandas().set_index("time").astype("float64")
+    except (pa.ArrowException, OSError, KeyError, ValueError, ValidationError) as error:
         raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
-    if tuple(table.column_names) != COLUMNS:
-        got = ", ".join(table.column_names)
-        raise SourceError(where, f"expected columns {', '.join(COLUMNS)}, got {got}")
-    return about, _frames(table.to_pandas(), about, where)
+    grid = _grid(about)
+    if not pd.DatetimeIndex(values.index).equals(grid):
+        problem = f"expected {len(grid)} points at {STEP}, got {len(values)} at others"
+        raise SourceError(where, problem)
+    series: dict[str, dict[str, pd.Series[float]]] = {}
+    for column in values.columns:
+        metric, _, labels = str(column).partition(" ")
+        series.setdefault(metric, {})[labels] = values[column]
+    return about, {name: pd.DataFrame(each) for name, each in series.items()}
 
 
 def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
@@ -247,36 +237,18 @@ def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -
     if set(frames) != set(queries):
         got = f"{', '.join(sorted(frames)) or 'none'}"
         raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
-    parts = [(name, queries[name], frame) for name, frame in frames.items()]
-    found = digest_of(parts, expected.start, expected.end)
-    if found != expected.digest:
-        raise SourceError(where, f"expected content {expected.digest}, got {found}")
+    found = Measured(expected, dict(queries), frames)
+    if found.content_digest != expected.digest:
+        raise SourceError(where, f"expected content {expected.digest}, got {found.content_digest}")
     if told != expected:
         raise SourceError(where, f"expected {expected!r} as recorded, got {told!r}")
-    return Measured(expected, dict(queries), frames)
+    return found
 
 
-def _frames(table: pd.DataFrame, about: About, where: str) -> dict[str, pd.DataFrame]:
-    """By metric, in the file's order, as are its series."""
-    import pandas as pd
-
-    grid = _grid(about.start, about.end)
-    frames = {}
-    for name, rows in table.groupby("metric", sort=False):
-        series = {}
-        for label, part in rows.groupby("series", sort=False):
-            if not pd.DatetimeIndex(part["time"]).equals(grid):
-                got = f"{len(part)} at others"
-                problem = f"{name} {label}: expected {len(grid)} points at {STEP}, got {got}"
-                raise SourceError(where, problem)
-            series[str(label)] = part["value"].to_numpy(dtype="float64")
-        frames[str(name)] = pd.DataFrame(series, index=grid)
-    return frames
-
-
-def _grid(start: datetime, end: datetime) -> pd.DatetimeIndex:
+def _grid(about: About) -> pd.DatetimeIndex:
     """The instants a capture asks for, whole milliseconds as Prometheus takes them."""
     import pandas as pd
 
-    first = pd.Timestamp(start).floor("ms")
-    return pd.date_range(first, periods=(end - start) // STEP + 1, freq=STEP, unit="ms")
+    first = pd.Timestamp(about.start).floor("ms")
+    points = (about.end - about.start) // STEP + 1
+    return pd.date_range(first, periods=points, freq=STEP, unit="ms")

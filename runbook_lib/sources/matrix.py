@@ -33,12 +33,8 @@ class Series:
     values: Values
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """A range answer. With ``warnings`` it is partial: what is missing may be anything."""
-
-    series: tuple[Series, ...]
-    warnings: tuple[str, ...] = ()
+class Partial(SourceError):
+    """A server left something out of its answer: what is missing may be anything."""
 
 
 class _Series(Wire):
@@ -58,13 +54,12 @@ class _Answer(Wire):
     warnings: list[str] = []
 
 
-def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
+def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> tuple[Series, ...]:
     """The series of answers about windows that follow each other, ``shift_ms`` later.
 
-    Raises SourceError for whatever is not one.
+    Raises SourceError for whatever is not one, Partial for a partial one.
     """
     parts: dict[str, list[Series]] = {}
-    warnings: dict[str, None] = {}
     for body in bodies:
         spans = list(_SPAN.finditer(body))
         ends = [0, *(span.end() for span in spans)]
@@ -76,6 +71,8 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
         if b'"values":[[' in text:
             raise SourceError(source, "expected JSON, got a cut answer")
         answer = wire.decode(source, text, _Answer, once=True)
+        if answer.warnings:
+            raise Partial(source, f"expected all of it, got {answer.warnings[0]}")
         found = {label_text(series.metric): series for series in answer.data.result}
         if native := [text for text, series in found.items() if series.histograms is not None]:
             raise SourceError(source, f"{native[0]}: expected floats, got a native histogram")
@@ -84,7 +81,6 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
             raise SourceError(source, "expected every series once with one list of samples")
         for (name, series), span in zip(found.items(), spans, strict=True):
             parts.setdefault(name, []).append(Series(series.metric, *_samples(source, span[1])))
-        warnings |= dict.fromkeys(answer.warnings)
     joined: list[Series] = []
     for several in parts.values():
         times = np.concatenate([each.times for each in several]) + shift_ms
@@ -94,7 +90,7 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
             times = joined[-1].times  # most series have those of the one before: kept once
         values = np.concatenate([each.values for each in several])
         joined.append(Series(several[0].labels, times, values))
-    return Matrix(tuple(joined), tuple(warnings))
+    return tuple(joined)
 
 
 def _samples(source: str, text: bytes) -> tuple[Times, Values]:

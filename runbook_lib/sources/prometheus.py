@@ -25,7 +25,7 @@ from .http import MAX_BODY, MAX_SERIES, make_request
 from .wire import Wire
 
 if TYPE_CHECKING:
-    from .matrix import Matrix
+    from .matrix import Series
 
 MAX_POINTS = 11_000
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -159,7 +159,9 @@ class Prometheus(wire.Service):
             for expr, got in zip(asked, answers, strict=True)
         }
 
-    def range(self, expr: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
+    def range(
+        self, expr: str, start: datetime, end: datetime, step: timedelta
+    ) -> tuple[Series, ...]:
         """``expr`` at start, start + step, ... up to end; windows over 11,000 points are split."""
         from . import matrix
 

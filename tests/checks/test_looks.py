@@ -21,7 +21,7 @@ from runbook_lib.findings import Findings
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align
 from runbook_lib.outcomes import Outcome, Row, check_row
-from runbook_lib.sources.matrix import Matrix, Series
+from runbook_lib.sources.matrix import Partial, Series
 
 from ..events import event
 from ..metrics.samples import METRIC, samples
@@ -102,18 +102,15 @@ QUIET = ("PASS", "alerts that page", "none, Watchdog was there")
                                   f"Watchdog was missing at {missing} of 15 instants"))
           for missing, minutes in ((15, ()), (1, range(1, 15)), (2, (1, 2, *range(5, 16))))),
         # A partial answer is none.
-        ([WATCHDOG, "a store is down"], ("INCONCLUSIVE", "alerts that page", "a store is down")),
+        (Partial("p", "a store is down"), ("INCONCLUSIVE", "alerts that page", "a store is down")),
     ],
     ids=range(10),
 )  # fmt: skip
 def test_a_page_of_ours_is_found_and_quiet_is_proven(
-    found: list[Series | str], row: tuple[str, str, str]
+    found: list[Series] | Partial, row: tuple[str, str, str]
 ) -> None:
-    answer = Matrix(
-        tuple(one for one in found if not isinstance(one, str)),
-        tuple(one for one in found if isinstance(one, str)),
-    )
-    judge_alerts(context := bare(), answer, BEGUN, BEGUN + timedelta(minutes=15), STEP)
+    slot = Slot(1, BEGUN, BEGUN + timedelta(minutes=15))
+    judge_alerts(context := bare(), found, slot, STEP)
 
     told = [(row.outcome.value, row.subject, str(row.observed)) for row in context.findings]
     assert told == [row]
@@ -132,8 +129,7 @@ def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
     for number, row in enumerate(values):
         kept = {at: v for at, v in enumerate(row, 16 - len(row)) if not np.isnan(v)}
         found.append(samples(BEGUN, kept, node=str(number)))
-    matrix = Matrix(tuple(found))
-    frame = align("prometheus", matrix, BEGUN + STEP, slot.at, STEP)
+    frame = align("prometheus", found, BEGUN + STEP, slot.at)
     metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
     level = level_of(context := bare(), metric, frame, slot, SLOTS)
     [row] = context.findings

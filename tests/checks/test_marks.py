@@ -13,10 +13,10 @@ from runbook_lib.checks import annotations, baselines
 from runbook_lib.checks.development import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.events import Event
-from runbook_lib.metrics.baseline import SETTLE, write
+from runbook_lib.metrics.baseline import SETTLE, About, Measured
 from runbook_lib.metrics.panels import Mark
 from runbook_lib.plan import NodeState
-from runbook_lib.sources.matrix import Matrix, Series
+from runbook_lib.sources.matrix import Series
 
 from ..changes.plans import node, phase, plan
 from ..events import event
@@ -40,9 +40,9 @@ def firing(labels: dict[str, str], *minutes: int) -> Series:
 class Answering:
     """A Prometheus with one answer."""
 
-    answer: Matrix | SourceError
+    answer: list[Series] | SourceError
 
-    def range(self, expr: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
+    def range(self, expr: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
         assert (expr, start, end) == ('ALERTS{alertstate="firing"}', START, END)
         if isinstance(self.answer, SourceError):
             raise self.answer
@@ -50,7 +50,7 @@ class Answering:
 
 
 def context(
-    answer: Matrix | SourceError, journal: Sequence[Event] = (), plan: object = None
+    answer: list[Series] | SourceError, journal: Sequence[Event] = (), plan: object = None
 ) -> Any:
     return SimpleNamespace(
         prometheus=Answering(answer), journal=journal, plan=plan, matchers={"cluster": "dev"},
@@ -58,8 +58,8 @@ def context(
     )  # fmt: skip
 
 
-def quiet(*series: Series) -> Matrix:
-    return Matrix((firing(WATCHDOG, 0, 1), *series))
+def quiet(*series: Series) -> list[Series]:
+    return [firing(WATCHDOG, 0, 1), *series]
 
 
 def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
@@ -88,8 +88,7 @@ def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (Matrix(()), "expected Watchdog to fire, got nothing of it"),
-        (Matrix((firing(WATCHDOG, 0),), warnings=("shard down",)), "shard down"),
+        ([], "expected Watchdog to fire, got nothing of it"),
         (SourceError("prometheus", "refused"), "refused"),
     ],
 )
@@ -144,9 +143,9 @@ def test_planned_restarts_are_marked_those_of_one_wave_once() -> None:
 
 
 def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
-    about = {"start": START.isoformat(), "end": END.isoformat(), "epoch_length": 1, "validators": 1}
-    facts = {**about, "release": "v1", "cluster": "dev", "digest": "sha256:0"}
-    write([], tmp_path / "metrics" / "baseline.parquet", facts)
+    facts = About(release="v1", cluster="dev", start=START, end=END, epoch_length=1, validators=1)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "baseline.parquet").write_bytes(Measured(facts, {}, {}).file())
     empty = context(quiet())
     empty.folder, empty.cluster = tmp_path, SimpleNamespace(nodes=[])
 

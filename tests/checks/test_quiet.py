@@ -10,7 +10,7 @@ from runbook_lib.checks import quiet
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import Node
 from runbook_lib.sources.alertmanager import Silence
-from runbook_lib.sources.matrix import Matrix
+from runbook_lib.sources.matrix import Partial, Series
 
 from ..metrics.samples import samples
 
@@ -26,7 +26,7 @@ class Store:
     """Answers a query by the words in it: labels and the minutes in which there is a value."""
 
     def __init__(self) -> None:
-        self.warnings: tuple[str, ...] = ()
+        self.partial = False
         self.answers: dict[str, list[tuple[dict[str, str], Any, float]]] = {
             "ALERTS": [(WATCHDOG, ALL, 1.0)],
             "over_time(up": [({"instance": "dev-1"}, ALL, 1.0)],
@@ -34,15 +34,16 @@ class Store:
             "increase": [({}, ALL, 36.0)],
         }
 
-    def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
+    def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
+        if self.partial:
+            raise Partial("prometheus", "expected all of it, got shard 3 unavailable")
         [found] = [answer for words, answer in self.answers.items() if words in query]
         assert "ALERTS" in query or 'cluster="development"' in query
-        series = [
+        return [
             samples(start, dict.fromkeys(minutes, value), **labels)
             for labels, minutes, value in found
             if len(minutes)
         ]
-        return Matrix(tuple(series), self.warnings)
 
 
 @pytest.fixture
@@ -124,10 +125,10 @@ def test_a_page_of_this_cluster_or_of_none_counts(
 def test_a_page_is_named_with_node_and_times_and_a_partial_answer_proves_nothing(
     over: quiet.Window, store: Store
 ) -> None:
-    store.warnings = ("shard 3 unavailable",)
+    store.partial = True
     assert outcome(over, quiet.pages) is INCONCLUSIVE
 
-    store.warnings = ()
+    store.partial = False
     labels = {"alertname": "Stall", "severity": "page", "instance": "dev-1"}
     store.answers["ALERTS"].append((labels, [5, 6, 40], 1.0))
     rows = [row for seen in quiet.look(over, quiet.pages) for row in seen.rows()]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics import baseline
-from runbook_lib.metrics.baseline import About, Captured, Measured, content_digest, write
+from runbook_lib.metrics.baseline import About, Captured, Measured
 from runbook_lib.metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from runbook_lib.metrics.compare import Compared, compare, rule_of
 from runbook_lib.metrics.frames import STEP, Frame, cut
@@ -231,13 +231,10 @@ def file(tmp_path: Path) -> Path:
     """A baseline of two series as a capture writes it."""
     grid = pd.date_range(START, periods=61, freq=STEP, unit="ms", name="time")
     values = pd.DataFrame({"{b}": noise(1, points=61), "{a}": noise(2, points=61)}, index=grid)
-    frame = Frame(values, ({"n": "b"}, {"n": "a"}), ())
-    captured = [Captured(METRICS[NAME], "up", frame)]
-    end = START + timedelta(hours=1)
-    about = {**ABOUT, "start": START.isoformat(), "end": end.isoformat(), "validators": 2}
-    about["digest"] = content_digest(captured, START, end)
+    captured = Captured(METRICS[NAME], "up", Frame(values, ({"n": "b"}, {"n": "a"})))
+    about = About(start=START, end=START + timedelta(hours=1), validators=2, **ABOUT)
     path = tmp_path / "baseline.parquet"
-    write(captured, path, about)
+    path.write_bytes(Measured.of([captured], about, 0.02).file())
     return path
 
 
@@ -286,7 +283,7 @@ def test_an_altered_sample_is_refused(file: Path) -> None:
 
     about, table = told(file), pq.read_table(file)
     frame = table.to_pandas()
-    frame.loc[7, "value"] += 1e-9
+    frame.loc[7, f"{NAME} {{a}}"] += 1e-9
     altered = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
     pq.write_table(altered, file)
     with pytest.raises(SourceError, match="v1: baseline: expected content sha256:"):

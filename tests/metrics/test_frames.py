@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.checks.epochs import Epoch, crossings
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics.frames import STEP, Epoch, Frame, Watched, align, crossings, due
-from runbook_lib.sources.matrix import Matrix, Series
+from runbook_lib.metrics.frames import STEP, Frame, align
+from runbook_lib.sources.matrix import Series
 
 from ..messages import saying
 from .samples import samples
@@ -27,7 +28,7 @@ def series(values: dict[int, float], **labels: str) -> Series:
 
 
 def frame(*found: Series, points: int = 4) -> Frame:
-    return align("prometheus: up", Matrix(found), START, START + (points - 1) * STEP, STEP)
+    return align("prometheus: up", found, START, START + (points - 1) * STEP)
 
 
 def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
@@ -38,9 +39,7 @@ def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
     expected = pd.DataFrame({'{a="1"}': first, '{a="2"}': second}, index=index)
     pd.testing.assert_frame_equal(got.values, expected)
     assert got.labels == ({"a": "1"}, {"a": "2"})
-    assert (frame().values.shape, frame().labels, frame().partial) == ((4, 0), (), False)
-    partial = align("p", Matrix((), ("shard down",)), START, START, STEP)
-    assert (partial.partial, partial.warnings) == (True, ("shard down",))
+    assert (frame().values.shape, frame().labels) == ((4, 0), ())
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
@@ -64,21 +63,21 @@ def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
 
 def test_columns_by_a_label() -> None:
     got = frame(series({0: 1.0}, validator="v1"), series({0: 1.0}, validator="v2"))
-    assert got.columns_by("validator") == {"v1": '{validator="v1"}', "v2": '{validator="v2"}'}
-    said = 'prometheus: expected one series per instance, got none in {validator="v1"}'
-    with saying(SourceError, said):
-        got.columns_by("instance")
+    assert list(got.by("validator")) == ["v1", "v2"]
+    with saying(SourceError, "prometheus: expected one series per instance, got none"):
+        got.by("instance")
     twice = frame(series({0: 1.0}, validator="v1", a="1"), series({0: 1.0}, validator="v1", a="2"))
     with saying(SourceError, "prometheus: expected one series per validator, got v1 twice"):
-        twice.columns_by("validator")
+        twice.by("validator")
 
 
 # --- Where a window has no data, and where it says something ---
 
 
-def watched(points: int, *cut: int) -> Watched:
-    kept = np.array([point not in cut for point in range(points)])
-    return Watched(at_minutes(*range(points)), ({"instance": "dev-1"},), (np.ones(points),), kept)
+def watched(points: int, *cut: int) -> Frame:
+    found = series(dict.fromkeys(range(points), 1.0), instance="dev-1")
+    planned = [at_minutes(point, point + 1) for point in cut]
+    return align("p", [found], START, START + (points - 1) * STEP, planned=planned)  # type: ignore[arg-type]
 
 
 def flags(points: int, *on: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -123,9 +122,8 @@ def test_a_series_that_is_not_there_has_no_sample() -> None:
 
     assert np.isnan(found.of("instance", "dev-2")).all()
     assert found.of("instance", "dev-1").tolist() == [1.0, 1.0, 1.0]
-    none = Watched(found.instants, (), (), found.kept)
     with pytest.raises(SourceError, match="expected one series in the window, got 0"):
-        none.only()
+        frame().only()
 
 
 @given(on=st.lists(st.booleans(), min_size=1, max_size=60))
@@ -162,10 +160,6 @@ def test_a_chain_that_falls_back_is_an_error_and_the_last_boundary_is_told() -> 
     with pytest.raises(SourceError, match="height: expected it to grow, got it falling back"):
         crossings(np.array([10.0, 20.0, 12.0]), at_minutes(0, 1, 2), 5)
     assert crossings(np.array([9.0, 10.0, 21.0]), at_minutes(0, 1, 2), 10)[1] == at_minutes(2)[0]
-
-
-def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
-    assert due(2, 15.0, 10, 60.0, START) == START + timedelta(minutes=15 + 3)
 
 
 @given(

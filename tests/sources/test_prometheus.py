@@ -130,7 +130,7 @@ def test_windows_over_the_servers_limit_are_split_and_joined(
     kept = range(points if gap is None else gap)
     server = matrix_server(gap=range(first // 60 + len(kept), first // 60 + points))
     end = start + (points - 1) * MINUTE
-    [found] = Prometheus(world.scope(server), ENDPOINT).range("up", start, end, MINUTE).series
+    [found] = Prometheus(world.scope(server), ENDPOINT).range("up", start, end, MINUTE)
     assert found.times.tolist() == [(first + 60 * n) * 1000 for n in kept]
     assert found.values.tolist() == [first // 60 + n for n in kept]
     assert len(world.asked) == -(-points // 11_000)
@@ -138,7 +138,7 @@ def test_windows_over_the_servers_limit_are_split_and_joined(
 
 def test_a_range_is_translated_both_ways(world: World, ahead: reach.Clock) -> None:
     scope = world.scope(matrix_server(), clock=ahead)
-    [found] = Prometheus(scope, ENDPOINT).range("up", AT - MINUTE, AT, MINUTE).series
+    [found] = Prometheus(scope, ENDPOINT).range("up", AT - MINUTE, AT, MINUTE)
     assert found.times.tolist() == [round((WALL - 60) * 1000), round(WALL * 1000)]
     assert form(world.asked[0])["end"] == f"{(AT - AHEAD).timestamp():.3f}"
 

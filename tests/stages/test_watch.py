@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.checks.baselines import read_catalogue
+from runbook_lib.checks.baselines import measured, read_catalogue
 from runbook_lib.checks.mainnet import watch
 from runbook_lib.checks.watch import GATE, ITEM, TOPICS
 from runbook_lib.cli import main
 from runbook_lib.commands.watch import look
 from runbook_lib.evidence.sealing import seal
 from runbook_lib.evidence.verify import verify
-from runbook_lib.metrics.baseline import capture, content_digest, mean, write
-from runbook_lib.metrics.catalogue import LOAD
+from runbook_lib.files import keep_file
+from runbook_lib.metrics.baseline import capture
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.params import MainnetParams
 from runbook_lib.sources.tape import read_entries
@@ -112,19 +112,13 @@ def pin(watch: Watch, stage: Stage) -> None:
     context = stage.context("baseline", 1)
     until = watch.network.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
     start, catalogue = until - timedelta(hours=24), read_catalogue(context)
-    metrics = catalogue.of_topic(*TOPICS, LOAD)
+    metrics = catalogue.of_topic(*TOPICS)
     taken, _ = capture(context.prometheus, metrics, context.matchers, start, until)
-    about: dict[str, Any] = {
-        "release": watch.release, "cluster": "mainnet", "start": start.isoformat(),
-        "end": until.isoformat(), "digest": content_digest(taken, start, until),
-        "epoch_length": context.cluster.epoch_length, "validators": len(context.cluster.nodes),
-        "load": mean(taken[-1], 0.02),
-    }  # fmt: skip
-    path = stage.folder / "metrics" / "before.parquet"
-    write(taken, path, about)
-    context.store.pin("mainnet", about["digest"], path)
-    queries = {one.metric.name: one.query for one in taken}
-    kept = {"item": GATE, "data": {**about, "metrics": queries}}
+    made = measured(context, taken, start, until)
+    path = keep_file(stage.folder, "metrics/before.parquet", made.file())
+    context.store.pin("mainnet", made.about.digest, path)
+    about = made.about.model_dump(mode="json", exclude_none=True)
+    kept = {"item": GATE, "data": {**about, "metrics": dict(made.queries)}}
     stage._session.log.append(event("captured", **kept))
 
 
