@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Change(NamedTuple):
     """An estimated change and its interval: shares of the baseline, or in the metric's unit.
 
-    An end that is not finite is unbounded; an estimate or an end that is NaN is unknown.
+    An end that is infinite is unbounded, NaN is unknown.
     """
 
     name: str
@@ -132,10 +132,9 @@ def compare(
     With ``canaries``, names of nodes, a metric of each validator is judged of them alone: where its
     baseline is the rest, against the other validators at the same instants, then as now.
     """
-    unlike = unlike_load(catalogue.load, baseline, current)
 
     def compared(metric: Metric) -> Compared:
-        if problem := incomparable(metric, baseline, current) or unlike:
+        if problem := incomparable(metric, catalogue.load, baseline, current):
             return Compared(metric, incomparable=problem)
         rule = rule_of(metric, **asked)
         before = _window(baseline.frames[metric.name], rule)
@@ -188,47 +187,44 @@ def rule_of(metric: Metric, **asked: Any) -> Rule:
     )
 
 
-def unlike_load(load: Metric | None, baseline: Measured, current: Measured) -> str:
-    """Why two windows were not asked to do the same, or "".
+def incomparable(metric: Metric, load: Metric | None, baseline: Measured, current: Measured) -> str:
+    """Why a metric's two windows do not measure the same thing, or "".
 
     Their loads are compared as they were, not as samples of something: what was asked for is known.
     """
-    if load is None:
-        return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
-    then, now = baseline.about.load, current.about.load
-    shown = ["unknown" if each is None else quantity(each, load.unit) for each in (then, now)]
-    said = f"load: {shown[0]} in the baseline, {shown[1]} now"
-    if then is None or now is None:
-        return said
-    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
-    if queries[0] != queries[1]:
-        return f"load: measured by {queries[0]} in the baseline, by {queries[1]} now"
-    allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
-    if abs(now - then) <= allowed * (then if relative else 1.0):
-        return ""
-    return f"{said}, more than {share(allowed, relative, load.unit).lstrip('+')} apart"
+    then, now = baseline.about, current.about
 
+    def asked(name: str) -> tuple[str, str]:
+        return baseline.queries.get(name, "none"), current.queries.get(name, "none")
 
-def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
-    """Why a metric's two windows do not measure the same thing, or ""."""
-    then, now, name = baseline.about, current.about, metric.name
-    facts = {
+    facts: dict[str, tuple[object, object]] = {
         "cluster": (then.cluster, now.cluster),
         "validators": (then.validators, now.validators),
         "epoch length": (then.epoch_length, now.epoch_length),
-        "query": (baseline.queries.get(name, "none"), current.queries.get(name, "none")),
+        "query": asked(metric.name),
     }
     if metric.baseline == "development":
         del facts["cluster"]  # that of another cluster, by declaration
     for what, (before, after) in facts.items():
         if before != after:
             return f"{what}: {before} in the baseline, {after} now"
-    before, after = (set(side.frames[name].columns) for side in (baseline, current))
-    if before != after:
-        return (
-            f"series: {_few(before - after)} only in the baseline, {_few(after - before)} only now"
-        )
-    return ""
+    series, others = (set(side.frames[metric.name].columns) for side in (baseline, current))
+    if series != others:
+        lost, more = _few(series - others), _few(others - series)
+        return f"series: {lost} only in the baseline, {more} only now"
+    if load is None:
+        return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
+    shown = ["unknown" if x is None else quantity(x, load.unit) for x in (then.load, now.load)]
+    said = f"load: {shown[0]} in the baseline, {shown[1]} now"
+    if then.load is None or now.load is None:
+        return said
+    one, other = asked(load.name)
+    if one != other:
+        return f"load: measured by {one} in the baseline, by {other} now"
+    allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
+    if abs(now.load - then.load) <= allowed * (then.load if relative else 1.0):
+        return ""
+    return f"{said}, more than {share(allowed, relative, load.unit).lstrip('+')} apart"
 
 
 def _window(frame: pd.DataFrame, rule: Rule) -> pd.DataFrame:
