@@ -89,9 +89,9 @@ def _at_least(floor: float, most: float) -> Any:
     return Field(default=floor, ge=floor, le=most)
 
 
-def _at_most(limit: float) -> Any:
+def _at_most(limit: float, **least: float) -> Any:
     """The same, which may only fall."""
-    return Field(default=limit, gt=0, le=limit)
+    return Field(default=limit, le=limit, **(least or {"gt": 0}))
 
 
 class StageParams(Strict):
@@ -196,7 +196,7 @@ class MainnetParams(RolloutParams):
     regression_epochs: int = _at_least(playbook.CANARY_CLEAN_EPOCHS, 1000)
     epochs_after_change: int = _at_least(playbook.CANARY_EPOCHS_AFTER_LAST_CHANGE, 1000)
     watch_hours: float = _at_least(playbook.MAINNET_WATCH / _HOUR, 60 * 24)
-    look_minutes: float = _at_most(playbook.WATCH_LOOK_EVERY / _MINUTE)
+    look_minutes: float = _at_most(playbook.WATCH_LOOK_EVERY / _MINUTE, ge=1)
     engage_minutes: float = _at_most(playbook.ENGAGE_WITHIN / _MINUTE)
 
 

@@ -82,7 +82,7 @@ BEYOND: dict[str, dict[str, tuple[float, str]]] = {
     "regression_epochs": {"minimum": (6, "7"), "maximum": (1001, "1000")},
     "epochs_after_change": {"minimum": (2, "3"), "maximum": (1001, "1000")},
     "watch_hours": {"minimum": (23.99, "24"), "maximum": (1440.1, "1440")},
-    "look_minutes": DURATION | {"maximum": (15.01, "15")},
+    "look_minutes": {"minimum": (0.99, "1"), "maximum": (15.01, "15")},
     "engage_minutes": DURATION | {"maximum": (5.01, "5")},
 }  # fmt: skip
 """A value beyond each bound of each parameter: parameter, bound, value, the bound as it is said."""

@@ -75,7 +75,15 @@ def _undisturbed(testnet: Context, anchor: datetime) -> tuple[datetime, str]:
     now, breaks = testnet.at, list[tuple[Break, str]]()
     over = quiet.window(testnet, anchor, now)
     _gates(testnet)
-    looks = (quiet.coverage, quiet.silences, quiet.halts, _reversals, _restarts, _incidents)
+    looks = (
+        quiet.watchdog,
+        quiet.telemetry,
+        quiet.silences,
+        quiet.halts,
+        _reversals,
+        _restarts,
+        _incidents,
+    )
     for seen in quiet.look(over, *looks) if now - anchor > LASTS else ():
         for row, each in zip_longest(seen.rows(), seen.breaks):
             ended = each and (each.ended or each.end < now - LASTS)

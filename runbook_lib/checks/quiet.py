@@ -79,12 +79,16 @@ def told(found: Break) -> str:
 
 @dataclass
 class Window:
-    """A cluster (that of ``context``) from ``start`` to ``end``; ``planned`` restarts are cut out."""
+    """A cluster (that of ``context``) from ``start`` to ``end``; ``planned`` restarts are cut out.
+
+    ``within`` is a window that holds the answers for this one.
+    """
 
     context: Context
     start: datetime
     end: datetime
     planned: tuple[Stretch, ...] = ()
+    within: "Window | None" = None
 
     @cached_property
     def paging(self) -> set[str]:
@@ -95,6 +99,8 @@ class Window:
     @cached_property
     def firing(self) -> Frame:
         """Every alert that fired: the watchdog's proof and what it proves, in one answer."""
+        if self.within is not None:
+            return self.within.firing.between(self.start, self.end)
         return self.read(ALERTS, narrow=False)
 
     @cached_property
@@ -148,14 +154,18 @@ def judge(over: Window, *looks: Look) -> None:
 # --- what is looked at ----------------------------------------------------------------------------
 
 
-def coverage(over: Window) -> Iterator[Seen]:
-    """The watchdog fired and every node told its height throughout: else silence is not quiet."""
-    watchdog = over.context.site.telemetry.watchdog
+def watchdog(over: Window) -> Iterator[Seen]:
+    """The alert that always fires did: else silence is not quiet."""
+    name = over.context.site.telemetry.watchdog
     fired = np.zeros(len(over.firing.instants), dtype=bool)
     for labels, values in over.firing.series:
-        if labels.get("alertname") == watchdog and concerns(labels, over.context.matchers):
+        if labels.get("alertname") == name and concerns(labels, over.context.matchers):
             fired |= ~np.isnan(values)
-    yield _covered(over, over.firing, watchdog, "fires throughout", ~fired)
+    yield _covered(over, over.firing, name, "fires throughout", ~fired)
+
+
+def telemetry(over: Window) -> Iterator[Seen]:
+    """Every node told its height throughout."""
     heights = over.read(f"max by ({over.label}) (present_over_time({HEIGHTS}[2m]))")
     for node in over.context.cluster.nodes:
         up = over.up.of(over.label, node.name)

@@ -56,7 +56,9 @@ def soak(context: Context) -> CheckResult:
 
 
 def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> None:
-    quiet.judge(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, load)
+    quiet.judge(
+        over, quiet.watchdog, quiet.telemetry, quiet.pages, quiet.silences, quiet.halts, load
+    )
     with context.reading("restarts", "known"):
         restarted = quiet.restarts(over)
         builds = context.each(context.commands.version)

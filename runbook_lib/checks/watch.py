@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,25 +18,16 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import AnomalyOpened, Looked, WindowJudged
 from ..evidence.status import effect
-from ..findings import Findings, read_or, unread
+from ..findings import read_or, unread
 from ..metrics import baseline as capturing
-from ..metrics.baseline import Captured
 from ..metrics.catalogue import LOAD, Catalogue, Metric, NoData, limit_words, narrow, resolve
-from ..metrics.frames import Floats, Frame, Stretch, cut, fetch
+from ..metrics.frames import STEP, Floats, Frame, Stretch
 from ..outcomes import CheckResult, Outcome, Row
 from ..params import MainnetParams
-from ..sources.matrix import Partial, Series
+from ..sources.matrix import Partial
 from ..wording import count, utc
 from . import quiet
-from .baselines import (
-    ALERTS,
-    firing,
-    measure,
-    names_of,
-    pinned_before,
-    read_catalogue,
-    restarts,
-)
+from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
 from .watch_log import WatchLog, patience, reachable
 
 if TYPE_CHECKING:
@@ -130,22 +121,23 @@ class Watching:
         due = [slot for slot in self.missed() if slot.at <= context.at]
         if not due:
             return
-        first, last = due[0].start + self.slots.step, due[-1].at
-        alerts = _whole(lambda: context.prometheus.range(ALERTS, first, last, self.slots.step))
+        over = quiet.Window(context, due[0].start + STEP, due[-1].at, self.slots.left_out)
+        _whole(lambda: over.firing)
         queries, frames = dict[str, str](), dict[str, Frame | Partial]()
         for metric in self.metrics:
-            query = asked.get(metric.name) or query_of(context, metric, last)
-            frame = _whole(partial(fetch, context.prometheus, query, first, last, self.slots.step))
-            frames[metric.name] = frame
+            query = asked.get(metric.name) or query_of(context, metric, over.end)
+            frame = frames[metric.name] = _whole(partial(over.read, query, narrow=False))
             if metric.name not in asked and isinstance(frame, Frame) and frame.labels:
                 queries[metric.name] = query
         for slot in due:
             live, height = context.at - slot.at < self.slots.length, None
+            part = replace(over, start=slot.start, end=slot.at, within=over)
             with context.apart() as rows:
-                judge_alerts(context, alerts, slot, self.slots.step)
+                quiet.judge(part, quiet.watchdog, _pages)
                 levels = {
-                    m.name: level_of(context, m, frames[m.name], slot, self.slots)
-                    for m in self.metrics
+                    metric.name: level
+                    for metric in self.metrics
+                    if (level := _look_at(context, metric, frames[metric.name], slot)) is not None
                 }
                 if live and not context.params.as_of:
                     height = self._advancing()
@@ -156,7 +148,7 @@ class Watching:
                 made=context.now,
                 seen="live" if live else "late",
                 rows=tuple(rows),
-                levels={n: level for n in SHOWN if (level := levels.get(n)) is not None},
+                levels={name: levels[name] for name in SHOWN if name in levels},
                 height=height,
                 queries=queries,
             )
@@ -320,9 +312,10 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> None:
     )
     context.findings += missing
     for one in captured:
-        _limits(context, one, slots)
+        frame = replace(one.frame, planned=slots.left_out)
+        judge_level(context, one.metric, "over the whole window", frame)
     over = quiet.window(context, start, end)
-    quiet.judge(over, quiet.coverage, quiet.silences, quiet.halts, _pages)
+    quiet.judge(over, quiet.watchdog, quiet.telemetry, quiet.silences, quiet.halts, _pages)
     with context.reading("comparison", "pinned before the activation"):
         _compare(context, catalogue, slots)
 
@@ -333,34 +326,40 @@ def _pages(over: quiet.Window) -> Iterator[quiet.Seen]:
         yield replace(seen, subject=f"alert {seen.subject}") if seen.breaks else seen
 
 
-def _limits(context: Context, captured: Captured, slots: Slots) -> None:
-    metric, most = captured.metric, context.params.max_missing
-    values = cut(captured.frame.values, slots.left_out).to_numpy()
-    lost = float((~np.isfinite(values)).mean(axis=0).max()) if values.size else 1.0
-    lacking = f"{lost:.1%} of {len(values)} points missing, more than {most:.0%}"
-    lacking = lacking if lost > most else ""
-    _level(context, metric, "over the whole window", values, values, lacking)
-
-
-def _level(
-    context: Findings, metric: Metric, what: str, values: Floats, seen: Floats, lacking: str
-) -> float | None:
-    """The worst of what was ``seen``, where no value is beyond the metric's limit.
-
-    ``lacking`` says what is not known.
-    """
+def judge_level(context: Context, metric: Metric, what: str, frame: Frame) -> float | None:
+    """Every judged point of a metric against its limit; the worst, unless one is beyond it or unknown."""
+    values, most = frame.values.to_numpy()[frame.kept], context.params.max_missing
     judge = partial(context.judge, metric.name, what, limit_words(metric))
-    wrong = beyond(metric, values)
+    gone = (~np.isfinite(values)).sum(axis=0)
+    lost = int(gone.max()) if values.size else len(values)
+    lacking = not values.size or lost > max(most * len(values), 1)
     if lacking:
-        judge(lacking, Outcome.INCONCLUSIVE)
-    if wrong is not None:
+        got = f"{lost} of {len(values)} points missing, more than {most:.0%}"
+        judge(got if frame.labels else "no series", Outcome.INCONCLUSIVE)
+    finite = values[np.isfinite(values)]
+    if (wrong := beyond(metric, finite)) is not None:
         judge(wrong, ok=False, unit=metric.unit)
     elif not lacking:
-        finite = seen[np.isfinite(seen)]
         worst = shown(finite.min() if metric.direction == "higher" else finite.max())
         judge(worst, ok=True, unit=metric.unit)
         return worst
     return None
+
+
+def beyond(metric: Metric, values: Floats) -> float | None:
+    """The value that is farthest beyond the metric's limit; None for none."""
+    limit = metric.limit
+    if limit is None or not len(values):
+        return None
+    low, high = float(values.min()), float(values.max())
+    if limit.max is not None and high > limit.max:
+        return shown(high)
+    return shown(low) if limit.min is not None and low < limit.min else None
+
+
+def shown(value: float) -> float:
+    """Six digits: what a person reads, the same on every machine."""
+    return float(f"{value:.6g}")
 
 
 def _compare(context: Context, catalogue: Catalogue, slots: Slots) -> None:
@@ -402,7 +401,6 @@ TOPICS = (
 )
 SHOWN = ("vrf_participation", "proof_latency")
 """Metrics of which a status line tells the level."""
-NO_PAGE = "alerts that page"
 EPOCH, MS = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)
 
 
@@ -417,7 +415,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Slots:
-    """The looks of a window: ``length`` apart, sampled every ``step``, the last at its end.
+    """The looks of a window: ``length`` apart, in whole minutes, the last at its end.
 
     None lies in a planned restart (``left_out``).
     """
@@ -425,7 +423,6 @@ class Slots:
     anchor: datetime
     end: datetime
     length: timedelta
-    step: timedelta
     left_out: tuple[Stretch, ...] = ()
 
     @classmethod
@@ -434,11 +431,8 @@ class Slots:
     ) -> Slots:
         """Prometheus is asked in milliseconds, and every look must be an instant it is asked of."""
         start = EPOCH + (anchor - EPOCH) // MS * MS
-        points = -(-apart // timedelta(minutes=1))
-        step = apart // points // MS * MS
-        count = -(-span // (step * points))
-        end = start + step * points * count
-        return cls(start, end, step * points, step, tuple(left_out))
+        length = apart // STEP * STEP
+        return cls(start, start + length * -(-span // length), length, tuple(left_out))
 
     def all(self) -> list[Slot]:
         count = (self.end - self.anchor) // self.length
@@ -464,65 +458,9 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
     return read_or(first, lambda: resolve(context.prometheus, metric, context.matchers, at), NoData)
 
 
-def level_of(
-    context: Findings, metric: Metric, frame: Frame | Partial, slot: Slot, slots: Slots
-) -> float | None:
-    """A metric's level, held to its limit: the worst of its series at the look's instant."""
-    lacking, part = "", np.empty((0, 0))
-    if isinstance(frame, Partial):
-        lacking = frame.problem
-    else:
-        values = cut(frame.values, slots.left_out)
-        part = values[(values.index > slot.start) & (values.index <= slot.at)].to_numpy()
-        if not part.size:
-            lacking = "no data"
-        elif beyond(metric, part) is None and (lost := (~np.isfinite(part[-1])).sum()):
-            lacking = f"no data of {lost} of {part[-1].size} series"
-    return _level(context, metric, "level since the look before", part, part[-1:], lacking)
-
-
-def beyond(metric: Metric, values: Any) -> float | None:
-    """The value of an array that is farthest beyond the metric's limit; None for none."""
-    limit, finite = metric.limit, values[np.isfinite(values)]
-    if limit is None:
-        return None
-    high = finite[finite > limit.max] if limit.max is not None else finite[:0]
-    low = finite[finite < limit.min] if limit.min is not None else finite[:0]
-    if len(high):
-        return shown(high.max())
-    return shown(low.min()) if len(low) else None
-
-
-def shown(value: Any) -> float:
-    """Six digits: what a person reads, the same on every machine."""
-    return float(f"{float(value):.6g}")
-
-
-def judge_alerts(
-    context: Context, found: Sequence[Series] | Partial, slot: Slot, step: timedelta
-) -> None:
-    """A finding for every paging alert that fired in the time of a look, else that there was none.
-
-    None proves nothing unless the alert that always fires was there, at the end and at all but
-    ``max_missing`` of the instants.
-    """
-    telemetry, expected = context.site.telemetry, "none firing"
-    if isinstance(found, Partial):
-        context.unknown(NO_PAGE, "firing", expected, found.problem)
-        return
-    pages = {*context.params.paging_severities, *telemetry.paging_severities}
-    first, last = (slot.start - EPOCH) // MS, (slot.at - EPOCH) // MS
-    control: set[int] = set()
-    with context.clean(NO_PAGE, "firing", expected, f"none, {telemetry.watchdog} was there"):
-        for (name, severity), times in sorted(firing(found, context.matchers).items()):
-            inside = {at for at in times if first < at <= last}
-            if name == telemetry.watchdog:
-                control |= inside
-            elif severity in pages and inside:
-                got = f"{severity}, from {EPOCH + MS * min(inside):%Y-%m-%d %H:%M:%S} UTC"
-                context.judge(f"alert {name}", "firing", expected, got, ok=False)
-        points = (slot.at - slot.start) // step
-        lacking = points - len(control)
-        if last not in control or lacking > max(context.params.max_missing * points, 1):
-            problem = f"{telemetry.watchdog} was missing at {lacking} of {points} instants"
-            context.unknown(NO_PAGE, "firing", expected, problem)
+def _look_at(context: Context, metric: Metric, frame: Frame | Partial, slot: Slot) -> float | None:
+    what = "level since the look before"
+    if isinstance(frame, Frame):
+        return judge_level(context, metric, what, frame.between(slot.start, slot.at))
+    context.unknown(metric.name, what, limit_words(metric), frame.problem)
+    return None

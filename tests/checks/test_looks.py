@@ -1,6 +1,7 @@
 """The watch: where its looks lie, what each makes of the store, and which anomalies they open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.checks import quiet
 from runbook_lib.checks.anomalies import known, open_new
-from runbook_lib.checks.watch import Slot, Slots, judge_alerts, level_of
+from runbook_lib.checks.watch import Slots, judge_level
 from runbook_lib.checks.watch_log import WatchLog
 from runbook_lib.context import Context
 from runbook_lib.evidence.events import Looked
@@ -20,8 +22,8 @@ from runbook_lib.evidence.log import Log
 from runbook_lib.findings import Findings
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align
-from runbook_lib.outcomes import Outcome, Row, check_row
-from runbook_lib.sources.matrix import Partial, Series
+from runbook_lib.outcomes import Outcome, Row, check_row, worst
+from runbook_lib.sources.matrix import Series
 
 from ..events import event
 from ..metrics.samples import METRIC, samples
@@ -31,18 +33,11 @@ BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
 STEP = timedelta(minutes=1)
 
 
-def bare() -> Any:
-    return Bare(
-        matchers={"cluster": "mainnet"},
-        params=SimpleNamespace(paging_severities=["page", "critical"], max_missing=0.02),
-        site=SimpleNamespace(
-            telemetry=SimpleNamespace(watchdog="Watchdog", paging_severities=["sms"])
-        ),
-    )
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
 @given(
-    minutes=st.floats(0.1, 15), hours=st.floats(24, 72), anchor=st.datetimes(timezones=st.just(UTC))
+    minutes=st.floats(1, 15), hours=st.floats(24, 72), anchor=st.datetimes(timezones=st.just(UTC))
 )
 def test_looks_are_never_farther_apart_than_declared(
     minutes: float, hours: float, anchor: datetime
@@ -54,8 +49,7 @@ def test_looks_are_never_farther_apart_than_declared(
     every = slots.all()
 
     assert slots.length <= apart
-    assert slots.step <= timedelta(minutes=1)
-    assert slots.length % slots.step == timedelta(0)
+    assert slots.length % STEP == timedelta(0)
     assert anchor - slots.anchor < timedelta(milliseconds=1)
     assert slots.end - slots.anchor >= span - timedelta(microseconds=1)
     assert [slot.start for slot in every] == [slots.anchor, *[slot.at for slot in every[:-1]]]
@@ -70,99 +64,92 @@ def test_no_look_lies_in_a_planned_restart() -> None:
     assert [slot.number for slot in slots.all()] == [2, 3, 4]
 
 
-# --- alerts ---------------------------------------------------------------------------------------
+# --- what a look sees -----------------------------------------------------------------------------
 
 
-def series(minutes: list[int], **labels: str) -> Series:
-    return samples(BEGUN, dict.fromkeys(minutes, 1.0), **labels)
+class Store:
+    """Answers every query with alerts that fire in some minutes."""
 
+    def __init__(self, **minutes: Iterable[int]) -> None:
+        self.minutes, self.asked = minutes, 0
 
-WATCHDOG = series(list(range(1, 16)), alertname="Watchdog", severity="none")
-
-
-def stall(severity: str, *minutes: int, **labels: str) -> Series:
-    return series(list(minutes), alertname="Stall", severity=severity, **labels)
-
-
-QUIET = ("PASS", "alerts that page", "none, Watchdog was there")
+    def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
+        self.asked += 1
+        return [
+            samples(BEGUN, dict.fromkeys(at, 1.0), alertname=name, severity=severity)
+            for (name, at), severity in zip(self.minutes.items(), ("none", "page"), strict=True)
+        ]
 
 
 @pytest.mark.parametrize(
-    ("found", "row"),
+    ("watchdog", "stall", "outcomes"),
     [
-        *(([WATCHDOG, stall(severity, 4, 5)],
-           ("FAIL", "alert Stall", f"{severity}, from 2026-12-01 12:04:00 UTC"))
-          for severity in ("page", "critical", "sms")),
-        # Not ours, it pages nobody, or it is of another look.
-        ([WATCHDOG, stall("critical", 4, cluster="testnet")], QUIET),
-        ([WATCHDOG, stall("warning", 4, cluster="mainnet")], QUIET),
-        ([WATCHDOG, stall("critical", 0, 16, cluster="mainnet")], QUIET),
+        (range(1, 46), (), [PASS, PASS, PASS]),
+        (range(1, 46), (20, 21), [PASS, FAIL, PASS]),
         # No alert proves nothing without the one that always fires.
-        *(([series([*minutes], alertname="Watchdog", severity="none")], ("INCONCLUSIVE", "alerts that page",
-                                  f"Watchdog was missing at {missing} of 15 instants"))
-          for missing, minutes in ((15, ()), (1, range(1, 15)), (2, (1, 2, *range(5, 16))))),
-        # A partial answer is none.
-        (Partial("p", "a store is down"), ("INCONCLUSIVE", "alerts that page", "a store is down")),
+        (range(1, 31), (), [PASS, PASS, INCONCLUSIVE]),
     ],
-    ids=range(10),
-)  # fmt: skip
-def test_a_page_of_ours_is_found_and_quiet_is_proven(
-    found: list[Series] | Partial, row: tuple[str, str, str]
+)
+def test_each_look_judges_its_own_minutes_of_one_answer(
+    watchdog: range, stall: tuple[int, ...], outcomes: list[Outcome]
 ) -> None:
-    slot = Slot(1, BEGUN, BEGUN + timedelta(minutes=15))
-    judge_alerts(context := bare(), found, slot, STEP)
-
-    told = [(row.outcome.value, row.subject, str(row.observed)) for row in context.findings]
-    assert told == [row]
-
-
-# --- metrics --------------------------------------------------------------------------------------
-
-SLOTS = Slots.of(BEGUN, timedelta(hours=24), timedelta(minutes=15), [])
-NAN = float("nan")
-
-
-def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
-    """The row of a look whose series have these values in their last minutes."""
-    slot = Slot(1, BEGUN, BEGUN + timedelta(minutes=15))
+    store = Store(Watchdog=watchdog, Stall=stall)
+    telemetry = SimpleNamespace(watchdog="Watchdog", paging_severities=[], node_label="node")
+    params = SimpleNamespace(paging_severities=["page"], max_missing=0.02)
+    given = {"matchers": {}, "params": params, "site": SimpleNamespace(telemetry=telemetry)}
+    context: Any = Bare(cluster_name="mainnet", prometheus=store, **given)
+    over = quiet.Window(context, BEGUN + STEP, BEGUN + 45 * STEP)
     found = []
-    for number, row in enumerate(values):
-        kept = {at: v for at, v in enumerate(row, 16 - len(row)) if not np.isnan(v)}
-        found.append(samples(BEGUN, kept, node=str(number)))
-    frame = align("prometheus", found, BEGUN + STEP, slot.at)
-    metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
-    level = level_of(context := bare(), metric, frame, slot, SLOTS)
-    [row] = context.findings
-    return row, level
+    for at in (15, 30, 45):
+        start, end = BEGUN + (at - 15) * STEP, BEGUN + at * STEP
+        part = replace(over, start=start, end=end, within=over)
+        with context.apart() as rows:
+            quiet.judge(part, quiet.watchdog, quiet.pages)
+        found.append(worst(row.outcome for row in rows))
+
+    assert (found, store.asked) == (outcomes, 1)
 
 
+NAN = float("nan")
 HIGH = {"direction": "higher", "limit": {"min": 0.66}}
-PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
-    ("values", "more", "outcome", "observed"),
+    ("values", "more", "judged"),
     [
         # The worst series tells; what lies between two looks counts.
-        ([[10.0] * 15, [20.0] * 15], {}, PASS, 20.0),
-        ([[10.0] * 5 + [101.0] + [10.0] * 9], {}, FAIL, 101.0),
-        ([[101.0, 10.0, NAN]], {}, FAIL, 101.0),
-        ([[0.9] * 14 + [0.5]], HIGH, FAIL, 0.5),
-        # Without data at its instant a look proves nothing.
-        ([], {}, INCONCLUSIVE, "no data"),
-        ([[10.0, NAN]], {}, INCONCLUSIVE, "no data of 1 of 1 series"),
-        ([[10.0, 10.0], [10.0, NAN]], {}, INCONCLUSIVE, "no data of 1 of 2 series"),
+        ([[10.0] * 15, [20.0] * 15], {}, [(PASS, 20.0)]),
+        ([[10.0] * 5 + [101.0] + [10.0] * 9], {}, [(FAIL, 101.0)]),
+        ([[0.9] * 14 + [0.5]], HIGH, [(FAIL, 0.5)]),
+        ([[0.9] * 13 + [NAN, 0.7]], HIGH, [(PASS, 0.7)]),
+        # What is not known proves nothing, nor does it hide what is.
+        ([], {}, [(INCONCLUSIVE, "no series")]),
+        ([[10.0] * 13 + [NAN, NAN]], {}, [(INCONCLUSIVE, "2 of 15 points missing, more than 2%")]),
+        (
+            [[10.0] * 15, [101.0] * 13 + [NAN, NAN]],
+            {},
+            [(INCONCLUSIVE, "2 of 15 points missing, more than 2%"), (FAIL, 101.0)],
+        ),
     ],
     ids=range(7),
 )
-def test_a_level_is_held_to_its_limit_at_each_minute_of_a_look(
-    values: list[list[float]], more: dict[str, Any], outcome: Outcome, observed: object
+def test_a_level_is_held_to_its_limit_at_each_minute(
+    values: list[list[float]], more: dict[str, Any], judged: list[tuple[Outcome, object]]
 ) -> None:
-    row, level = limit(values, **more)
+    found = [
+        samples(BEGUN, {at: v for at, v in enumerate(row) if not np.isnan(v)}, node=str(number))
+        for number, row in enumerate(values)
+    ]
+    frame = align("prometheus", found, BEGUN, BEGUN + 14 * STEP)
+    metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
+    context: Any = Bare(params=SimpleNamespace(max_missing=0.02))
+    level = judge_level(context, metric, "level", frame)
 
-    assert (row.outcome, row.observed) == (outcome, observed)
-    assert row.expected == ("at least 0.66 ms" if more else "at most 100 ms")
-    assert level == (observed if outcome is PASS else None)
+    assert [(row.outcome, row.observed) for row in context.findings] == judged
+    assert {row.expected for row in context.findings} == {
+        "at least 0.66 ms" if more else "at most 100 ms"
+    }
+    assert level == (judged[0][1] if judged[0][0] is PASS else None)
 
 
 # --- Anomalies: one for what goes on, another for what begins anew --------------------------------

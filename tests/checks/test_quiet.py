@@ -73,7 +73,7 @@ def outcome(over: quiet.Window, look: quiet.Look) -> Outcome:
 
 
 def test_a_covered_window_without_a_page_is_quiet(over: quiet.Window) -> None:
-    looks = (quiet.coverage, quiet.pages, quiet.halts)
+    looks = (quiet.watchdog, quiet.telemetry, quiet.pages, quiet.halts)
     rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
 
     assert [(row.subject, row.what, row.observed, row.outcome) for row in rows] == [
@@ -100,7 +100,8 @@ def test_what_is_not_covered_proves_nothing(
     [(labels, _, value)] = store.answers[words]
     store.answers[words] = [(labels, minutes, value)]
 
-    assert outcome(over, quiet.coverage) is INCONCLUSIVE
+    look = quiet.watchdog if words == "ALERTS" else quiet.telemetry
+    assert outcome(over, look) is INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
