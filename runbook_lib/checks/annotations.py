@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import Event, NodeVerified, of
 from ..findings import unread
 from ..metrics.baseline import SETTLE
-from ..metrics.frames import STEP, Stretch
+from ..metrics.frames import Flags, Stretch, fetch
 from ..wording import count
-from .baselines import ALERTS, firing, restarts
+from .baselines import concerns, restarts
 
 if TYPE_CHECKING:
     from ..metrics.panels import Mark
-    from ..sources.matrix import Series
 
 
+ALERTS = 'ALERTS{alertstate="firing"}'
 MOST = 12
 """Marks drawn; more would hide the lines."""
 
@@ -33,8 +35,7 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
     marks += planned(context.journal, start, end)
     fired, problem = list["Mark"](), list[str]()
     with unread(lambda error: problem.append(f"alerts: unknown: {error.problem}")):
-        found = context.prometheus.range(ALERTS, start, end, STEP)
-        fired = alerts(found, context.matchers, context.site.telemetry.watchdog)
+        fired = alerts(context, start, end)
     if problem:
         return marks, problem[0]
     marks = sorted([*marks, *fired], key=lambda mark: (mark.time, mark.label))
@@ -94,7 +95,7 @@ def _gates(context: Context, item: str) -> str:
     return f": {', '.join(sorted(turned))}" if turned else ""
 
 
-def alerts(found: Sequence[Series], matchers: Mapping[str, str], watchdog: str) -> list[Mark]:
+def alerts(context: Context, start: datetime, end: datetime) -> list[Mark]:
     """Stretches in which an alert of this cluster fired, series of one name together.
 
     An alert without the cluster's labels may be this cluster's, and is marked. Raises SourceError
@@ -102,23 +103,18 @@ def alerts(found: Sequence[Series], matchers: Mapping[str, str], watchdog: str) 
     """
     from ..metrics.panels import Mark
 
-    instants = firing(found, matchers)
-    if not any(name == watchdog for name, _ in instants):
+    watchdog, fired = context.site.telemetry.watchdog, dict[str, Flags]()
+    frame = fetch(context.prometheus, ALERTS, start, end)
+    for labels, values in frame.series:
+        if concerns(labels, context.matchers):
+            name = f"{labels.get('alertname', '')} ({labels.get('severity') or 'no severity'})"
+            fired[name] = fired.get(name, np.zeros(len(values), bool)) | ~np.isnan(values)
+    always = [name for name in fired if name.startswith(f"{watchdog} (")]
+    if not always:
         raise SourceError("prometheus", f"expected {watchdog} to fire, got nothing of it")
     return [
-        Mark(begun, f"alert {name} ({severity or 'no severity'})", over)
-        for (name, severity), times in instants.items()
-        if name != watchdog
-        for begun, over in _stretches(sorted(times), STEP)
+        Mark(begun, f"alert {name}", over)
+        for name, flags in fired.items()
+        if name not in always
+        for begun, over in frame.runs(flags)
     ]
-
-
-def _stretches(times: Iterable[int], step: timedelta) -> list[Stretch]:
-    """Runs of instants (ms since 1970) no more than a step apart, each up to a step after its last."""
-    found: list[Stretch] = []
-    for at in (datetime.fromtimestamp(time / 1000, UTC) for time in times):
-        if found and at <= found[-1][1]:
-            found[-1] = found[-1][0], at + step
-        else:
-            found.append((at, at + step))
-    return found

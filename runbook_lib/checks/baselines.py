@@ -17,13 +17,11 @@ from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from ..metrics.frames import Stretch
 from ..outcomes import Outcome, Row
-from ..sources.matrix import Series
 from ..strict import project_path
 from .rollouts import captured as kept_by
 
 CATALOGUE = "params/metrics.yaml"
 FILE = "metrics/baseline.parquet"
-ALERTS = 'ALERTS{alertstate="firing"}'
 BEFORE = "before the first change"
 
 
@@ -173,15 +171,3 @@ def restarts(journal: Sequence[Event]) -> list[Stretch]:
 def concerns(labels: Mapping[str, str], matchers: Mapping[str, str]) -> bool:
     """Whether an alert may be a cluster's: one without its labels counts for every cluster."""
     return all(labels.get(name, value) == value for name, value in matchers.items())
-
-
-def firing(
-    alerts: Sequence[Series], matchers: Mapping[str, str]
-) -> dict[tuple[str, str], set[int]]:
-    """(Name, severity) of every alert of ``ALERTS`` that may be a cluster's, and its instants in ms."""
-    found: dict[tuple[str, str], set[int]] = {}
-    for series in alerts:
-        if concerns(series.labels, matchers):
-            key = series.labels.get("alertname", ""), series.labels.get("severity", "")
-            found.setdefault(key, set()).update(series.times.tolist())
-    return found
