@@ -4,10 +4,11 @@ Nothing is judged here. Everything is read from the store through the tape, so t
 the same page.
 """
 
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
+
+import numpy as np
 
 from ..context import Context
 from ..display import Card, table_card
@@ -26,36 +27,37 @@ from ..evidence.events import (
     of,
 )
 from ..evidence.status import verdict
+from ..metrics.baseline import SUFFIX, parse
 from ..outcomes import Outcome, Value
 from ..playbook import STAGES
-from ..verdicts import Verdict
 from ..wording import utc
+from .baselines import read_catalogue
 
-EVENTS = {
-    PlanMade: "plan made",
-    PlanRefused: "plan refused",
-    WaiverAccepted: "waiver accepted",
-    RunStopped: "stopped by a person",
-    Sealed: "sealed",
-    NodeDropped: "node dropped",
+
+def _planned(plan: PlanMade) -> str:
+    approved = f", approved by {', '.join(plan.approved_by)}" if plan.approved_by else ""
+    return f"plan made by {plan.author}: {plan.digest[:19]}{approved}"
+
+
+EVENTS: dict[type[Event], Callable[[Any], str]] = {
+    PlanMade: _planned,
+    PlanRefused: lambda refused: f"plan refused: {refused.reason}",
+    WaiverAccepted: lambda one: f"waiver accepted: {one.item} on {', '.join(one.subjects)}",
+    RunStopped: lambda stopped: f"stopped by a person: {stopped.item}",
+    Sealed: lambda sealed: f"sealed: {sealed.outcome}",
+    NodeDropped: lambda dropped: f"node dropped: {dropped.node}",
 }
 """Events of a log that stand in the timeline beside results and changes of nodes."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """One attempt, by stage and number: its log and what it amounts to."""
+def attempts(context: Context) -> Sequence[tuple[str, Sequence[Event]]]:
+    """Every attempt at a stage of the release and its log, oldest first within a stage.
 
-    name: str
-    entries: Sequence[Event]
-    verdict: Verdict
-
-
-def attempts(context: Context) -> list[Told]:
-    """Every attempt at a stage of the release, oldest first within a stage. Raises SourceError."""
+    Raises SourceError for none.
+    """
     release = context.params.release
     found = [
-        Told(f"{stage} {int(name.rpartition('/')[2])}", entries, verdict(entries))
+        (f"{stage} {int(name.rpartition('/')[2])}", entries)
         for stage in STAGES
         for name, entries in context.ledger.attempts(release, stage)
     ]
@@ -66,15 +68,14 @@ def attempts(context: Context) -> list[Told]:
 
 def _all(context: Context, kind: type[E]) -> Iterator[tuple[str, E]]:
     """(Attempt, event) of that kind, in order."""
-    for told in attempts(context):
-        yield from ((told.name, event) for event in of(told.entries, kind))
+    for name, entries in attempts(context):
+        yield from ((name, event) for event in of(entries, kind))
 
 
 def verdicts(context: Context) -> Card:
     """Every attempt's verdict, with who ran it, when, and what blocked it."""
     rows: list[Sequence[Value]] = []
-    for told in attempts(context):
-        v = told.verdict
+    for v in (verdict(entries) for _, entries in attempts(context)):
         why = [f"{each.item}: {each.reason}" for each in v.blocking] + list(v.broken) + [""]
         when = utc(v.started), utc(v.ended)
         rows.append((v.stage, v.attempt, v.mode, v.outcome.value, v.operator, *when, why[0]))
@@ -84,41 +85,26 @@ def verdicts(context: Context) -> Card:
 
 def timeline(context: Context) -> Card:
     """What happened, in order: plans, changes of nodes, results, waivers, interventions."""
-    rows = sorted((at, one.name, what) for one in attempts(context) for at, what in _events(one))
-    columns = ("time", "attempt", "what happened")
-    return table_card("Timeline", columns, rows)
+    rows = sorted(
+        (at, name, what) for name, entries in attempts(context) for at, what in _happened(entries)
+    )
+    return table_card("Timeline", ("time", "attempt", "what happened"), rows)
 
 
-def _events(told: Told) -> Iterator[tuple[str, str]]:
+def _happened(entries: Sequence[Event]) -> Iterator[tuple[str, str]]:
     nodes: dict[str, list[datetime]] = {}
-    for event in told.entries:
+    for event in entries:
         if isinstance(event, RunEnded):
             result = event.result
             yield result.ended.isoformat(), f"{event.item}: {result.outcome}: {result.reason}"
         elif isinstance(event, NodeVerified):
             nodes.setdefault(f"{event.item} {event.phase}".strip(), []).append(event.at)
         elif type(event) in EVENTS:
-            yield event.written, f"{EVENTS[type(event)]}{_said(event)}"
+            yield event.written, EVENTS[type(event)](event)
     for what, instants in nodes.items():
         since = min(instants).isoformat()
         text = f"{what}: {len(instants)} nodes changed and read back since {since}"
         yield max(instants).isoformat(), text
-
-
-def _said(event: Event) -> str:
-    match event:
-        case PlanMade(author=author, digest=digest, approved_by=accounts):
-            more = f", approved by {', '.join(accounts)}" if accounts else ""
-            return f" by {author}: {digest[:19]}{more}"
-        case PlanRefused(reason=reason):
-            return f": {reason}"
-        case WaiverAccepted(item=item, subjects=subjects):
-            return f": {item} on {', '.join(subjects)}"
-        case Sealed(outcome=outcome):
-            return f": {outcome}"
-        case RunStopped(item=what) | NodeDropped(node=what):
-            return f": {what}"
-    return ""
 
 
 def gates(context: Context) -> Card:
@@ -157,9 +143,7 @@ def tries(context: Context) -> Card:
             what = event.item, event.number, result.outcome.value
             rows.append((where, *what, result.reason, event.retry_reason))
         elif isinstance(event, RunStopped | PlanRefused | NodeDropped):
-            said = getattr(event, "item", "") or getattr(event, "node", "the plan")
-            why = getattr(event, "reason", "")
-            rows.append((where, said, "", EVENTS[type(event)], why, ""))
+            rows.append((where, "", "", EVENTS[type(event)](event)))
     columns = ("attempt", "item", "try", "outcome", "reason", "why it was tried again")
     return table_card("Tries that did not pass, and interventions", columns, rows or [("none",)])
 
@@ -167,28 +151,24 @@ def tries(context: Context) -> Card:
 def metrics(context: Context) -> Card:
     """The median of every baseline metric, stage by stage, out of the pinned frames."""
     pinned = list(_pinned(context))
-    units = {name: unit for _, values in pinned for name, (_, unit) in values.items()}
-    rows: list[Sequence[Value]] = []
-    for name, unit in units.items():
-        row: list[Value] = [f"{name} ({unit})" if unit else name]
-        row += [values[name][0] if name in values else "" for _, values in pinned]
-        rows.append(row)
+    units = {m.name: f" ({m.unit})" for m in read_catalogue(context).metrics if m.unit}
+    rows: list[Sequence[Value]] = [
+        (
+            name + units.get(name.removesuffix(SUFFIX), ""),
+            *(values.get(name, "") for _, values in pinned),
+        )
+        for name in dict.fromkeys(name for _, values in pinned for name in values)
+    ]
     columns = ("metric", *(where for where, _ in pinned))
     return table_card("Baseline metrics across the stages", columns, rows or [("none pinned",)])
 
 
-def _pinned(context: Context) -> Iterator[tuple[str, dict[str, tuple[float, str]]]]:
-    """(attempt, metric -> (median, unit)) of every baseline an attempt pinned and passed with."""
-    import pandas as pd
-
+def _pinned(context: Context) -> Iterator[tuple[str, dict[str, float]]]:
+    """(attempt, metric -> median) of every baseline an attempt pinned and passed with."""
     for where, event in _all(context, RunEnded):
         data = event.result.data
         if event.result.outcome is Outcome.PASS and {"digest", "metrics"} <= set(data):
             path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
-            table = pd.read_parquet(io.BytesIO(context.scope.read(path)))
-            grouped = table.groupby("metric", sort=False)
-            medians, units = grouped["value"].median(), grouped["unit"].first()
-            yield (
-                where,
-                {str(n): (float(f"{medians[n]:.6g}"), str(units[n])) for n in medians.index},
-            )
+            _, frames = parse(context.scope.read(path), where)
+            medians = {n: np.nanmedian(frame.to_numpy()) for n, frame in frames.items()}
+            yield where, {name: float(f"{median:.6g}") for name, median in medians.items()}
