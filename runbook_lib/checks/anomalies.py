@@ -15,12 +15,19 @@ from .. import reach
 from ..canonical import canonical, digest
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.events import Acknowledged, AnomalyOpened, Decided, Notified, WindowJudged
+from ..evidence.events import (
+    Acknowledged,
+    AnomalyOpened,
+    Decided,
+    Judged,
+    Notified,
+    WindowJudged,
+)
 from ..files import keep_file
 from ..findings import Findings, unread
 from ..metrics.catalogue import Metric
-from ..metrics.frames import STEP, fetch
-from ..outcomes import Outcome, Row
+from ..metrics.frames import fetch
+from ..outcomes import Outcome
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import wire
 from ..sources.github import GitHub
@@ -29,9 +36,9 @@ from ..sources.running import tell
 from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible
+from .baselines import names_of
 from .watch_log import WatchLog, patience, ways_of
 
-FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
 """How much of its metric the figure of an anomaly shows."""
 ROLES = {"opened": (COMMANDER,), "escalated": (COUNCIL, ENGINEER)}
@@ -39,21 +46,15 @@ ROLES = {"opened": (COMMANDER,), "escalated": (COUNCIL, ENGINEER)}
 
 @dataclass(frozen=True)
 class Anomaly:
-    """``at`` is the look that found it, ``opened`` when the commander was first to be told."""
+    """What a look found, the first acknowledgement of it and the first decision."""
 
-    id: str
-    subject: str
-    query: str
-    at: datetime
-    opened: datetime
-    row: Row
+    found: AnomalyOpened
     acknowledged: Acknowledged | None = None
     decided: Decided | None = None
 
     @property
-    def summary(self) -> str:
-        row = self.row
-        return f"{row.subject}: {row.what}: expected {row.expected}, got {row.observed} {row.unit}"
+    def id(self) -> str:
+        return self.found.key
 
     @property
     def restarted(self) -> datetime | None:
@@ -64,12 +65,12 @@ class Anomaly:
         """
         if self.decided is None or self.decided.decision != "restart":
             return None
-        return max(self.decided.at, self.at)
+        return max(self.decided.at, self.found.at)
 
     def escalated(self, now: datetime, within: timedelta) -> bool:
         """Whether nobody acknowledged it within that time, whatever came later."""
         answered = self.acknowledged.at if self.acknowledged else now
-        return min(now, answered) >= self.opened + within
+        return min(now, answered) >= self.found.opened + within
 
     def judge(self, context: Findings, trouble: str, *, escalated: bool) -> None:
         """The finding, until a decision restarts the watch, and who decided what of it.
@@ -78,7 +79,8 @@ class Anomaly:
         the finding.
         """
         subject, what, expected = f"anomaly {self.id}", "decided", "continue, restart or recover"
-        finding = self.row.model_copy(update={"what": f"{self.row.what} ({utc(self.at)})"})
+        row = self.found.row
+        finding = row.model_copy(update={"what": f"{row.what} ({utc(self.found.at)})"})
         done, known = self.decided, self.acknowledged
         if done is not None and done.decision == "restart":
             # Named for ever; the window that it spoilt is no longer judged.
@@ -100,20 +102,8 @@ def known(log: WatchLog) -> list[Anomaly]:
     """Every anomaly of the attempt, in the order of its looks."""
     acknowledged = {answer.key: answer for answer in log.of(Acknowledged)}
     decided = {answer.key: answer for answer in log.of(Decided)}
-    found = [
-        Anomaly(
-            id=each.key,
-            subject=each.subject,
-            query=each.query,
-            at=each.at,
-            opened=each.opened,
-            row=each.row,
-            acknowledged=acknowledged.get(each.key),
-            decided=decided.get(each.key),
-        )
-        for each in log.of(AnomalyOpened)
-    ]
-    return sorted(found, key=lambda each: (each.at, each.subject))
+    found = sorted(log.of(AnomalyOpened), key=lambda each: (each.at, each.subject))
+    return [Anomaly(each, acknowledged.get(each.key), decided.get(each.key)) for each in found]
 
 
 def open_new(log: WatchLog, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
@@ -121,40 +111,36 @@ def open_new(log: WatchLog, attempt: str, now: datetime, queries: Mapping[str, s
 
     ``queries`` by subject, for a person to look with. The ids of those that we opened.
     """
-    opened = []
+    opened: list[str] = []
     before: set[str] = set()
     for judged in log.judged():
-        at, whole = judged.at, isinstance(judged, WindowJudged)
         failing = [row for row in judged.rows if row.outcome is Outcome.FAIL]
         for row in failing:
-            if not _part(known(log), row.subject, at, before, whole=whole):
-                opened += _open(log, attempt, row, at, now, queries)
+            subject, kind = row.subject, row.subject.partition(" ")
+            if _part(known(log), subject, judged, before):
+                continue
+            alert = f'ALERTS{{alertstate="firing",alertname="{kind[2]}"}}'
+            metric = queries.get(kind[0], f"{row.what}, by its own source")
+            query = alert if kind[0] == "alert" else metric
+            about = {"attempt": attempt, "subject": subject, "at": judged.at.isoformat()}
+            name = "A" + digest(about).removeprefix("sha256:")[:8]
+            made = AnomalyOpened(
+                key=name, subject=subject, query=query, at=judged.at, opened=now, row=row
+            )
+            opened += [name] if log.add(made) else []
         before = {row.subject for row in failing}
     return opened
 
 
-def _part(
-    anomalies: Sequence[Anomaly], subject: str, at: datetime, before: set[str], *, whole: bool
-) -> bool:
+def _part(anomalies: Sequence[Anomaly], subject: str, judged: Judged, before: set[str]) -> bool:
     """Whether a finding is part of what is known; one of a whole window is of any in it."""
-    last = next((each for each in reversed(anomalies) if each.subject == subject), None)
+    last = next((each for each in reversed(anomalies) if each.found.subject == subject), None)
     if last is None:
         return False
-    if last.decided is None or at <= last.decided.at:
+    if last.decided is None or judged.at <= last.decided.at:
         return True
-    return last.decided.decision == "continue" and (whole or subject in before)
-
-
-def _open(
-    log: WatchLog, attempt: str, row: Row, at: datetime, now: datetime, queries: Mapping[str, str]
-) -> list[str]:
-    key = {"attempt": attempt, "subject": row.subject, "at": at.isoformat()}
-    name = "A" + digest(key).removeprefix("sha256:")[:8]
-    first, _, rest = row.subject.partition(" ")
-    alert = f'ALERTS{{alertstate="firing",alertname="{rest}"}}'
-    query = alert if first == "alert" else queries.get(first, f"{row.what}, by its own source")
-    made = AnomalyOpened(key=name, subject=row.subject, query=query, at=at, opened=now, row=row)
-    return [name] if log.add(made) else []
+    goes_on = isinstance(judged, WindowJudged) or subject in before
+    return last.decided.decision == "continue" and goes_on
 
 
 # --- who is notified of an anomaly, how, and what they answered ---
@@ -208,7 +194,7 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
     """One notification, which lies in a file of that name until it is sent. Raises SourceError."""
     scope, site, params = context.scope, context.site, context.params
     word = "anomaly" if event == "opened" else "NOT ACKNOWLEDGED: anomaly"
-    about = f"{anomaly.id} on {context.cluster_name}: {visible(anomaly.subject, 100)}"
+    about = f"{anomaly.id} on {context.cluster_name}: {visible(anomaly.found.subject, 100)}"
     subject, text = f"{word} {about}", _text(context, anomaly, event)
     path = keep_file(context.folder, f"outbox/{name}", f"{subject}\n\n{text}")
     if way.startswith("command/"):
@@ -225,7 +211,7 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
             "release": params.release,
             "stage": context.stage,
             "cluster": context.cluster_name,
-            "at": anomaly.at.isoformat(),
+            "at": anomaly.found.at.isoformat(),
         }
         by_webhook(scope, site.telemetry.notify, document)
     elif way == "comment":
@@ -252,20 +238,22 @@ def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]
 
 def _text(context: Context, anomaly: Anomaly, event: str) -> str:
     """What was seen, by which query, and what to answer; no verb of ours begins a line of it."""
-    params, name = context.params, anomaly.id
+    params, found = context.params, anomaly.found
+    row, name = found.row, found.key
+    seen = f"{row.subject}: {row.what}: expected {row.expected}, got {row.observed} {row.unit}"
     place = f"as a comment in issue {params.issue}" if params.issue else "by a signed file"
     lines = [
         f"{context.cluster.chain_id}, {params.release}, watch of {context.attempt_name}",
-        f"seen: {visible(anomaly.summary, 300)}",
-        f"at: {utc(anomaly.at)}",
-        f"query: {visible(anomaly.query, 1000)}",
-        f"figure: {FIGURES}/{figure_name(anomaly)} of the attempt, for a metric",
+        f"seen: {visible(seen, 300)}",
+        f"at: {utc(found.at)}",
+        f"query: {visible(found.query, 1000)}",
+        f"figure: {_figure(found)} of the attempt, for a metric",
         f"answer within {params.engage_minutes:g} min, {place}:",
         f"  `acknowledge-anomaly {name}`",
         f"then, with the reason: `decide {name} continue|restart|recover REASON`",
     ]
     if event == "escalated":
-        late = f"The release commander has not acknowledged it since {utc(anomaly.opened)}."
+        late = f"The release commander has not acknowledged it since {utc(found.opened)}."
         lines.insert(0, late)
     return "\n".join(lines) + "\n"
 
@@ -279,9 +267,9 @@ def engage(
     ``queries`` by subject, for a person to look with.
     """
     opened = open_new(log, context.attempt_name, context.now, queries)
-    anomalies = {each.id: each for each in known(log)}
-    for name in opened:
-        draw(context, metrics, anomalies[name])
+    for found in log.of(AnomalyOpened):
+        if found.key in opened:
+            draw(context, metrics, found)
     trouble = _deliver(context, log)
     if undecided := [each for each in known(log) if each.decided is None]:
         with unread(partial(_note, trouble, undecided, "answers cannot be read")):
@@ -289,21 +277,18 @@ def engage(
     return trouble | _deliver(context, log)  # what was not acknowledged in time, to others
 
 
-def figure_name(anomaly: Anomaly) -> str:
-    return f"anomaly-{anomaly.id}.png"
+def _figure(found: AnomalyOpened) -> str:
+    return f"figures/anomaly-{found.key}.png"
 
 
-def draw(context: Context, metrics: Sequence[Metric], anomaly: Anomaly) -> None:
+def draw(context: Context, metrics: Sequence[Metric], found: AnomalyOpened) -> None:
     """The figure of an anomaly of a metric: the hours before it, with the limit."""
     from ..metrics import panels
 
-    name = anomaly.subject.partition(" ")[0]
-    metric = next((each for each in metrics if each.name == name), None)
-    if metric is None:
-        return
-    start = anomaly.at - SHOWN_BEFORE
-    with context.reading(f"figure of {anomaly.id}", "data"):
-        frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, STEP)
-        names = {node.validator: node.name for node in context.cluster.nodes}
-        drawn = panels.baseline_figure([panels.plotted(metric, frame.values, names, limited=True)])
-        keep_file(context.folder, f"{FIGURES}/{figure_name(anomaly)}", drawn.png)
+    for metric in metrics:
+        if metric.name == found.subject.partition(" ")[0]:
+            with context.reading(f"figure of {found.key}", "data"):
+                frame = fetch(context.prometheus, found.query, found.at - SHOWN_BEFORE, found.at)
+                series = panels.plotted(metric, frame.values, names_of(context), limited=True)
+                drawn = panels.baseline_figure([series])
+                keep_file(context.folder, _figure(found), drawn.png)

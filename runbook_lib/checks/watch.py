@@ -201,7 +201,7 @@ class Watching:
             return None
         left = [slot.at for slot in self.all if slot.at > self.context.at]
         open_ = [e for e in anomalies if not e.acknowledged and not e.escalated(now, within)]
-        return min([*left[:1], *(each.opened + within for each in open_)], default=None)
+        return min([*left[:1], *(each.found.opened + within for each in open_)], default=None)
 
     def _key(self, slot: Slot) -> str:
         return f"{self.slots.anchor.isoformat()}/{slot.number}"
@@ -281,7 +281,7 @@ def _window(watch: Watching) -> None:
         unknown("looks are missing")
     elif judged := _judgement(watch):
         # What is an anomaly has its own row already.
-        told = {each.subject for each in watch.anomalies}
+        told = {each.found.subject for each in watch.anomalies}
         anomalous = [row for row in _failing(judged) if row.subject in told]
         context.findings += [row for row in judged if row not in anomalous]
         judge(begun, ok=True)

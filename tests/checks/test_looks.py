@@ -196,14 +196,14 @@ def decide(log: WatchLog, kind: str, minutes: float) -> None:
 
 def found_at(log: WatchLog) -> list[int]:
     """The looks that opened an anomaly, by number."""
-    return [int((each.at - BEGUN) / timedelta(minutes=15)) for each in known(log)]
+    return [int((each.found.at - BEGUN) / timedelta(minutes=15)) for each in known(log)]
 
 
 def test_what_goes_on_is_one_anomaly(log: WatchLog) -> None:
     looked(log, True, False, False, True, False)
 
     assert found_at(log) == [2]
-    assert known(log)[0].query == "avg(share)"
+    assert known(log)[0].found.query == "avg(share)"
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,11 @@ def test_what_nobody_acknowledged_in_time_is_escalated(
     looked(log, False)
     [found] = known(log)
     if acknowledged is not None:
-        at = found.opened + timedelta(minutes=acknowledged)
+        at = found.found.opened + timedelta(minutes=acknowledged)
         log.add(event("acknowledged", key=found.id, by="carol", at=at, grounds=""))
     [found] = known(log)
 
-    assert found.escalated(found.opened + timedelta(minutes=now), timedelta(minutes=5)) is escalated
+    assert (
+        found.escalated(found.found.opened + timedelta(minutes=now), timedelta(minutes=5))
+        is escalated
+    )
