@@ -18,7 +18,7 @@ from ..errors import SourceError
 from ..evidence.events import Event, NodeVerified, RunEnded, of
 from ..evidence.status import effect
 from ..metrics.baseline import CLUSTER_WIDE, by_node
-from ..metrics.catalogue import LOAD, Catalogue, Metric
+from ..metrics.catalogue import LOAD, Metric
 from ..metrics.frames import STEP
 from ..outcomes import CheckResult
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
@@ -72,13 +72,9 @@ def _judge(
         """When as many whole epochs will be over; after the last look, more data are of no use."""
         return end + math.ceil(points * STEP / epoch) * epoch + LATE if look < LOOKS else None
 
-    for kind, ones in compared.items():
-        context.findings += [row for one in ones for row in one.rows(kind, due)]
-    judged = {each.metric.name for ones in compared.values() for each in ones}
-    for metric in _critical(context):
-        if metric.name not in judged:
-            got = "the canary stage pinned none"
-            context.unknown(metric.name, "no regression", "a baseline", got)
+    context.findings += [
+        row for kind, ones in compared.items() for one in ones for row in one.rows(kind, due)
+    ]
 
 
 def _epochs(context: Context, entries: Sequence[Event]) -> list[Epoch]:
@@ -122,22 +118,21 @@ def beside_past_and_rest(
     """
     from ..metrics.compare import compare
 
+    before = pinned_before(context, entries, REWARDS)
     catalogue, metrics = read_catalogue(context), _critical(context)
     if look is None:
-        metrics += [m for m in catalogue.metrics if not m.critical and m.topic != LOAD]
-    before = pinned_before(context, entries, REWARDS)
-    metrics = [metric for metric in metrics if metric.name in before.queries]
+        others = (m for m in catalogue.metrics if not m.critical and m.topic != LOAD)
+        metrics += [metric for metric in others if metric.name in before.queries]
     now = measure(context, before, metrics, start, end)
-    load = [metric for metric in catalogue.metrics if metric.topic == LOAD]
     beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
     changed = of(entries, NodeVerified)
 
     def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
-        declared = [metric.model_copy(update={"baseline": baseline}) for metric in of]
         return compare(
-            Catalogue(metrics=[*declared, *load]),
+            [metric.model_copy(update={"baseline": baseline}) for metric in of],
             before,
             now,
+            load=catalogue.load,
             max_missing=context.params.max_missing,
             names=names_of(context),
             looks=LOOKS if look else 1,
@@ -148,8 +143,7 @@ def beside_past_and_rest(
             statistics=("location",) if baseline == "rest" else ("location", "tail"),
         )
 
-    found = {PAST: compared(metrics, "own"), REST: compared(beside, "rest") if beside else []}
-    return {kind: ones for kind, ones in found.items() if ones}
+    return {PAST: compared(metrics, "own"), REST: compared(beside, "rest")}
 
 
 def shown(

@@ -179,7 +179,7 @@ class Metric(Strict):
     critical: bool
     per: Literal["aggregate", "validator"] = "aggregate"
     label: str = ""
-    baseline: Literal["own", "rest", "development"] = "own"
+    baseline: Literal["own", "rest"] = "own"
     max_age_s: Positive = 180.0
     cycle_hours: Positive | None = None
 

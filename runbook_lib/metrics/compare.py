@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import quantity, share
 from .baseline import Measured, called
-from .catalogue import LOAD, Catalogue, Metric
+from .catalogue import LOAD, Metric
 from .frames import STEP, Stretch, cut
 from .intervals import Window, observe, pair
 from .judge import Judgement, Rule, judge_all
@@ -113,16 +113,17 @@ def tolerance_words(metric: Metric) -> str:
 
 
 def compare(
-    catalogue: Catalogue,
+    metrics: Sequence[Metric],
     baseline: Measured,
     current: Measured,
     *,
+    load: Metric | None,
     names: Mapping[str, str],
     restarts: Sequence[Stretch] = (),
     canaries: Collection[str] = (),
     **asked: Any,
 ) -> list[Compared]:
-    """Every metric that either window holds but its load, in the catalogue's order.
+    """Every metric against its baseline, where the clusters had the same ``load``.
 
     ``names`` maps a validator's address to what the site calls its node; ``restarts`` are planned
     ones, cut out of the current window; ``asked`` are fields of a Rule, the same for every metric.
@@ -134,7 +135,7 @@ def compare(
     """
 
     def compared(metric: Metric) -> Compared:
-        if problem := incomparable(metric, catalogue.load, baseline, current):
+        if problem := incomparable(metric, load, baseline, current):
             return Compared(metric, incomparable=problem)
         rule = rule_of(metric, **asked)
         before = _window(baseline.frames[metric.name], rule)
@@ -165,12 +166,7 @@ def compare(
         judged = judge_all(seen(before), seen(after), rule.model_copy(update=change), subjects)
         return Compared(metric, judged)
 
-    return [
-        compared(metric)
-        for metric in catalogue.metrics
-        if metric.topic != LOAD
-        and (metric.name in baseline.frames or metric.name in current.frames)
-    ]
+    return [compared(metric) for metric in metrics]
 
 
 def rule_of(metric: Metric, **asked: Any) -> Rule:
@@ -192,6 +188,8 @@ def incomparable(metric: Metric, load: Metric | None, baseline: Measured, curren
 
     Their loads are compared as they were, not as samples of something: what was asked for is known.
     """
+    if metric.name not in baseline.queries:
+        return "none of it was pinned"
     then, now = baseline.about, current.about
 
     def asked(name: str) -> tuple[str, str]:
@@ -203,8 +201,6 @@ def incomparable(metric: Metric, load: Metric | None, baseline: Measured, curren
         "epoch length": (then.epoch_length, now.epoch_length),
         "query": asked(metric.name),
     }
-    if metric.baseline == "development":
-        del facts["cluster"]  # that of another cluster, by declaration
     for what, (before, after) in facts.items():
         if before != after:
             return f"{what}: {before} in the baseline, {after} now"
