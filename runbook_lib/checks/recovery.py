@@ -69,35 +69,22 @@ def _rows(
     out to restore: what it saw of them is old by now.
     """
     mine = [e.nodes for e in of(context.journal, Restoring) if e.item == context.item]
-    if not (begun := mine[-1] if mine else ()):
-        found = need(context)
-        names = _wanted(context, found)
-        rows = _restored(context, applier, names, names, log=log) if names else []
-        return [*found.rows, *rows], len(names)
-    rows = restore_nodes(context, applier, begun, log=log)
-    others = {node.name for node in context.cluster.nodes} - set(begun)
-    if rest is None or not others:
+    begun = mine[-1] if mine else ()
+    rows = restore_nodes(context, applier, begun, log=log) if begun else []
+    look = rest if begun else need
+    if look is None or {node.name for node in context.cluster.nodes} <= set(begun):
         return rows, len(begun)
-    found = rest(context)
+    found = look(context)
     rows += [row for row in found.rows if row.subject not in begun]
-    if more := [name for name in _wanted(context, found) if name in others]:
-        # How the others follow tells nothing any more: these may have been what they waited for.
-        rows = [row for row in rows if row.what != FOLLOWS]
-        rows += _restored(context, applier, [*begun, *more], more, log=log)
-        rows += [one.row for name, one in follow(context).items() if name not in more]
+    asked = context.params.nodes or found.nodes
+    if more := [name for name in found.nodes if name in asked and name not in begun]:
+        if begun:  # how the others follow tells nothing: these may have been what they waited for
+            rows = [row for row in rows if row.what != FOLLOWS]
+        context.log.append(Restoring(item=context.item, nodes=(*begun, *more)))
+        rows += restore_nodes(context, applier, more, log=log)
+        if begun:
+            rows += [one.row for name, one in follow(context).items() if name not in more]
     return list(dict.fromkeys(rows)), len(begun) + len(more)
-
-
-def _wanted(context: Context, found: Need) -> list[str]:
-    return [name for name in found.nodes if name in (context.params.nodes or found.nodes)]
-
-
-def _restored(
-    context: Context, applier: Applier, all_: Sequence[str], names: Sequence[str], *, log: bool
-) -> list[Row]:
-    """``names`` restored; ``all_`` are those that the attempt has to finish from now on."""
-    context.log.append(Restoring(item=context.item, nodes=tuple(all_)))
-    return restore_nodes(context, applier, names, log=log)
 
 
 def storage_rows(context: Context, applier: Applier) -> list[Row]:
