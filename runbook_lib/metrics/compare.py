@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import inf, nan
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import quantity, share
@@ -15,22 +14,10 @@ from .baseline import Measured, called
 from .catalogue import LOAD, Metric
 from .frames import STEP, Stretch, cut
 from .intervals import Window, observe, pair
-from .judge import Judgement, Rule, judge_all
+from .judge import UNKNOWN, Judgement, Rule, judge_all
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Change(NamedTuple):
-    """An estimated change and its interval: shares of the baseline, or in the metric's unit.
-
-    An end that is infinite is unbounded, NaN is unknown.
-    """
-
-    name: str
-    estimate: float = nan
-    low: float = nan
-    high: float = nan
 
 
 @dataclass(frozen=True)
@@ -76,33 +63,19 @@ class Compared:
     def row(self) -> tuple[str, str, str, str, str, str]:
         """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
         metric, relative = self.metric, self.metric.tolerance.absolute is None
-        found = self.decisive
-        first = self.changes[found.comparisons.index(found.decisive) if found else 0]
-        estimate, low, high = (
-            share(value, relative, metric.unit) for value in (first.estimate, first.low, first.high)
-        )
+        change = self.decisive.decisive.change if self.decisive else UNKNOWN
+        estimate, low, high = (share(value, relative, metric.unit) for value in change)
         # The estimate and its interval have columns of their own.
         reason = re.sub(r"(location|tail) \S+ \(.*?\): ", r"\1 ", self.reason)
-        return (
-            metric.title,
-            estimate,
-            f"{low} to {high}",
-            tolerance_words(metric),
-            self.outcome.value,
-            reason,
-        )
+        tolerance, outcome = tolerance_words(metric), self.outcome.value
+        return metric.title, estimate, f"{low} to {high}", tolerance, outcome, reason
 
     @property
-    def changes(self) -> tuple[Change, ...]:
-        """What the figure draws: the statistics of the decisive judgement."""
+    def changes(self) -> list[tuple[str, tuple[float, float, float]]]:
+        """What the figure draws: the statistics of the decisive judgement, each with its change."""
         if self.decisive is None:
-            return (Change("location"),)
-        changes = []
-        for each in self.decisive.comparisons:
-            low, high = each.interval
-            known = (each.estimate, -inf if low is None else low, inf if high is None else high)
-            changes.append(Change(each.statistic, *(() if each.estimate is None else known)))
-        return tuple(changes)
+            return [("location", UNKNOWN)]
+        return [(each.statistic, each.change) for each in self.decisive.comparisons]
 
 
 def tolerance_words(metric: Metric) -> str:

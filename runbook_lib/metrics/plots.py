@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .compare import Change, Compared
+    from .compare import Compared
 
 
 WIDTH = 8.0  # inches; 800 pixels
@@ -46,19 +46,19 @@ class Drawn(NamedTuple):
 
 def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
     """All judged changes on one axis, in tolerances of their metrics, worse to the right."""
-    every = [(one, change) for one in comparisons for change in one.changes]
+    every = [(one, name, change) for one in comparisons for name, change in one.changes]
     names = [
-        wrap(f"{visible(one.metric.title)}, {change.name}  {outcome_word(one.outcome)}", _NAME)
-        for one, change in every
+        wrap(f"{visible(one.metric.title)}, {name}  {outcome_word(one.outcome)}", _NAME)
+        for one, name, _ in every
     ]
     room = 0.1 + 0.12 * max(map(len, names), default=1)  # inches a row, for its longest name
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("constrained")  # the labels' width is known only when drawn
         axes = figure.add_subplot()
-        estimates = [abs(change.estimate / one.metric.tolerance.amount) for one, change in every]
+        estimates = [abs(change[0] / one.metric.tolerance.amount) for one, _, change in every]
         reach = min(max([2.0, *(1.3 * x for x in estimates if math.isfinite(x))]), 10.0)
-        for row, (one, change) in enumerate(every):
+        for row, (one, _, change) in enumerate(every):
             turned = -1 if one.metric.direction == "higher" else 1
             for side in (1, -1) if one.metric.direction == "either" else (1,):
                 # What is worse than the tolerance is hatched.
@@ -126,11 +126,11 @@ _MARKERS = {
 
 
 def _interval(
-    axes: Axes, row: int, change: Change, scale: float, outcome: Outcome, reach: float
+    axes: Axes, row: int, change: tuple[float, ...], scale: float, outcome: Outcome, reach: float
 ) -> None:
     """A bar over the interval, its estimate marked; an end outside the axis is an arrow."""
-    low, high = sorted((change.low * scale, change.high * scale))
-    at = change.estimate * scale
+    at, *ends = (value * scale for value in change)
+    low, high = sorted(ends)
     if math.isnan(low) or math.isnan(high):
         box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
         axes.text(0, row, "no interval", ha="center", va="center", bbox=box)

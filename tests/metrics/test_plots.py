@@ -18,8 +18,8 @@ from PIL import Image
 
 from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
-from runbook_lib.metrics.compare import Change, Compared
-from runbook_lib.metrics.judge import Judgement
+from runbook_lib.metrics.compare import Compared
+from runbook_lib.metrics.judge import Comparison
 from runbook_lib.metrics.panels import Mark, PlotSeries, letter, series_words
 from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
@@ -46,9 +46,9 @@ def many(count: int, samples: int = 50) -> PlotSeries:
     return PlotSeries("Latency", "ms", times, {f"val-{i:02}": noise[i] for i in range(count)})
 
 
-def comparison(outcome: Outcome = Outcome.PASS, *changes: Change, **more: Any) -> Compared:
+def comparison(outcome: Outcome = Outcome.PASS, *changes: Any, **more: Any) -> Compared:
     """A judged metric; its tolerance is 0.1 of the baseline, lower is better."""
-    usual = (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07))
+    usual = ("median", (0.01, -0.02, 0.04)), ("p95", (0.02, -0.03, 0.07))
     metric = Metric.model_validate({**METRIC, **more})
     facts = {"changes": changes or usual, "outcome": outcome, "reason": "not worse"}
     return cast(Compared, SimpleNamespace(metric=metric, **facts))
@@ -197,7 +197,7 @@ def test_what_is_beyond_the_tolerance_is_hatched(
 
 
 def test_an_interval_without_bounds_is_drawn_with_arrows(figure_of: Figures) -> None:
-    changes = (Change("median", NAN, -INF, INF), Change("p95", NAN, NAN, NAN))
+    changes = ("median", (NAN, -INF, INF)), ("p95", (NAN, NAN, NAN))
     axes = figure_of(plots.overview_figure, [comparison(Outcome.PASS, *changes)]).axes[0]
 
     assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
@@ -205,8 +205,8 @@ def test_an_interval_without_bounds_is_drawn_with_arrows(figure_of: Figures) -> 
 
 
 def test_the_overview_has_a_row_for_each_change_worse_to_the_right(figure_of: Figures) -> None:
-    change = (Change("mean", -3.0, -6.0, 0.0),)
-    falls = comparison(Outcome.PASS, *change, tolerance={"absolute": 3.0}, direction="higher")
+    change = ("mean", (-3.0, -6.0, 0.0))
+    falls = comparison(Outcome.PASS, change, tolerance={"absolute": 3.0}, direction="higher")
     axes = figure_of(plots.overview_figure, [comparison(), falls]).axes[0]
 
     labels = [label.get_text() for label in axes.get_yticklabels()]
@@ -285,14 +285,12 @@ def test_words_say_everything_that_a_panel_shows(made: PlotSeries, said: str) ->
 
 
 def test_what_the_judge_cannot_give_is_unbounded_or_unknown() -> None:
-    found = [
-        SimpleNamespace(statistic="tail", estimate=estimate, interval=ends)
+    known, unknown = (
+        Comparison.model_construct(estimate=estimate, interval=ends).change
         for estimate, ends in [(0.1, (None, 0.3)), (None, (0.1, None))]
-    ]
-    judged = cast(Judgement, SimpleNamespace(outcome=Outcome.PASS, comparisons=found))
-    first, second = Compared(Metric.model_validate(METRIC), (judged,)).changes
+    )
 
-    assert (first, number(second.estimate)) == (Change("tail", 0.1, -INF, 0.3), "unknown")
+    assert (known, number(unknown[0])) == ((0.1, -INF, 0.3), "unknown")
 
 
 @pytest.mark.parametrize(
