@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.checks import canary
-from runbook_lib.checks.canary import SHIPPED, about, unit_test
+from runbook_lib.checks.canary import about, unit_test
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.outcomes import Outcome, Row, worst
@@ -31,7 +31,6 @@ CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "par
 REWARDS = 'pipeline_stage_latency_ms_count{stage="rewards_distributed"}'
 STOPS, VANISHES = "alert when it stops", "alert when it vanishes (absent guard)"
 LATE = "  FAILED:\n    expr: x, time: 4h30m,\n        exp: {} 1E+00\n        got: nil"
-EARLY = "  FAILED:\n    expr: x, time: 2h30m,\n        exp: nil\n        got: {} 1E+00"
 
 
 def alert(name: str, severity: str = "critical", **changes: Any) -> Rule:
@@ -52,8 +51,7 @@ def fires(*names: str) -> Mapping[str, ToolVerdict | SourceError]:
 def judged(
     folder: Path,
     *rules: Rule,
-    says: Mapping[str, ToolVerdict | SourceError] | None = None,
-    matchers: Mapping[str, str] | None = None,
+    says: Mapping[str, ToolVerdict | SourceError],
 ) -> list[Row]:
     """The rows of reward distribution; what ``says`` does not name does not fire."""
     by_expr = {rule.query: rule.name for rule in rules}
@@ -64,9 +62,7 @@ def judged(
             "groups"
         ][0]["rules"]
         scenario = "vanishes" if "stale" in file.read_text() else "stops"
-        verdict = (says or {}).get(
-            f"{by_expr[loaded['expr']]}/{scenario}", ToolVerdict(False, LATE)
-        )
+        verdict = says.get(f"{by_expr[loaded['expr']]}/{scenario}", ToolVerdict(False, LATE))
         if isinstance(verdict, SourceError):
             raise verdict
         return verdict
@@ -74,7 +70,7 @@ def judged(
     context: Any = Bare(
         now=NOW,
         folder=folder,
-        matchers=matchers or {},
+        matchers={},
         params=SimpleNamespace(paging_severities=["critical", "page"]),
         site=SimpleNamespace(
             telemetry=SimpleNamespace(paging_severities=["sms"], node_label="instance")
@@ -87,46 +83,6 @@ def judged(
 
 def found(rows: list[Row], what: str) -> tuple[Outcome, object]:
     return next((row.outcome, row.observed) for row in rows if row.what == what)
-
-
-def test_an_alert_that_fires_and_a_guard_pass(tmp_path: Path) -> None:
-    one = judged(tmp_path, alert("Both"), says=fires("Both/stops", "Both/vanishes"))
-    two = judged(
-        tmp_path,
-        alert("Stalled", "sms"),
-        alert("Absent", "warning"),
-        says=fires("Stalled/stops", "Absent/vanishes"),
-    )
-
-    assert worst(row.outcome for row in one) is PASS
-    assert [(row.what, row.observed) for row in two] == [
-        ("Stalled (sms) evaluated", "healthy"),
-        ("Absent (warning) evaluated", "healthy"),
-        (STOPS, "Stalled (sms) fires"),
-        (VANISHES, "Absent (warning) fires"),
-    ]
-    assert worst(row.outcome for row in two) is PASS
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        [],
-        [alert("Other", query='pipeline_stage_latency_ms_count{stage="wallet"} == 0')],
-        [alert("Loose", query="pipeline_stage_latency_ms_count == 0")],
-        [alert("Testnet", query=REWARDS.replace("}", ',cluster="testnet"}'))],
-    ],
-)
-def test_without_an_alert_of_the_topic_it_names_what_to_load(
-    tmp_path: Path, rules: list[Rule]
-) -> None:
-    (row,) = judged(tmp_path, *rules, matchers={"cluster": "mainnet"})
-
-    assert (row.subject, row.outcome) == ("reward distribution", INCONCLUSIVE)
-    assert row.observed == (
-        f"none asks for {REWARDS}, rpp_node_pipeline_stage_total"
-        f'{{stage="rewards_distributed"}}; load {SHIPPED} into Prometheus'
-    )
 
 
 @pytest.mark.parametrize(
@@ -158,19 +114,6 @@ def test_an_alert_that_is_not_evaluated_is_not_armed(
     assert worst(row.outcome for row in beside) is outcome
 
 
-@pytest.mark.parametrize("what", [STOPS, VANISHES])
-def test_alerts_that_do_not_fire_are_a_failure(tmp_path: Path, what: str) -> None:
-    scenario = "stops" if what == STOPS else "vanishes"
-    other = "vanishes" if what == STOPS else "stops"
-    says = {**fires(f"Deaf/{other}"), f"Noisy/{scenario}": ToolVerdict(False, EARLY)}
-    rows = judged(tmp_path, alert("Deaf"), alert("Noisy"), says=says)
-
-    assert found(rows, what) == (
-        FAIL,
-        "Deaf (critical) does not fire; Noisy (critical) fires before",
-    )
-
-
 def test_without_a_test_nothing_is_proven(tmp_path: Path) -> None:
     missing = SourceError("test_rules", "promtool: not found")
     says = {"A/stops": missing, "A/vanishes": missing, **fires("Bee/stops")}
@@ -182,8 +125,6 @@ def test_without_a_test_nothing_is_proven(tmp_path: Path) -> None:
 
 # --- which alerts are about a topic, and their tests ---------------------------------------------
 
-SHIPPED_RULES = yaml.safe_load((PROJECT / "params/rules/rollout.yaml").read_bytes())["groups"]
-RULES = {rule["alert"]: rule for group in SHIPPED_RULES for rule in group["rules"]}
 NEEDS_PROMTOOL = [
     pytest.mark.servers,
     pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed"),
@@ -200,20 +141,6 @@ def wanted(topic: str) -> list[Any]:
 def witness(query: str) -> list[str]:
     """Topics of the series that make a query one of witness gossip."""
     return [labels["topic"] for labels in about(query, wanted("witness_gossip"), CLUSTER)]
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_the_shipped_rules_are_about_their_topic(name: str) -> None:
-    """All but the one on timetoke replay, which rewards rest on."""
-    found = {
-        topic: bool(about(RULES[name]["expr"], wanted(topic), CLUSTER))
-        for topic in ("reward_distribution", "witness_gossip")
-    }
-
-    assert found == {
-        "reward_distribution": name.startswith("RewardDistribution"),
-        "witness_gossip": name.startswith("WitnessGossip"),
-    }
 
 
 @pytest.mark.parametrize(

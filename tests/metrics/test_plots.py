@@ -1,7 +1,6 @@
 """Figures show what was measured: gaps, zeros and lone samples included, the same bytes each time."""
 
 import io
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -246,13 +245,6 @@ def test_a_configured_style_does_not_alter_evidence() -> None:
         assert mpl.rcParams["font.size"] == 30
 
     assert styled == plain
-
-
-def test_importing_plots_does_not_import_matplotlib() -> None:
-    code = "import sys, runbook_lib.metrics.plots; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout == "False\n"
 
 
 # --- The words and numbers of a figure say what it shows ---
