@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.checks import activation_proof, observe, testnet
+from runbook_lib.checks import activation_proof, canary, testnet
 from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated, judge_proof
-from runbook_lib.checks.canary import _dry
-from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
+from runbook_lib.checks.canary import PER_BLOCK, _dry, _gain, _hashes, _slashing, votes
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.plan import NodeState, Plan
@@ -156,8 +155,8 @@ def voted(monkeypatch: pytest.MonkeyPatch) -> Any:
     def rows(rates: dict[str, float], *canaries: str) -> list[Row]:
         index = pd.date_range(START, periods=61, freq="60s")
         frame = pd.DataFrame({name: [rate] * 61 for name, rate in rates.items()}, index=index)
-        monkeypatch.setattr(observe, "counters", lambda *given: ["votes_count"])
-        monkeypatch.setattr(observe, "traffic", lambda *given: frame)
+        monkeypatch.setattr(canary, "counters", lambda *given: ["votes_count"])
+        monkeypatch.setattr(canary, "traffic", lambda *given: frame)
         nodes = [SimpleNamespace(name=n, validator="" if n[0] == "o" else n) for n in rates]
         cluster, params = SimpleNamespace(nodes=nodes), SimpleNamespace(max_missing=0.02)
         context: Any = Bare(cluster=cluster, params=params)
