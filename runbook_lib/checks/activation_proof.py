@@ -20,6 +20,7 @@ from ..metrics.frames import fetch
 from ..outcomes import Outcome
 from ..plan import Plan
 from .baselines import read_catalogue
+from .epochs import Span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,15 +31,6 @@ OBSERVABLE = {"timetoke_rewards": "reward_distribution", "witness_network": "wit
 BLOCKS = "rpp_runtime_chain_block_height_count"
 """Every node counts its blocks: where that is told, other traffic would be told too."""
 LOOKBACK = timedelta(minutes=3)
-
-
-@dataclass(frozen=True)
-class Span:
-    """A named stretch of time, such as one epoch."""
-
-    name: str
-    start: datetime
-    end: datetime
 
 
 @dataclass(frozen=True)

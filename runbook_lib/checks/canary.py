@@ -24,7 +24,7 @@ from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import LogDamaged, SourceError
-from ..evidence.events import Event, NodeVerified, StepTaken, of
+from ..evidence.events import NodeVerified, StepTaken, of
 from ..evidence.incident_events import IncidentClosed
 from ..evidence.incidents import ids, parse_incident, path_of
 from ..evidence.ledger import states
@@ -40,9 +40,9 @@ from ..sources.node import Consensus
 from ..sources.prometheus import Rule
 from ..wording import count, utc
 from . import gossip, preflight, quiet
-from .activation_proof import Span, counted, counters, gated, judge_effect, judge_proof, traffic
+from .activation_proof import counted, counters, gated, judge_effect, judge_proof, traffic
 from .baselines import pin_before, read_catalogue
-from .epochs import epochs_since, whole_epochs
+from .epochs import Span, epochs_since, whole_epochs
 from .quiet import Break, Seen
 from .regression import REWARDS, data_of, shown
 from .rollouts import captured, rollout
@@ -250,35 +250,21 @@ def observe(context: Context) -> CheckResult:
     since, wanted = effect(context.journal, REWARDS), context.params.observe_epochs
     what = "rewards and votes observed"
     found = epochs_since(context, since, lambda seen: wanted - len(seen), what)
-    window, over = found[:wanted], len(found) >= wanted
+    window = found[:wanted]
+    observed = [window[0].start.isoformat(), window[-1].end.isoformat()] if window else []
     on, beside, off = gated(context.plan, REWARDS, TIMETOKE)
     if not on:
         context.unknown("canaries", "nodes with the gate on", "at least one", "none by the plan")
     if window:
-        spans = [Span(f"epoch {each.number}", each.start, each.end) for each in window]
-        judge_effect(context, TIMETOKE, on, off, spans)
-        votes(context, on, spans)
+        judge_effect(context, TIMETOKE, on, off, window)
+        votes(context, on, window)
     credited(context, before, on, beside, off, due=bool(window))
     agreement(context, int(before["slashing"]))
     context.findings += healthy(context, [node.name for node in context.cluster.nodes])
-    epochs = [
-        {"number": each.number, "start": each.start.isoformat(), "end": each.end.isoformat()}
-        for each in window
-    ]
     return context.conclude(
         passed=f"{wanted} whole epochs: {len(on)} canaries rewarded and voting, nobody else rewarded",
-        data={"since": since.isoformat(), "over": over, "epochs": epochs},
+        data={"since": since.isoformat(), "window": observed},
     )
-
-
-def observed(journal: Sequence[Event]) -> tuple[datetime, datetime]:
-    """From when to when the observed epochs went, by an attempt's log. Raises SourceError."""
-    told = data_of(journal, observe.item)
-    epochs = told[-1].get("epochs") if told else None
-    if not epochs:
-        raise SourceError(observe.item, "expected epochs that were observed, got none")
-    start, end = epochs[0]["start"], epochs[-1]["end"]
-    return datetime.fromisoformat(start), datetime.fromisoformat(end)
 
 
 def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> None:
@@ -438,7 +424,10 @@ def _gain(
 
 def comparison(context: Context) -> list[Compared]:
     """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
-    start, end = observed(context.journal)
+    told = data_of(context.journal, observe.item)
+    if not told or not told[-1].get("window"):
+        raise SourceError(observe.item, "expected epochs that were observed, got none")
+    start, end = map(datetime.fromisoformat, told[-1]["window"])
     return shown(context, context.journal, start, end)
 
 

@@ -39,15 +39,15 @@ HEIGHT = Metric.model_validate(
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A whole epoch: from when its first block was seen to when the next epoch's was."""
+class Span:
+    """A named stretch of time: an epoch from when its first block was seen to the next one's."""
 
-    number: int
+    name: str
     start: datetime
     end: datetime
 
 
-Missing = Callable[[Sequence[Epoch]], int]
+Missing = Callable[[Sequence[Span]], int]
 """How many more whole epochs are needed beyond those found."""
 
 
@@ -59,7 +59,7 @@ def whole_epochs(
     until: datetime,
     begun: datetime | None = None,
     length: int = 0,
-) -> tuple[list[Epoch], datetime | None]:
+) -> tuple[list[Span], datetime | None]:
     """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
 
     None when none are ``missing``; else when as many more boundaries will have been crossed at the
@@ -89,7 +89,7 @@ def whole_epochs(
 
 def crossings(
     heights: Floats, instants: Sequence[datetime], epoch_length: int
-) -> tuple[list[Epoch], datetime | None]:
+) -> tuple[list[Span], datetime | None]:
     """Whole epochs in a series of heights, and when the last boundary was seen.
 
     Raises SourceError for a height that falls back.
@@ -99,18 +99,18 @@ def crossings(
     if (np.maximum.accumulate(seen) - seen > FALL * epoch_length).any():
         raise SourceError("prometheus", "height: expected it to grow, got it falling back")
     numbers = np.floor(np.maximum.accumulate(seen) / epoch_length).astype(int)
-    found: list[Epoch] = []
+    found: list[Span] = []
     began: tuple[int, datetime] | None = None
     for index in np.flatnonzero(np.diff(numbers)) + 1:
         number, instant = int(numbers[index]), at[index]
         if began is not None:
             # Several boundaries between two samples: each is known only to lie before this one.
-            found += [Epoch(n, began[1], instant) for n in range(began[0], number)]
+            found += [Span(f"epoch {n}", began[1], instant) for n in range(began[0], number)]
         began = (number, instant)
     return found, began[1] if began is not None else None
 
 
-def epochs_since(context: Context, since: datetime, missing: Missing, what: str) -> list[Epoch]:
+def epochs_since(context: Context, since: datetime, missing: Missing, what: str) -> list[Span]:
     """Every whole epoch that began after ``since``; a finding says when enough will be over.
 
     ``missing`` says how many more are needed beyond those. Raises SourceError.

@@ -22,7 +22,7 @@ from ..metrics.catalogue import LOAD, Metric
 from ..metrics.frames import STEP
 from ..outcomes import CheckResult
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .epochs import LATE, Epoch, epochs_since
+from .epochs import LATE, Span, epochs_since
 
 if TYPE_CHECKING:
     from ..metrics.compare import Compared
@@ -48,7 +48,7 @@ def no_regression(context: Context) -> CheckResult:
     if context.findings:
         return context.conclude(data={"epochs": len(epochs)})
     start, end = epochs[0].start, epochs[-1].end
-    said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
+    said = f"{len(epochs)} epochs ({epochs[0].name} to {epochs[-1].name})"
     context.judge("epochs", "whole, with rewards on", "enough", said, ok=True)
     _judge(context, entries, start, end, look)
     judged = len(context.findings) - 1
@@ -77,13 +77,13 @@ def _judge(
     ]
 
 
-def _epochs(context: Context, entries: Sequence[Event]) -> list[Epoch]:
+def _epochs(context: Context, entries: Sequence[Event]) -> list[Span]:
     """Whole epochs with rewards on; a finding says when there will be enough."""
     gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
     enough_after = int(context.params.epochs_after_change)
     changed = max(event.at for event in of(entries, NodeVerified))
 
-    def missing(found: Sequence[Epoch]) -> int:
+    def missing(found: Sequence[Span]) -> int:
         after = sum(epoch.start >= changed for epoch in found)
         return max(enough - len(found), enough_after - after)
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks import activation_proof, canary, testnet
-from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated, judge_proof
+from runbook_lib.checks.activation_proof import Counted, _off, _on, gated, judge_proof
 from runbook_lib.checks.canary import PER_BLOCK, _dry, _gain, _hashes, _slashing, votes
+from runbook_lib.checks.epochs import Span
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.plan import NodeState, Plan

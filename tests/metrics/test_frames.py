@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.checks.epochs import Epoch, crossings
+from runbook_lib.checks.epochs import Span, crossings
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics.frames import STEP, Frame, align
 from runbook_lib.sources.matrix import Series
@@ -153,7 +153,9 @@ def test_epochs_are_counted_from_the_heights_seen(
 ) -> None:
     found, _ = crossings(np.array(heights, float), at_minutes(*range(len(heights))), length)
 
-    assert found == [Epoch(number, *at_minutes(start, end)) for number, start, end in epochs]
+    assert found == [
+        Span(f"epoch {number}", *at_minutes(start, end)) for number, start, end in epochs
+    ]
 
 
 def test_a_chain_that_falls_back_is_an_error_and_the_last_boundary_is_told() -> None:
@@ -172,7 +174,7 @@ def test_epochs_follow_each_other_and_lie_inside(steps: list[int], length: int) 
 
     found, _ = crossings(heights, instants, length)
 
-    numbers = [epoch.number for epoch in found]
+    numbers = [int(epoch.name.removeprefix("epoch ")) for epoch in found]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
     assert all(instants[0] < epoch.start <= epoch.end <= instants[-1] for epoch in found)
     whole = heights[-1] // length - heights[0] // length - 1
