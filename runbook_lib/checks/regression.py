@@ -41,7 +41,8 @@ def no_regression(context: Context) -> CheckResult:
     of them, ``LOOKS`` times. Playbook: mainnet, readiness, 1.
     """
     entries = context.ledger.events(context.earlier_stage.name)
-    look = 1 + _taken(context)
+    spent = (int(data.get("look", 0)) for data in data_of(context.journal, context.item))
+    look = 1 + max(spent, default=0)
     if look > LOOKS:
         raise SourceError("looks", f"expected at most {LOOKS} at one watch, got one more")
     epochs = _epochs(context, entries)
@@ -50,21 +51,6 @@ def no_regression(context: Context) -> CheckResult:
     start, end = epochs[0].start, epochs[-1].end
     said = f"{len(epochs)} epochs ({epochs[0].name} to {epochs[-1].name})"
     context.judge("epochs", "whole, with rewards on", "enough", said, ok=True)
-    _judge(context, entries, start, end, look)
-    judged = len(context.findings) - 1
-    if not judged:
-        what = "critical metrics of the canaries"
-        context.unknown("catalogue", what, "one or more", "none")
-    return context.conclude(
-        passed=f"{judged} judgements: the canaries are proven no worse; {said}",
-        data={"look": look, "start": start.isoformat(), "end": end.isoformat()},
-    )
-
-
-def _judge(
-    context: Context, entries: Sequence[Event], start: datetime, end: datetime, look: int
-) -> None:
-    compared = beside_past_and_rest(context, entries, start, end, look)
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
 
@@ -72,9 +58,15 @@ def _judge(
         """When as many whole epochs will be over; after the last look, more data are of no use."""
         return end + math.ceil(points * STEP / epoch) * epoch + LATE if look < LOOKS else None
 
-    context.findings += [
-        row for kind, ones in compared.items() for one in ones for row in one.rows(kind, due)
-    ]
+    compared = beside_past_and_rest(context, entries, start, end, look)
+    rows = [row for kind, ones in compared.items() for one in ones for row in one.rows(kind, due)]
+    context.findings += rows
+    if not rows:
+        context.unknown("catalogue", "critical metrics of the canaries", "one or more", "none")
+    return context.conclude(
+        passed=f"{len(rows)} judgements: the canaries are proven no worse; {said}",
+        data={"look": look, "start": start.isoformat(), "end": end.isoformat()},
+    )
 
 
 def _epochs(context: Context, entries: Sequence[Event]) -> list[Span]:
@@ -88,12 +80,6 @@ def _epochs(context: Context, entries: Sequence[Event]) -> list[Span]:
         return max(enough - len(found), enough_after - after)
 
     return epochs_since(context, gate, missing, "canaries with rewards on")
-
-
-def _taken(context: Context) -> int:
-    """How many looks earlier tries have spent."""
-    told = data_of(context.journal, context.item)
-    return max((int(data.get("look", 0)) for data in told), default=0)
 
 
 def data_of(journal: Sequence[Event], item: str) -> list[dict[str, Any]]:
