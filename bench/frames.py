@@ -108,7 +108,7 @@ def ours(url: str, points: int = POINTS) -> Frame:
     start = END - (points - 1) * STEP
     with tempfile.TemporaryDirectory() as folder:
         scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)
-        frame = fetch(Prometheus(scope, reach.Endpoint(url=url)), "latency", start, END, STEP)
+        frame = fetch(Prometheus(scope, reach.Endpoint(url=url)), "latency", start, END)
     outside.close()
     return frame
 

@@ -116,7 +116,7 @@ class Window:
         """``query`` over the window, of this cluster alone unless not ``narrow``. SourceError."""
         asked = catalogue.inject(query, self.context.matchers) if narrow else query
         prometheus = self.context.prometheus
-        return fetch(prometheus, asked, self.start, self.end, planned=self.planned)
+        return fetch(prometheus, asked, self.start, self.end, self.planned)
 
 
 def window(context: Context, start: datetime, end: datetime) -> Window:

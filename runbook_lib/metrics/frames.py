@@ -116,23 +116,29 @@ class Frame:
 
 
 def fetch(
-    prometheus: Prometheus, query: str, start: datetime, end: datetime, step: timedelta = STEP,
+    prometheus: Prometheus,
+    query: str,
+    start: datetime,
+    end: datetime,
     planned: Sequence[Stretch] = (),
-) -> Frame:  # fmt: skip
+) -> Frame:
     """The frame of a range query. Raises SourceError; no series at all is an empty frame."""
-    found = prometheus.range(query, start, end, step)
-    return align(f"prometheus: {query}", found, start, end, step, planned)
+    found = prometheus.range(query, start, end, STEP)
+    return align(f"prometheus: {query}", found, start, end, planned)
 
 
 def align(
-    source: str, found: Sequence[Series], start: datetime, end: datetime, step: timedelta = STEP,
+    source: str,
+    found: Sequence[Series],
+    start: datetime,
+    end: datetime,
     planned: Sequence[Stretch] = (),
-) -> Frame:  # fmt: skip
-    """Series on the grid start, start + step, ... up to end. Raises SourceError off the grid."""
+) -> Frame:
+    """Series on the grid start, start + STEP, ... up to end. Raises SourceError off the grid."""
     import pandas as pd
 
     first = (start - datetime.fromtimestamp(0, UTC)) // _MS
-    step_ms, points = step // _MS, (end - start) // step + 1
+    step_ms, points = STEP // _MS, (end - start) // STEP + 1
     values = np.full((len(found), points), np.nan)
     for row, series in enumerate(found):
         at, beside = np.divmod(series.times - first, step_ms)

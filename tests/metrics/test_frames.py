@@ -77,7 +77,7 @@ def test_columns_by_a_label() -> None:
 def watched(points: int, *cut: int) -> Frame:
     found = series(dict.fromkeys(range(points), 1.0), instance="dev-1")
     planned = [at_minutes(point, point + 1) for point in cut]
-    return align("p", [found], START, START + (points - 1) * STEP, planned=planned)  # type: ignore[arg-type]
+    return align("p", [found], START, START + (points - 1) * STEP, planned)  # type: ignore[arg-type]
 
 
 def flags(points: int, *on: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
