@@ -1,7 +1,6 @@
 """The watch: where its looks lie, what each makes of the store, and which anomalies they open."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.checks import quiet
 from runbook_lib.checks.anomalies import known, open_new
 from runbook_lib.checks.watch import Slots, judge_level
 from runbook_lib.checks.watch_log import WatchLog
@@ -22,8 +20,7 @@ from runbook_lib.evidence.log import Log
 from runbook_lib.findings import Findings
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align
-from runbook_lib.outcomes import Outcome, Row, check_row, worst
-from runbook_lib.sources.matrix import Series
+from runbook_lib.outcomes import Outcome, Row, check_row
 
 from ..events import event
 from ..metrics.samples import METRIC, samples
@@ -64,51 +61,7 @@ def test_no_look_lies_in_a_planned_restart() -> None:
     assert [slot.number for slot in slots.all()] == [2, 3, 4]
 
 
-# --- what a look sees -----------------------------------------------------------------------------
-
-
-class Store:
-    """Answers every query with alerts that fire in some minutes."""
-
-    def __init__(self, **minutes: Iterable[int]) -> None:
-        self.minutes, self.asked = minutes, 0
-
-    def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
-        self.asked += 1
-        return [
-            samples(BEGUN, dict.fromkeys(at, 1.0), alertname=name, severity=severity)
-            for (name, at), severity in zip(self.minutes.items(), ("none", "page"), strict=True)
-        ]
-
-
-@pytest.mark.parametrize(
-    ("watchdog", "stall", "outcomes"),
-    [
-        (range(1, 46), (), [PASS, PASS, PASS]),
-        (range(1, 46), (20, 21), [PASS, FAIL, PASS]),
-        # No alert proves nothing without the one that always fires.
-        (range(1, 31), (), [PASS, PASS, INCONCLUSIVE]),
-    ],
-)
-def test_each_look_judges_its_own_minutes_of_one_answer(
-    watchdog: range, stall: tuple[int, ...], outcomes: list[Outcome]
-) -> None:
-    store = Store(Watchdog=watchdog, Stall=stall)
-    telemetry = SimpleNamespace(watchdog="Watchdog", paging_severities=[], node_label="node")
-    params = SimpleNamespace(paging_severities=["page"], max_missing=0.02)
-    given = {"matchers": {}, "params": params, "site": SimpleNamespace(telemetry=telemetry)}
-    context: Any = Bare(cluster_name="mainnet", prometheus=store, **given)
-    over = quiet.Window(context, BEGUN + STEP, BEGUN + 45 * STEP)
-    found = []
-    for at in (15, 30, 45):
-        start, end = BEGUN + (at - 15) * STEP, BEGUN + at * STEP
-        part = replace(over, start=start, end=end, within=over)
-        with context.apart() as rows:
-            quiet.judge(part, quiet.watchdog, quiet.pages)
-        found.append(worst(row.outcome for row in rows))
-
-    assert (found, store.asked) == (outcomes, 1)
-
+# --- levels ---------------------------------------------------------------------------------------
 
 NAN = float("nan")
 HIGH = {"direction": "higher", "limit": {"min": 0.66}}
