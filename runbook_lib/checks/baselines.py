@@ -9,8 +9,9 @@ from ..canonical import canonical
 from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.events import Captured as Kept
 from ..evidence.events import Event, StepTaken, of
-from ..evidence.log import opened_by, parse
+from ..evidence.log import opened_by
 from ..files import keep_file
 from ..metrics import baseline as capturing
 from ..metrics.baseline import SETTLE, About, Captured, Measured, read
@@ -103,15 +104,16 @@ def pin_before(context: Context) -> dict[str, Any]:
 
 def _begun_before(context: Context) -> dict[str, Any] | None:
     """What the first attempt pinned that took a step of this change here. Raises SourceError."""
-    scope, own = context.scope, int(context.folder.name)
-    numbers = context.store.numbers(context.params.release, context.stage, scope)
-    for name in (f"{number:04d}" for number in numbers if number < own):
-        entries, _ = parse(scope.read(context.folder.with_name(name) / "log.jsonl"), name)
-        opened, kept = opened_by(entries, name), kept_by(entries, context.item)
-        stepped = any(step.item == context.item for step in of(entries, StepTaken))
+    params, item = context.params, context.item
+    found = context.ledger.attempts(params.release, context.stage, Kept, StepTaken)
+    for name, entries in found:
+        if name == context.attempt_name:
+            break
+        opened, kept = opened_by(entries, name), kept_by(entries, item)
+        stepped = any(step.item == item for step in of(entries, StepTaken))
         same = (opened.source, opened.cluster) == (context.source, context.cluster_name)
         if kept and "digest" in kept and stepped and same:
-            text = f"pinned by attempt {int(name)}"
+            text = f"pinned by attempt {int(name.rpartition('/')[2])}"
             context.judge("baseline", BEFORE, "pinned", text, ok=True)
             return kept
     return None
