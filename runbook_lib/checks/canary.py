@@ -141,11 +141,7 @@ def _reversals(over: quiet.Window) -> Iterator[Seen]:
         for step in of(entries, StepTaken):
             if ".recover." in step.item:
                 found.append((step.at, f"{step.item}: {step.node} ({origin})"))
-    breaks = tuple(
-        Break(at, at, text, proven=True, ended=True)
-        for at, text in found
-        if over.start < at <= over.end
-    )
+    breaks = tuple(Break(at, at, text) for at, text in found if over.start < at <= over.end)
     yield Seen(context.cluster_name, "recoveries and gate reversals", "none", "none", breaks)
 
 
@@ -165,7 +161,7 @@ def _restarts(over: quiet.Window) -> Iterator[Seen]:
         if share > MASS:
             text = f"{', '.join(names)} together, {share:.0%} of the power"
             end, ended = max((each.end, each.ended) for _, each in near)
-            breaks.append(Break(first, end, text, proven=True, ended=ended))
+            breaks.append(Break(first, end, text, ended=ended))
         else:
             listed.append(f"{node} ({quiet.told(event)})")
     observed = "; ".join(listed) or "none"
@@ -184,7 +180,7 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
         mine = opened.release == context.params.release
         if mine and ended > over.start and opened.at < over.end:
             text = incident.id + ("" if closed else " is open")
-            breaks.append(Break(opened.at, ended, text, proven=True, ended=closed is not None))
+            breaks.append(Break(opened.at, ended, text, ended=closed is not None))
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
 
 

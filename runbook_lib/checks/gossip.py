@@ -86,7 +86,7 @@ def _traffic(over: Window) -> Iterator[Seen]:
         missing = np.isnan(values)
         allowed = over.context.params.max_missing
         found = breaks(watched.holes(missing, allowed), "no data", proven=False)
-        found += breaks(watched.runs(values <= 0, IDLE), "no gossip", proven=True)
+        found += breaks(watched.runs(values <= 0, IDLE), "no gossip")
         mean = f"{np.nanmean(values):.3g} events/s" if not missing.all() else ""
         yield Seen(node.name, "gossip traffic", "more than 0", mean, found)
 

@@ -41,8 +41,8 @@ class Break:
     start: datetime
     end: datetime
     text: str
-    proven: bool
-    ended: bool = False
+    proven: bool = True
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Seen:
         ] or [check_row(self.subject, self.what, self.expected, self.observed, ok=True)]
 
 
-def breaks(stretches: Iterable[Stretch], text: str, *, proven: bool) -> tuple[Break, ...]:
-    return tuple(Break(start, end, text, proven) for start, end in stretches)
+def breaks(stretches: Iterable[Stretch], text: str, *, proven: bool = True) -> tuple[Break, ...]:
+    """Breaks as the metrics store shows them: the last may go on."""
+    return tuple(Break(start, end, text, proven, ended=False) for start, end in stretches)
 
 
 def told(found: Break) -> str:
@@ -192,7 +193,7 @@ def pages(over: Window) -> Iterator[Seen]:
             continue
         node = labels.get(over.label)
         text = f"fired ({labels['severity']})" + (f" on {node}" if node else "")
-        if found := breaks(over.firing.runs(~np.isnan(values)), text, proven=True):
+        if found := breaks(over.firing.runs(~np.isnan(values)), text):
             fired = True
             yield Seen(
                 labels.get("alertname", "an alert without a name"), what, expected, "", found
@@ -213,7 +214,7 @@ def silences(over: Window) -> Iterator[Seen]:
     what, expected = "silences on paging alerts", "none in the window"
     for each in hiding:
         said = f"{each.status.state}, by {each.created_by}: {each.comment}"[:200]
-        silenced = Break(each.starts_at, each.ends_at, said, proven=True, ended=True)
+        silenced = Break(each.starts_at, each.ends_at, said)
         yield Seen(f"silence {each.id}", what, expected, "", (silenced,))
     if not hiding:
         others = f"none among the {len(found)} that Alertmanager remembers"
@@ -239,7 +240,7 @@ def halts(over: Window) -> Iterator[Seen]:
     seconds = span // timedelta(seconds=1)
     watched = over.read(f"max(increase({HEIGHTS}[{seconds}s]))")
     stretches = [(start - span, end) for start, end in watched.runs(watched.only() <= 0)]
-    found = breaks(stretches, "no block", proven=True)
+    found = breaks(stretches, "no block")
     name, expected = over.context.cluster_name, f"no halt of {seconds} s"
     yield Seen(name, "blocks committed", expected, "none stood still", found)
 
@@ -258,8 +259,8 @@ def restarts(over: Window) -> dict[str, list[Break]]:
         # A node that comes back begins its counters again: one event, not two.
         alone = [at for at, _ in again if not any(s - IDLE < at < e + IDLE for s, e in down)]
         text = "its counters began again"
-        events = [Break(at, at, text, proven=True, ended=True) for at in alone]
-        events += breaks(down, "down", proven=True)
+        events = [Break(at, at, text) for at in alone]
+        events += breaks(down, "down")
         if events:
             found[node.name] = sorted(events, key=lambda event: event.start)
     return found
