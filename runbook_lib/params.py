@@ -89,9 +89,9 @@ def _at_least(floor: float, most: float) -> Any:
     return Field(default=floor, ge=floor, le=most)
 
 
-def _at_most(limit: float, **least: float) -> Any:
+def _at_most(limit: float, **least: Any) -> Any:
     """The same, which may only fall."""
-    return Field(default=limit, le=limit, **(least or {"gt": 0}))
+    return Field(default=limit, le=limit, **least or {"gt": 0})
 
 
 class StageParams(Strict):
