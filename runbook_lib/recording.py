@@ -6,6 +6,7 @@ What the replay writes goes to a store of its own that goes away with it.
 import os
 import tempfile
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from .errors import LogDamaged, StoreError
@@ -43,9 +44,10 @@ def open_replay(stage: str, folder: Folder) -> Session:
     params = stage_params(stage, params_in(recorded), "recording")
     site = recorded_site(folder, params.site)
     # A folder of its own below the engine's, which reads it and takes it away.
-    given = os.environ.get("RUNBOOK_SCRATCH")
-    scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
-    store = Store(Path(scratch.name if scratch else tempfile.mkdtemp(dir=given)))
+    given, folders = os.environ.get("RUNBOOK_SCRATCH"), ExitStack()
+    scratch = tempfile.TemporaryDirectory(prefix="runbook-replay-") if not given else None
+    where = folders.enter_context(scratch) if scratch else tempfile.mkdtemp(dir=given)
+    store = Store(Path(where))
     # Under its own number: cards show it, and paths on the tape are told apart by it.
     attempt = store.recreate(opened.model_copy(update={"source": "replay"}))
     session = Session(
@@ -59,7 +61,7 @@ def open_replay(stage: str, folder: Folder) -> Session:
         operator=sessions[-1].operator,
         params=params,
         recorded=recorded,
-        scratch=scratch,
+        folders=folders,
     )
     now = {"source": "replay", "run": run_kind(), "version": VERSION}
     session.log.append(sessions[-1].model_copy(update=now))

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,11 +47,10 @@ class Session:
     operator: str
     params: StageParams
     recorded: Sequence[kinds.Event] = ()
-    scratch: tempfile.TemporaryDirectory[str] | None = None
+    folders: ExitStack = field(default_factory=ExitStack)
     plan: Plan | None = None
     checks: dict[str, Any] = field(default_factory=dict)
     shown: set[str] = field(default_factory=set)
-    _private: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def stage(self) -> str:
@@ -107,8 +107,8 @@ class Session:
         """A folder only we can read, for what a command must be handed and nobody may keep."""
         # Below the engine's own where there is one: a kernel that is killed cleans nothing up.
         parent = os.environ.get("RUNBOOK_SCRATCH")
-        self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
-        return Path(self._private.name)
+        made = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
+        return Path(self.folders.enter_context(made))
 
     def next_run(self, item: str, known: Sequence[kinds.Event] | None = None) -> int:
         """The number of the next try of ``item``; in replay, that of the recorded one.
@@ -152,9 +152,7 @@ class Session:
 
     def close(self) -> None:
         self.outside.close()
-        for folder in (self._private, self.scratch):
-            if folder is not None:
-                folder.cleanup()
+        self.folders.close()
 
 
 def params_in(events: Sequence[kinds.Event]) -> dict[str, Any]:

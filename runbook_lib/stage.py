@@ -194,10 +194,10 @@ class Comparison:
 
     def overview(self) -> display.Card:
         """All metrics on one axis, each against its tolerance; without a comparison, why not."""
-        from .metrics.plots import overview_figure
-
         if not self.compared:
             return self.card
+        from .metrics.plots import overview_figure
+
         drawn = overview_figure(self.compared)
         keep_file(self.folder, "figures/overview.png", drawn.png)
         return display.figure_card(*drawn)
@@ -232,7 +232,6 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
 
 def _require_free(context: Context) -> None:
     """Raises LockHeld for another attempt that took the cluster's lock and never gave it back."""
-
     ledger = Ledger(context.store)
 
     def look() -> str:
