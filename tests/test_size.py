@@ -132,7 +132,7 @@ def test_no_private_name_of_another_package_is_used() -> None:
 LISTS = re.compile(r"\.(?:r?glob|iterdir|listing)\(|scandir\(|listdir\(")
 LISTERS = {
     "evidence/store", "package",  # the store; our own modules
-    "changes/targets", "checks/observability", "sources/files", "sources/local",
+    "changes/targets", "checks/observability", "sources/artifacts", "sources/local",
     "sources/snapshots", "sources/words",  # what a site names, or any folder for a tape
     "changes/takeover", "evidence/outbox", "evidence/seal", "evidence/sealing",  # one attempt's own
 }  # fmt: skip

@@ -14,7 +14,6 @@ from ..context import Context, judges
 from ..errors import ParameterError, SourceError
 from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, worst
-from ..sources.files import taped
 from ..sources.running import fill
 from ..strict import project_path
 from ..wording import count
@@ -67,7 +66,7 @@ def _trust(context: Context) -> Trust:
     from ..sources.artifacts import Trust
     from ..sources.signatures import Policy, finder
 
-    signing, files = context.site.artifact_signing, taped(context.scope)
+    signing, scope = context.site.artifact_signing, context.scope
     if not (signing.identity or signing.key):
         wanted = "artifact_signing.identity with its issuer, or artifact_signing.key"
         raise SourceError("site", f"expected {wanted} in the site file, got neither")
@@ -75,12 +74,12 @@ def _trust(context: Context) -> Trust:
     policy = Policy(
         identity=identity,
         issuer=signing.issuer,
-        key=files.read(project_path(signing.key)) if signing.key else b"",
-        root=files.read(project_path(signing.trusted_root)) if signing.trusted_root else b"",
+        key=scope.read(project_path(signing.key)) if signing.key else b"",
+        root=scope.read(project_path(signing.trusted_root)) if signing.trusted_root else b"",
     )
     policy.check()
-    find = finder(lambda asked: context.scope.http([asked])[0], signing.log)
-    return Trust(policy, files, find, signing.bundle, signing.signature, signing.certificate)
+    find = finder(lambda asked: scope.http([asked])[0], signing.log)
+    return Trust(policy, scope, find, signing.bundle, signing.signature, signing.certificate)
 
 
 def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, Checksums]) -> str:
@@ -96,7 +95,7 @@ def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, C
     repository = f"{host}/{forge.repository}".lower()
     (filled,) = fill(f"artifacts.{name}", [context.site.artifacts[name]], **release)
     path = project_path(filled)
-    read = partial(read_artifact, str(path), trust.files)
+    read = partial(read_artifact, str(path), trust.scope)
     artifact = context.read("artifact", "readable", read, name, UNREAD)
     if artifact is None:
         return ""
@@ -122,7 +121,7 @@ def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, C
         """Whether the manifest lists the artifact; its own signature when it is first read."""
         with context.apart() as rows:
             if at not in manifests:
-                manifests[at] = parse_checksums(trust.files.read(at), at.name)
+                manifests[at] = parse_checksums(trust.scope.read(at), at.name)
                 asked("manifest", lambda: [found.covered(at)])
         return [found.listed(manifests[at], at.name), *rows]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from .. import display, notebook
+from .. import display, launch, notebook
 from ..errors import NotebookError, ParameterError
 from ..evidence import publish as publishing
 from ..evidence import release, sealing
@@ -18,7 +18,6 @@ from ..evidence import verify as verifying
 from ..evidence.events import SessionOpened, of
 from ..evidence.log import Log
 from ..evidence.seal import heads
-from ..launch import run_stage
 from ..outcomes import Outcome, Row, Value, worst
 from ..package import VERSION
 from ..playbook import NOTEBOOKS
@@ -91,7 +90,7 @@ def replay(args: argparse.Namespace) -> int:
 
 
 def _judged_again(folder: Path) -> tuple[list[Row], str]:
-    return replaying.replay(folder, lambda stage: run_stage(stage, {}))
+    return replaying.replay(folder, lambda stage: launch.run_stage(stage, {}))
 
 
 def seal(args: argparse.Namespace) -> int:

@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import display
-from ..canonical import digest_file
-from ..errors import LogDamaged, ParameterError
+from ..errors import ParameterError, SourceError
 from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
-from ..wording import visible
 from .printing import print_json, say, tell_rows
 
 if TYPE_CHECKING:
-    from ..sources.files import Files
+    from ..sources.scope import Scope
     from ..sources.signatures import Find, Material, Policy
 
 
 def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
-    from ..sources.signatures import Material, Policy, finder, live
+    from ..sources.scope import live_scope
+    from ..sources.signatures import Material, Policy, finder
 
     given = {name for name in ("bundle", "signature", "certificate", "key") if getattr(args, name)}
     forms = ({"bundle"}, {"bundle", "key"}, {"signature", "certificate"}, {"signature", "key"})
@@ -32,22 +31,27 @@ def verify_artifact(args: argparse.Namespace) -> int:
             f"and --key, got {' '.join(f'--{name}' for name in sorted(given)) or 'none'}"
         )
 
-    def read(path: Path | None) -> bytes:
-        if path is None:
-            return b""
-        if not (data := disk().read(path)):
-            raise ParameterError(f"{path}: expected a file with content, got an empty one")
-        return data
+    with live_scope("verify-artifact") as scope:
 
-    found = examine(
-        args.artifact,
-        Material(read(args.bundle), read(args.signature), read(args.certificate)),
-        Policy(args.identity, args.issuer, read(args.key), read(args.trusted_root)),
-        provenance=args.provenance,
-        sbom=args.sbom,
-        commit=args.commit,
-        find=None if args.offline else finder(live),
-    )
+        def read(path: Path | None) -> bytes:
+            data = scope.read(path) if path is not None else b""
+            if path is not None and not data:
+                raise ParameterError(f"{path}: expected a file with content, got an empty one")
+            return data
+
+        try:
+            found = examine(
+                scope,
+                args.artifact,
+                Material(read(args.bundle), read(args.signature), read(args.certificate)),
+                Policy(args.identity, args.issuer, read(args.key), read(args.trusted_root)),
+                provenance=args.provenance,
+                sbom=args.sbom,
+                commit=args.commit,
+                find=None if args.offline else finder(lambda asked: scope.http([asked])[0]),
+            )
+        except SourceError as error:  # a file, which is the user's mistake
+            raise ParameterError(str(error)) from error
     return tell_rows("verify-artifact", found, args.json, {})
 
 
@@ -84,6 +88,7 @@ def schema(args: argparse.Namespace) -> int:
 
 
 def examine(
+    scope: Scope,
     artifact: str,
     material: Material,
     policy: Policy,
@@ -93,39 +98,16 @@ def examine(
     commit: str = "",
     find: Find | None = None,
 ) -> list[Row]:
-    """One row per question about an artifact on this disk. Raises ParameterError."""
+    """One row per question about an artifact. Raises ParameterError, SourceError."""
     from ..sources.artifacts import Examination, Trust, read_artifact
     from ..sources.signatures import COMMIT
 
     if commit and not COMMIT.fullmatch(commit):
         raise ParameterError(f"commit: expected 40 or 64 hex digits, got {commit!r}")
-    files = disk()
-    found = Examination(read_artifact(artifact, files), Trust(policy, files, find))
+    found = Examination(read_artifact(artifact, scope), Trust(policy, scope, find))
     rows = [found.signature(material)]
     if provenance is not None:
         rows += found.provenance(provenance)
     if commit:
         rows.append(found.commit(commit))
     return rows + found.sbom(sbom) if sbom is not None else rows
-
-
-def disk() -> Files:
-    """The disk itself. Each raises ParameterError."""
-    from ..sources.files import Files
-    from ..sources.local import MAX_FILE, recorded, unreadable
-
-    def digest(path: Path) -> str:
-        try:
-            return digest_file(path)
-        except (OSError, ValueError) as error:  # none, or a path that no system takes
-            got = getattr(error, "strerror", error)
-            expected = "expected a file or sha256: and 64 hex digits"
-            raise ParameterError(f"{visible(str(path))}: {expected}, got: {got}") from error
-
-    def read(path: Path) -> bytes:
-        try:
-            return recorded(path, MAX_FILE, follow=True)
-        except (OSError, LogDamaged) as error:
-            raise ParameterError(f"{visible(str(path))}: {unreadable(error)}") from error
-
-    return Files(digest, read, Path.exists, lambda path: lambda _, judge: judge(path.read_bytes()))

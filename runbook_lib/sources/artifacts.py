@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import ParameterError
+from ..errors import ParameterError, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import visible
 from . import signatures
-from .files import Files, Whole
-from .keys import Refused
+from .keys import Judge, Refused, Whole
+from .scope import Scope
 from .signatures import Find, Material, Policy, Signed, Statement, Unproven, inner, objects
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _LISTED = re.compile(r"(?P<digest>[0-9a-fA-F]+) [ *](?P<path>\S.*)")
 _TAGGED = re.compile(r"(?P<kind>[A-Z0-9-]+) ?\((?P<path>\S.*)\) ?= ?(?P<digest>[0-9a-fA-F]+)")
 _KINDS = {length: kind for kind, length in signatures.LENGTHS.items()}
+UNREADABLE = "expected a readable file"
 _VERSION = re.compile(r"\d+\.\d[\w.-]*")
 
 
@@ -37,7 +38,7 @@ class Trust:
     """
 
     policy: Policy
-    files: Files
+    scope: Scope
     find: Find | None = None
     bundle: str = "{path}.sigstore.json"
     signature: str = "{path}.sig"
@@ -46,14 +47,14 @@ class Trust:
     def beside(self, path: Path) -> Material | None:
         """The signature beside a file: a bundle if there is one, else detached."""
         bundle, signature, certificate = map(Path, self._named(str(path)))
-        if self.files.exists(bundle):
-            return Material(bundle=self.files.read(bundle))
+        if exists(self.scope, bundle):
+            return Material(bundle=self.scope.read(bundle))
         keyless = not self.policy.key
-        if not self.files.exists(signature) or (keyless and not self.files.exists(certificate)):
+        if not all(exists(self.scope, each) for each in (signature, certificate)[: 1 + keyless]):
             return None
-        given = self.files.read(signature)
+        given = self.scope.read(signature)
         return Material(
-            signature=given, certificate=self.files.read(certificate) if keyless else b""
+            signature=given, certificate=self.scope.read(certificate) if keyless else b""
         )
 
     def _named(self, path: str) -> list[str]:
@@ -76,16 +77,36 @@ class Artifact:
     digest: str
     path: Path | None
 
-    def content(self, files: Files) -> Whole | None:
-        return files.whole(self.path) if self.path is not None else None
+    def content(self, scope: Scope) -> Whole | None:
+        """Judges its content, if there is a file; a replay has the answers."""
+        if (path := self.path) is None:
+            return None
+
+        def ask(what: str, judge: Judge) -> str:
+            def compute() -> str:
+                try:
+                    return judge(path.read_bytes())
+                except OSError as error:
+                    return f"{UNREADABLE}, got: {error.strerror}"
+
+            problem = scope.derive(f"{what} over {path.name}", compute)
+            if problem.startswith(UNREADABLE):
+                raise SourceError(path.name, problem)
+            return problem
+
+        return ask
 
 
-def read_artifact(text: str, files: Files) -> Artifact:
+def exists(scope: Scope, path: Path) -> bool:
+    return path.name in scope.listing(path.parent)
+
+
+def read_artifact(text: str, scope: Scope) -> Artifact:
     """The artifact at a path, or the one of a digest. Raises ParameterError, SourceError."""
     path = Path(text)
-    if _DIGEST.fullmatch(text) and not files.exists(path):
+    if _DIGEST.fullmatch(text) and not exists(scope, path):
         return Artifact(text[:19], text.lower(), None)
-    return Artifact(visible(path.name), files.digest(path), path)
+    return Artifact(visible(path.name), scope.file_digest(path), path)
 
 
 def parse_checksums(data: bytes, where: str) -> dict[str, frozenset[str]]:
@@ -144,7 +165,7 @@ class Examination:
 
     def _has(self, digests: Collection[str]) -> Outcome:
         """Whether all of ``digests`` are the artifact's, and one of them is proof."""
-        content = self.artifact.content(self.trust.files)
+        content = self.artifact.content(self.trust.scope)
         held = [signatures.has(name, self._digest, content) for name in sorted(digests)]
         proven = Outcome.PASS if True in held else Outcome.INCONCLUSIVE
         return Outcome.FAIL if False in held else proven
@@ -162,7 +183,7 @@ class Examination:
 
     def covered(self, path: Path) -> Row:
         """Whether a document is itself signed by the signer of the artifact."""
-        return self._signature(read_artifact(str(path), self.trust.files), None)[0]
+        return self._signature(read_artifact(str(path), self.trust.scope), None)[0]
 
     def _signature(
         self, artifact: Artifact, material: Material | None
@@ -173,7 +194,7 @@ class Examination:
             material = trust.beside(artifact.path)
         if material is None:
             return row(expected, f"no {trust.forms} beside it", Outcome.INCONCLUSIVE), None
-        content = artifact.content(trust.files)
+        content = artifact.content(trust.scope)
         try:
             signed = signatures.verify(artifact.digest, content, material, trust.policy, trust.find)
         except (Refused, Unproven) as error:
@@ -185,7 +206,7 @@ class Examination:
         """That it names this artifact and is signed; of several attestations, one that does."""
         name, covered = visible(path.name), cache(lambda: self.covered(path))
         found: list[list[Row]] = []
-        for value in signatures.attestations(self.trust.files.read(path), name):
+        for value in signatures.attestations(self.trust.scope.read(path), name):
             rows, statement = self._attested(name, value, covered)
             if statement is not None and not statement.is_provenance:
                 wanted, got = signatures.PROVENANCE[0], statement.predicate_type
@@ -208,7 +229,7 @@ class Examination:
                 row = check_row(name, "statement", "signed provenance", what, ok=False)
             return [row], signed.statement if signed is not None else None
         statement = signatures.parse_statement(value, name)
-        ok = statement.is_about(self._digest, self.artifact.content(self.trust.files))
+        ok = statement.is_about(self._digest, self.artifact.content(self.trust.scope))
         said = statement.subjects_text
         return [check_row(name, "subject", self.artifact.digest, said, ok), covered()], statement
 
@@ -230,7 +251,7 @@ class Examination:
     def sbom(self, path: Path) -> list[Row]:
         """Valid by its own schema, signed, and about this artifact."""
         name, artifact = visible(path.name), self.artifact
-        sbom = parse_sbom(self.trust.files.read(path), name)
+        sbom = parse_sbom(self.trust.scope.read(path), name)
         valid = f"valid {sbom.version}"
         schema = check_row(name, "CycloneDX schema", valid, sbom.problem or valid, not sbom.problem)
         rows = [schema, self.covered(path)]

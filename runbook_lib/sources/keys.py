@@ -7,6 +7,7 @@ Ed25519 signs the content itself.
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +17,6 @@ from ..canonical import canonical, load_once
 from ..errors import ParameterError
 from ..outcomes import Model
 from ..wording import visible
-from .files import Whole
 from .wire import complaint
 
 MAX_SIGNED = 64 * 1024
@@ -26,6 +26,12 @@ M = TypeVar("M", bound=BaseModel)
 
 class Refused(Exception):
     """The signature, signer or log entry is disproved."""
+
+
+Judge = Callable[[bytes], str]
+"""What is wrong with a file's content; empty when nothing is."""
+Whole = Callable[[str, Judge], str]
+"""Judges all of a file's content, under a name of the question; only the answer is kept."""
 
 
 def check_signature(pem: bytes, signature: bytes, digest: bytes, content: Whole | None) -> None:

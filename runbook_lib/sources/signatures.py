@@ -31,10 +31,8 @@ from ..signatures import Envelope, read_envelope
 from ..strict import validate
 from ..wording import visible
 from . import wire
-from .files import Whole
 from .http import JSON, make_request
-from .keys import NOT_BY_KEY, Refused, check_signature, key_name, public_key, said
-from .scope import live_scope
+from .keys import NOT_BY_KEY, Refused, Whole, check_signature, key_name, public_key, said
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -349,12 +347,6 @@ def finder(send: Callable[[Request], Response], at: Endpoint | None = None) -> F
         return or_raise(found)
 
     return find
-
-
-def live(request: Request) -> Response:
-    """One request, no retry, the connection closed after it."""
-    with live_scope("log") as scope:
-        return scope.http([request], retries=1)[0]
 
 
 def commits(certificate: Certificate) -> tuple[str, ...]:

@@ -203,7 +203,7 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
 
     found = [row for row in bad(binary_verification(context)) if row[1] == "signature"]
 
-    start = f"no proof of signing time: {candidate.signed.log}: expected the log's answer, got"
+    start = f"no proof of signing time: {candidate.signed.log}: expected an answer, got"
     assert len(found) == 4
     assert all(row[2] == "INCONCLUSIVE" and row[3].startswith(start) for row in found)
     entries = read_entries(context.folder / "tape")

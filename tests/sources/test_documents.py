@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.commands.files import disk
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.artifacts import (
@@ -17,7 +16,11 @@ from runbook_lib.sources.artifacts import (
     parse_sbom,
     read_artifact,
 )
+from runbook_lib.sources.http import Http
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.signatures import PROVENANCE, Material, Policy
+from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.signing import SHA256 as CURVE
 from runbook_rehearsal.signing import new_key, pem
 
@@ -47,7 +50,9 @@ OURS = "https://forge.example/owner/chain"
 
 
 def examination(file: Path, policy: Policy, *of: str) -> Examination:
-    return Examination(read_artifact(str(file), disk()), Trust(policy, disk()), *of)
+    tape = LiveTape(file.parent / "tape", Redactor())
+    scope = Scope(tape, Http(Redactor()), "test", 1)
+    return Examination(read_artifact(str(file), scope), Trust(policy, scope), *of)
 
 
 def outcomes(found: list[Row]) -> list[tuple[str, str]]:

@@ -18,7 +18,8 @@ from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.reach import Reached
 from runbook_lib.sources.http import Http, make_request
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.signatures import finder, live
+from runbook_lib.sources.scope import live_scope
+from runbook_lib.sources.signatures import finder
 
 from ..messages import saying
 from .conftest import World, told
@@ -171,9 +172,11 @@ def test_a_log_has_an_entry_or_none_or_is_an_error(
         replying(body, status=status)(handler)
 
     url = serve(reply) if status else "http://127.0.0.1:9"
-    if isinstance(found, str):
-        with saying(SourceError, f"{url}: {found}", whole=False):
-            finder(live)(url, {})
-    else:
-        assert finder(live)(f"{url}/", {"kind": "hashedrekord"}) == found
-        assert asked == [("/api/v1/log/entries/retrieve", {"entries": [{"kind": "hashedrekord"}]})]
+    with live_scope("log") as scope:
+        find = finder(lambda asked: scope.http([asked])[0])
+        if isinstance(found, str):
+            with saying(SourceError, f"{url}: {found}", whole=False):
+                find(url, {})
+            return
+        assert find(f"{url}/", {"kind": "hashedrekord"}) == found
+    assert asked == [("/api/v1/log/entries/retrieve", {"entries": [{"kind": "hashedrekord"}]})]

@@ -15,6 +15,7 @@ from rfc3161_client import decode_timestamp_response
 
 from runbook_lib.commands.files import examine
 from runbook_lib.outcomes import Row
+from runbook_lib.sources.scope import live_scope
 from runbook_lib.sources.signatures import Material, Policy
 from runbook_rehearsal import signing
 from runbook_rehearsal.signing import SHA256, b64, hashedrekord, new_key, pem, v1_answer
@@ -178,7 +179,8 @@ def rows(
         material = json.dumps(material).encode()
     if isinstance(material, bytes):
         material = Material(bundle=material)
-    return examine(str(file), material, policy, **more)
+    with live_scope("test") as scope:
+        return examine(scope, str(file), material, policy, **more)
 
 
 def one(*args: Any, **more: Any) -> tuple[str, str]:
