@@ -36,18 +36,18 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
             if ended and now - ended > GRACE_S:
                 raise
             if not ended and now - begun > patience:
-                ended = now
-                undoes = context.opened.undoes
-                undone = _stems(context.store.root / undoes.name) if undoes else []
+                ended, pids, undoes = now, list[int](), context.opened.undoes
+                if undoes:
+                    pids += end_left_behind(_stems(context.store.root / undoes.name))
                 # A live run of this stage's recoveries goes on with its own commands.
-                release, runbook = context.folder.parts[-3:-1]
-                numbers = context.store.numbers(release, runbook)
-                attempts = [context.folder.with_name(f"{number:04d}") for number in numbers]
-                own = [stem for each in attempts for stem in _stems(each)]
-                pids = [*end_left_behind(undone), *end_left_behind(own, orphans=True)]
+                own = [
+                    stem
+                    for each in sorted(context.folder.parent.iterdir())
+                    for stem in _stems(each)
+                ]
+                pids += end_left_behind(own, orphans=True)
                 waited = round(now - begun)
-                over = TakenOver(holder=holder, ended=tuple(pids), waited_s=waited)
-                context.log.append(over)
+                context.log.append(TakenOver(holder=holder, ended=tuple(pids), waited_s=waited))
         time.sleep(POLL_S)
 
 
@@ -63,28 +63,12 @@ def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]
     """
     ended = []
     for stem in stems:
-        try:
+        with suppress(OSError, ValueError, LogDamaged, psutil.Error):
             pid, *run = map(int, recorded(Path(f"{stem}.pid"), 100).split())
-        except (OSError, ValueError, LogDamaged):
-            continue
-        if orphans and (not run or parent_of(pid) in (0, run[0])):
-            continue
-        if stem in command_line(pid):
-            with suppress(ProcessLookupError, PermissionError):
+            process = psutil.Process(pid)
+            if orphans and (not run or process.ppid() == run[0]):
+                continue
+            if stem in process.cmdline():
                 os.killpg(pid, signal.SIGKILL)
                 ended.append(pid)
     return ended
-
-
-def parent_of(pid: int) -> int:
-    """The id of a process' parent; 0 where it cannot be told."""
-    with suppress(psutil.Error, ValueError):
-        return int(psutil.Process(pid).ppid())
-    return 0
-
-
-def command_line(pid: int) -> list[str]:
-    """A process' words; none where they cannot be told."""
-    with suppress(psutil.Error, ValueError):
-        return list(psutil.Process(pid).cmdline())
-    return []
