@@ -90,11 +90,7 @@ class Applier:
 
     def step(self, step: Step) -> bool:
         """Run a step unless the journal shows it done. False when the change must stop here."""
-        phase, stem = self._journalled(step.node, step.name)
-        if phase == "done":
-            return True
-        if phase and self._found_done(step, stem):
-            self._note(step, "done", stem, found=True)
+        if self._found_done(step):
             return True
         self.context.require_going_on()
         if not self._begun(step):
@@ -129,10 +125,8 @@ class Applier:
         For steps that a later try does not take up again; ``inspect`` gets the step's name.
         """
         for node, name in dict.fromkeys((e.node, e.step) for e in self._earlier()):
-            step = Step(node, name, is_done=partial(inspect, name))
-            phase, stem = self._journalled(node, name)
-            if phase in ("intent", "failed") and self._found_done(step, stem):
-                self._note(step, "done", stem, found=True)
+            if self._journalled(node, name)[0] in ("intent", "failed"):
+                self._found_done(Step(node, name, is_done=partial(inspect, name)))
 
     def verified(self, node: str, state: NodeState, phase: str = "") -> None:
         """Journal a node's read-back state: what the next stage expects to find.
@@ -149,10 +143,9 @@ class Applier:
 
     def done(self, node: str, name: str) -> str:
         """The path stem of a done step's outputs; empty when it is not done."""
-        phase, stem = self._journalled(node, name)
-        done = (e for e in self._noted if e.phase == "done")
-        made = [e.stem for e in done if (e.node, e.step) == (node, name)]
-        return stem if phase == "done" else (made or [""])[-1]
+        about = node, name, "done"
+        made = [e.stem for e in self.steps() if (e.node, e.step, e.phase) == about]
+        return made[-1] if made else ""
 
     def _note(self, step: Step, phase: StepPhase, stem: str, **more: Any) -> None:
         noted = StepTaken(
@@ -171,13 +164,17 @@ class Applier:
         mine = [e for e in self._earlier() if (e.node, e.step) == (node, name)]
         return (mine[-1].phase, mine[-1].stem) if mine else ("", "")
 
-    def _found_done(self, step: Step, stem: str) -> bool:
-        """Whether an interrupted step was done after all: by its exit code, else by the node."""
+    def _found_done(self, step: Step) -> bool:
+        """Whether an earlier try did a step: an interrupted one by its exit code, else by the node."""
+        phase, stem = self._journalled(step.node, step.name)
+        if phase in ("", "done"):
+            return bool(phase)
         code = self._left_behind(stem)
-        done = step.is_done() if code is None else code == 0
-        if not done:
-            self._note(step, "inspected", stem, code=code, found=False)
-        return done
+        if step.is_done() if code is None else code == 0:
+            self._note(step, "done", stem, found=True)
+            return True
+        self._note(step, "inspected", stem, code=code, found=False)
+        return False
 
     def _left_behind(self, stem: str) -> int | None:
         """The exit code an earlier run's command left, when it ended after that run was gone."""

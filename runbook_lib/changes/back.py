@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from .. import playbook
 from ..canonical import digest_bytes
@@ -36,6 +35,7 @@ from .targets import (
     artifact_of,
     keep,
     keep_target,
+    kept_toml,
     missing,
     no_file,
     rendered,
@@ -68,15 +68,15 @@ class Undone:
             if not (step.step.startswith("restart") and step.phase == "done")
         )
 
-    def half_done(self) -> list[tuple[str, str, str]]:
-        """(item, node, step) of every step that began and has no end in its journal."""
+    def half_done(self) -> list[tuple[str, str]]:
+        """(node, step) of every step that began and has no end in its journal."""
         ended: dict[tuple[str, str, str], bool] = {}
         for step in of(self.entries, StepTaken):
             # An inspected one was found half done, and the apply ended before it was repeated;
             # one that failed without an exit code was still at work.
             failed = step.phase == "failed" and step.code is not None
             ended[step.item, step.node, step.step] = step.phase == "done" or failed
-        return [key for key, is_over in ended.items() if not is_over]
+        return [(node, step) for (_, node, step), is_over in ended.items() if not is_over]
 
 
 def undone(context: Context) -> Undone | None:
@@ -119,53 +119,47 @@ def file_of(
         # As a rendered one: the raw file only where it holds what the evidence may not.
         return found if found.secret else replace(found, raw=None)
     made = None
-    if found is not None:
-        with suppress(SourceError):
-            made = turned_back(context, node, found, goal)
+    with suppress(SourceError):
+        made = turned_back(context, node, found, goal) if found is not None else None
     if made is not None and made.digest == goal.config:
         return made
-    undoes = context.opened.undoes
-    if undoes and (kept := kept_in_kit(context, undoes.name, node, goal.config)):
-        return kept
-    for path in _kept(context, node, goal.config):
+    return next(_kept(context, node, goal.config), made)
+
+
+def _kept(context: Context, node: str, config: str) -> Iterator[NodeConfig]:
+    """A node's TOML with that digest, out of the kit or the store. What is unreadable is passed over."""
+    for variant in FOLDERS if context.opened.undoes else ():
         with suppress(SourceError):
-            text = context.scope.read(path)
-            if digest_bytes(text) == goal.config:
-                return NodeConfig(text, goal.config)
-    return made
-
-
-def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
-    """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
+            yield from _kept_in_kit(context, node, config, variant)
     for origin in context.store.everything(context.scope):
         with suppress(SourceError, LogDamaged):
             entries = context.ledger.events(origin, NodeVerified)
             for name, known in states(entries, origin):
                 if name == node and known.state.config == config:
-                    yield context.store.root / known.kept
+                    with suppress(SourceError):
+                        yield kept_toml(context, known)
 
 
-def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
-    """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
-    folder, raw = folder_of(context.site, attempt), dict[Variant, bytes]()
+def _kept_in_kit(
+    context: Context, node: str, config: str, variant: Variant
+) -> Iterator[NodeConfig]:
+    """A node's file out of the kit of the apply that is undone, where it has that digest."""
+    assert context.opened.undoes is not None
+    path = target_file(folder_of(context.site, context.opened.undoes.name), node, variant)
+    raw = b""
 
-    def look(variant: Variant) -> str:
+    def look() -> str:
         # It holds secrets: the tape keeps its digest, and the text without them.
+        nonlocal raw
         with suppress(OSError):
-            raw[variant] = target_file(folder, node, variant).read_bytes()
-        return digest_bytes(raw[variant]) if variant in raw else ""
+            raw = path.read_bytes()
+        return digest_bytes(raw) if raw else ""
 
-    for found in FOLDERS:
-        if context.scope.derive(f"kit target {node}", partial(look, found)) == digest:
-            break
-    else:
-        return None
-    text = tried(context.scope.read, target_file(folder, node, found))
-    if isinstance(text, SourceError):
-        return None
-    # The raw file only where it holds what the evidence may not: a replay has none.
-    secret = found in raw and digest_bytes(text) != digest
-    return NodeConfig(text, digest, raw[found] if secret else None)
+    if context.scope.derive(f"kit target {node}", look) == config:
+        text = context.scope.read(path)
+        # The raw file only where it holds what the evidence may not: a replay has none.
+        secret = raw and digest_bytes(text) != config
+        yield NodeConfig(text, config, raw if secret else None)
 
 
 BACK = "back"
@@ -195,7 +189,7 @@ def make_back_plan(context: Context) -> Plan:
         if not isinstance(config, SourceError):
             before = before.model_copy(update={"config": config.digest})
         nodes.append(NodePlan.of(node, before, after))
-    first = artifact_or_none(context, nodes[0].after) or no_file(nodes[0].after)
+    first = artifact_of(context, nodes[0].after) or no_file(nodes[0].after)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
     return stage_plan(context, first, [phase])
@@ -275,7 +269,7 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     made = undone(context)
     wanted = {n.after.binary: n.after for n in phase.nodes if n.control == "ours"}
     # The file of each binary by digest; None where the site has none.
-    builds = {binary: artifact_or_none(context, wanted[binary]) for binary in sorted(wanted)}
+    builds = {binary: artifact_of(context, wanted[binary]) for binary in sorted(wanted)}
     context.scope.now()
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
     theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
@@ -294,7 +288,7 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
             found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
     rows = [row for node in phase.nodes for row in found.get(node.node, ())]
-    return [*_inspected(context, made, found), *rows, *told]
+    return [*(_inspected(made, found) if made is not None else ()), *rows, *told]
 
 
 def lanes(
@@ -394,23 +388,11 @@ def _free(applier: Applier, node: str, step: str) -> str:
     return name
 
 
-def _inspected(context: Context, made: Undone | None, found: dict[str, list[Row]]) -> list[Row]:
+def _inspected(made: Undone, found: Mapping[str, list[Row]]) -> Iterator[Row]:
     """What became of the steps that the undone apply had begun: never assumed, seen on the node."""
-    rows = list[Row]()
-    if made is None:
-        return rows
-    for _, node, step in made.half_done():
+    for node, step in made.half_done():
         if node in found:
-            seen = "the node was read and taken back" if all_pass(found[node]) else "see its rows"
-            outcome = Outcome.PASS if all_pass(found[node]) else Outcome.INCONCLUSIVE
-            expected = "inspected, as it began and did not end"
-            rows.append(check_row(node, f"{step} of {made.name}", expected, seen, outcome))
-    return rows
-
-
-def artifact_or_none(context: Context, state: NodeState) -> Artifact | None:
-    """The file of a build; a log of the store that is damaged tells of none."""
-    try:
-        return artifact_of(context, state)
-    except LogDamaged:
-        return None
+            back = all_pass(found[node])
+            seen = "the node was read and taken back" if back else "see its rows"
+            what, expected = f"{step} of {made.name}", "inspected, as it began and did not end"
+            yield check_row(node, what, expected, seen, back or Outcome.INCONCLUSIVE)

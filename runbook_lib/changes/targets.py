@@ -18,8 +18,8 @@ from typing import Any, Literal
 from .. import playbook
 from ..canonical import digest_bytes
 from ..context import Context
-from ..errors import ParameterError, SourceError, tried
-from ..evidence.events import PlanMade
+from ..errors import LogDamaged, ParameterError, SourceError, tried
+from ..evidence.events import PlanMade, of
 from ..evidence.ledger import Known, kept_config
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
@@ -276,13 +276,11 @@ def artifact_of(context: Context, state: NodeState) -> Artifact | None:
     Looked for where the site keeps ``previous_release``, then the release itself, then what the
     store's own plans delivered, then the site's other releases.
     """
-    seen, digest = set(), state.artifact
+    seen, digest = set[str](), state.artifact
     for path in _places(context, digest) if digest else ():
-        if path in seen:
-            continue
-        seen.add(path)
-        if tried(context.scope.file_digest, project_path(path)) == digest:
+        if path not in seen and tried(context.scope.file_digest, project_path(path)) == digest:
             return Artifact(path=path, digest=digest, binary=state.binary)
+        seen.add(path)
     return None
 
 
@@ -293,11 +291,12 @@ def _places(context: Context, digest: str) -> Iterator[str]:
             yield from fill("artifacts.node", [template], release=before)
     if template:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
-    known = context.ledger.known(context.cluster_name).values()
-    for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
-        for entry in context.ledger.events(origin, PlanMade):
-            if isinstance(entry, PlanMade) and entry.plan.artifact.digest == digest:
-                yield entry.plan.artifact.path
+    with suppress(LogDamaged):  # one that is damaged tells of none
+        known = context.ledger.known(context.cluster_name).values()
+        for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
+            for made in of(context.ledger.events(origin, PlanMade), PlanMade):
+                if made.plan.artifact.digest == digest:
+                    yield made.plan.artifact.path
     before, found, after = template.partition("{release}")
     if found and before.endswith("/") and "{" not in after:
         names = context.scope.listing(project_path(before))
