@@ -1,7 +1,6 @@
 """Plans: what their digest covers, what moved between two, and what is left when a node is dropped."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from runbook_lib.outcomes import check_row, unknown_row
 from runbook_lib.plan import NodeState, Phase, Plan, moved
 from runbook_lib.runs import plan_card
 from runbook_lib.sources.node import Validator
-from runbook_lib.verdicts import Standing
 
 from ..cards import judged, verdict
 from ..conftest import benchmark
@@ -191,60 +189,12 @@ def test_a_large_plan_counts_every_node_once(tmp_path: Path) -> None:
     assert max(len(card.html.encode()) for card in cards) < LIMIT
 
 
-# --- what a person reads of 500 -------------------------------------------------------------------
-
-
-WRONG, SILENT, LARGE = 30, 12, 500
-MEANT, ANOTHER = "sha256:" + "1" * 64, "sha256:" + "0" * 64
-
-
-@pytest.fixture(scope="module")
-def drifted() -> Standing:
-    """Config drift on 500 nodes: 30 run another build, 12 do not tell which, of none peers tell."""
-    rows = [
-        check_row("bundle stages", "order", "as in the playbook", "as in the playbook", ok=True)
-    ]
-    for number in range(LARGE):
-        name = f"main-{number + 1}"
-        peers = unknown_row(name, "gates its peers see", "its own", "seen by 0 of 3 peers only")
-        keys = "not checked: admission_reconciler, network; set commands.dry_run"
-        rows += [peers, unknown_row(name, "unknown keys", "none", keys)]
-        if number < WRONG:
-            rows.append(check_row(name, "binary", MEANT, ANOTHER, ok=False, waivable=False))
-        elif number < WRONG + SILENT:
-            rows.append(
-                unknown_row(name, "binary", MEANT, "expected exit code 0, got 1: No such file")
-            )
-        else:
-            rows.append(check_row(name, "live state", "as verified", "as verified", ok=True))
-    return judged(*rows)
-
-
-def test_the_worst_comes_first_and_every_row_is_counted(drifted: Standing) -> None:
-    """30 wrong builds, 12 untold; of none do peers or the list of keys tell: 458 are as verified."""
-    card = display.result_card(drifted)
-    lines = [line.strip() for line in card.text.splitlines()]
-    words = [line.split()[:3] for line in lines if line.startswith(("✗ FAIL,", "? INC"))]
-
-    assert lines[0] == "✗ FAIL preflight.config-drift"
-    assert lines[1].startswith("main-1: binary: expected sha256:")
-    assert lines[1].endswith(" (and 29 more)")
-    assert [line for line in lines if re.search(r"rows?(:| PASS:| not listed)|, on 5", line)] == [
-        "1,042 of 1,501 rows not PASS, on 500 of 501 subjects:",
-        "1,022 more rows:",
-        "822 more rows not listed here, kept in this card's JSON",
-        "459 of 1,501 rows PASS:",
-        "399 more rows not listed here, kept in this card's JSON",
-    ]
-    assert [word for _, word, _ in words] == ["FAIL,"] * WRONG + ["INCONCLUSIVE"] * 190
-    assert card.html.count("<details open") == 1
-    told = Counter((r["outcome"], r["what"]) for r in card.data["standing"]["result"]["rows"])
-    assert drifted.result is not None
-    assert told == Counter((row.outcome.value, row.what) for row in drifted.result.rows)
-
-
-def test_no_card_of_a_large_fleet_is_too_large_to_read(drifted: Standing) -> None:
-    """Each form of each card; a forge renders a notebook of that size."""
+def test_no_card_of_a_large_fleet_is_too_large_to_read() -> None:
+    """Each form of each card, of 1,000 rows on 500 nodes; a forge renders a notebook of that size."""
+    nodes = [f"main-{number + 1}" for number in range(500)]
+    rows = [unknown_row(name, "gates its peers see", "its own", "seen by 0 of 3") for name in nodes]
+    rows += [check_row(n, "binary", "sha256:" + "1" * 64, "sha256:" + "0" * 64) for n in nodes]
+    drifted = judged(*rows)
     cards = [display.result_card(drifted), display.verdict_card(verdict(drifted))]
     forms = [(card.html, card.text, json.dumps(card.data)) for card in cards]
 

@@ -80,13 +80,6 @@ def test_a_freeze_that_meets_the_window_is_named(start: int, end: int, meets: bo
     assert [row.observed for row in rows] == [f"frozen {first} to {last}: holidays"] * meets
 
 
-@pytest.mark.parametrize(
-    ("step", "name"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
-)
-def test_a_step_tells_its_phase(step: str, name: str) -> None:
-    assert roll.phase_of(step) == name
-
-
 @pytest.mark.parametrize("theirs", [True, False], ids=["operator", "ours"])
 @pytest.mark.parametrize(("good", "begun"), [(True, [0, 1]), (False, [0])], ids=["good", "bad"])
 def test_a_wave_that_did_not_succeed_stops_the_phase(

@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 
 from runbook_lib.changes import storage
-from runbook_lib.changes.storage import Kept, Replayed, wal_of
+from runbook_lib.changes.storage import Kept, Replayed
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.events import SnapshotChosen
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.commands import Stopped, answer
-from runbook_lib.sources.process import Ended
 
 from ..conftest import not_passed
 
@@ -88,12 +87,3 @@ def test_answers_are_about_the_node_that_was_asked() -> None:
             answer("stopped", "a", printed, Stopped)
     with pytest.raises(SourceError, match="kept"):
         answer("keep_data", "a", b'{"node": "a", "kept": ""}', Kept)
-
-
-def test_a_log_that_could_not_be_read_is_an_error() -> None:
-    good = b'{"node": "a", "records": 3, "corrupt": false, "height": 7}'
-    assert wal_of("a", Ended(0, good, b"")).height == 7
-    with pytest.raises(SourceError, match="expected exit code 0, got 5: no such disk"):
-        wal_of("a", Ended(5, good, b"no such disk\n"))
-    with pytest.raises(SourceError, match="expected exit code 0, got ended by us"):
-        wal_of("a", Ended(None, good, b"", "ended by us after 9 s"))

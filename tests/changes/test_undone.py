@@ -1,7 +1,7 @@
 """What a recovery is told of the apply that it undoes, and whom it asks again."""
 
 from typing import Any
-from unittest.mock import Mock, call
+from unittest.mock import Mock
 
 import pytest
 
@@ -48,16 +48,6 @@ def test_only_a_node_that_could_not_be_reached_is_tried_again(
     rows = [check_row("n1", "config", 1, 1, Outcome(one)) for one in outcomes]
 
     assert back.unreached(rows) is again
-
-
-def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [check_row("n1", "config", 1, 1, ok=True)]
-    monkeypatch.setattr(back, "runs_as_planned", lambda *args: True)
-    monkeypatch.setattr(back, "read_back", lambda *args: rows)
-    applier, node = Mock(), Mock(node="n1")
-
-    assert back._node(Mock(), applier, node, {}, None) == rows
-    assert applier.mock_calls == [call.verified("n1", node.after, back.BACK)]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])

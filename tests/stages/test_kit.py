@@ -17,7 +17,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS
 from ..conftest import path_of, ran
-from .conftest import entries, in_the_way_of_kits, mutations
+from .conftest import entries, mutations
 from .recovering import Recovering, back, fresh, network, walk
 
 __all__ = ["network"]
@@ -77,17 +77,6 @@ def test_an_apply_writes_its_kit_before_the_first_change(applied: Applied) -> No
     assert [path.name for path in targets] == [f"{name}.toml" for name in CANARIES]
     assert {stat.S_IMODE(path.stat().st_mode) for path in targets} == {0o640}
     assert stat.S_IMODE(applied.kit.stat().st_mode) == 0o2750
-
-
-def test_a_kit_that_cannot_be_written_blocks_the_change(network: RehearsalNetwork) -> None:
-    carried = fresh(network, "mainnet", next(NUMBERS))
-    with in_the_way_of_kits(network):
-        verdict, folder = carried.apply("canary")
-
-    result = verdict.items[0].result
-    assert result is not None and result.outcome is Outcome.INCONCLUSIVE
-    assert result.reason.startswith("recovery kit: kept outside the store: expected written, got ")
-    assert not mutations(folder)
 
 
 def test_the_script_alone_undoes_a_canary_and_the_recovery_reads_back(applied: Applied) -> None:

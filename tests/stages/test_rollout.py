@@ -201,10 +201,14 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
     assert mutations(folder) == []
 
 
-def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> None:
+def test_a_kit_that_cannot_be_written_blocks_and_leaves_out_what_was_dropped(team: Team) -> None:
     told = team.approved()
     with in_the_way_of_kits(team.network):
-        verdict, _ = team.carry(**told)
+        verdict, folder = team.carry(**told)
+    result = next(item.result for item in verdict.items if item.item == DEPLOY)
+    assert result is not None and result.outcome is Outcome.INCONCLUSIVE
+    assert result.reason.startswith("recovery kit: kept outside the store: expected written, got ")
+    assert mutations(folder) == []
     again = {**told, "attempt": verdict.attempt}
 
     verdict, folder = team.carry(drops=[team.dropped("test-3", **again)], **again)
