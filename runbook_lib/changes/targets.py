@@ -11,7 +11,7 @@ release's anchor.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from ..evidence.ledger import Known, kept_config
 from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
 from ..plan import Artifact, NodePlan, NodeState, Phase, Plan, moves
-from ..site import Node, Site
+from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES, Bundle, Flat, Profile, parse_bundle, render
 from ..sources.redact import MARK
@@ -72,30 +72,25 @@ INSTALLED_AHEAD = frozenset({"canary"})
 
 @dataclass(frozen=True)
 class Delta:
-    """What a stage makes of one node; an empty one leaves it as it is.
+    """What a stage makes of its cluster: by node the changes that are about it, none for most."""
 
-    ``gates`` are on afterwards, in the chain's order; those that were on stay on. ``installed``:
-    the node may run ``binary`` already, before the stage.
-    """
+    turns: Mapping[str, Sequence[Turn]]
+    profile: Profile
+    build: Artifact
 
-    gates: tuple[str, ...] = ()
-    channel: str = ""
-    binary: str = ""
-    artifact: str = ""
-    installed: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.binary)
-
-    def after(self, before: NodeState) -> NodeState:
-        """What it makes of a node that was ``before``, but for its file."""
-        return NodeState(
-            gates={**before.gates, **dict.fromkeys(self.gates, True)},
-            channel=self.channel or before.channel,
-            binary=self.binary or before.binary,
-            config=before.config,
-            artifact=self.artifact or before.artifact,
-        )
+    def after(self, before: NodeState, turns: Sequence[Turn]) -> NodeState:
+        """What changes make of a node that was ``before``, but for its file; no gate goes off."""
+        after = before
+        for turn in turns:
+            on = self.profile.on if turn.gates is None else turn.gates
+            after = NodeState(
+                gates={**after.gates, **{gate: True for gate in GATES if gate in on}},
+                channel=self.profile.release_channel if turn.channel else after.channel,
+                binary=self.build.binary,
+                config=before.config,
+                artifact=self.build.digest,
+            )
+        return after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,37 +151,20 @@ def kept_as(context: Context, known: Known | None, digest: str) -> NodeConfig:
     return NodeConfig(b"", digest)
 
 
-def members_of(context: Context, turn: Turn) -> set[str]:
-    """The nodes that a change is about. Raises SourceError when there are none."""
-    nodes = context.cluster.nodes
-    found = {node.name for node in nodes if turn.who == "all" or node.canary}
-    if not found:
-        where = f"site: clusters.{context.cluster_name}.nodes"
-        raise SourceError(where, "expected a node with canary: true, got none")
-    return found
+def delta(context: Context, bundle: Bundle, build: Artifact) -> Delta:
+    """What the context's stage makes of its cluster with a ``build``.
 
-
-def turned(turns: Sequence[Turn], profile: Profile, build: Artifact) -> Delta:
-    """What changes together make of each of their nodes; ``build`` is the release's."""
-    on = {gate for turn in turns for gate in (profile.on if turn.gates is None else turn.gates)}
-    channel = profile.release_channel if any(turn.channel for turn in turns) else ""
-    return Delta(tuple(gate for gate in GATES if gate in on), channel, build.binary, build.digest)
-
-
-def deltas(context: Context, bundle: Bundle, build: Artifact) -> dict[str, Delta]:
-    """What all changes of the context's stage together make of each node of its cluster.
-
-    Raises SourceError when the stage has no members, and ParameterError when the bundle lacks it.
+    Raises SourceError when it is about no node, and ParameterError when the bundle lacks it.
     Design: section 7, expected state.
     """
-    profile, found = bundle.profile(context.stage), dict[str, Delta]()
-    members = [(turn, members_of(context, turn)) for turn in TURNS[context.stage]]
-    for name in (node.name for node in context.cluster.nodes):
-        mine = [turn for turn, names in members if name in names]
-        ahead = context.stage in INSTALLED_AHEAD
-        made = turned(mine, profile, build)
-        found[name] = replace(made, installed=ahead) if mine else Delta()
-    return found
+    turns = {
+        node.name: [t for t in TURNS[context.stage] if t.who == "all" or node.canary]
+        for node in context.cluster.nodes
+    }
+    if not any(turns.values()):
+        where = f"site: clusters.{context.cluster_name}.nodes"
+        raise SourceError(where, "expected a node with canary: true, got none")
+    return Delta(turns, bundle.profile(context.stage), build)
 
 
 def target(
@@ -326,7 +304,8 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
     build = artifact(context)
     known = context.ledger.known(context.cluster_name)
     before = {node.name: known[node.name] for node in context.cluster.nodes}
-    phases = _phases(context, build, before, keep)
+    stage = delta(context, read_bundle(context), build)
+    phases = _phases(context, stage, before, keep)
     params = context.params
     rollout = isinstance(params, RolloutParams)
     touched = {node.node for phase in phases for node in phase.nodes}
@@ -356,24 +335,30 @@ def stage_plan(context: Context, build: Artifact, phases: Sequence[Phase], **mor
     )
 
 
-def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bool) -> list[Phase]:
-    profile = read_bundle(context).profile(context.stage)
+def _phases(context: Context, stage: Delta, known: dict[str, Known], keep: bool) -> list[Phase]:
     # Our own nodes first: operators follow what has been seen to work.
     nodes = sorted(context.cluster.nodes, key=lambda node: node.control == "operator")
     found = context.each(context.commands.read_config)
-    rollout = isinstance(context.params, RolloutParams)
-    power = powers(context) if rollout else None
+    power = powers(context) if isinstance(context.params, RolloutParams) else None
     at: dict[str, tuple[NodeConfig, NodeState]] = {}
+    for node in (node for node in nodes if stage.turns[node.name]):
+        name, last = node.name, known[node.name]
+        config, before = found[name], last.state
+        if isinstance(config, SourceError):
+            if node.control == "ours":
+                raise config
+            config = kept_toml(context, last)  # that it still lies there is config-drift's to prove
+        if context.stage in INSTALLED_AHEAD:
+            # Operators installed the candidate: canary.ready.candidate-installed proves it.
+            update = {"binary": stage.build.binary, "artifact": stage.build.digest}
+            before = before.model_copy(update=update)
+        at[name] = config, before
     phases = []
     for turn in TURNS[context.stage]:
-        members = members_of(context, turn)
         plans = []
-        for node in (node for node in nodes if node.name in members):
-            if node.name not in at:
-                at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
+        for node in (node for node in nodes if turn in stage.turns[node.name]):
             config, before = at[node.name]
-            after = turned([turn], profile, build).after(before)
-            made = target(context, node.name, config, before, after)
+            made = target(context, node.name, config, before, stage.after(before, [turn]))
             if keep:
                 keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
             plans.append(NodePlan.of(node, before, made.after))
@@ -381,21 +366,6 @@ def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bo
         waves = _waves(context, plans, power)
         phases.append(Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=waves))
     return phases
-
-
-def _begin(
-    context: Context, node: Node, found: NodeConfig | SourceError, last: Known, build: Artifact
-) -> tuple[NodeConfig, NodeState]:
-    known = last.state
-    if isinstance(found, SourceError):
-        if node.control == "ours":
-            raise found
-        found = kept_toml(context, last)  # that it still lies there is config-drift's to prove
-    if context.stage in INSTALLED_AHEAD and node.canary:
-        # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
-        update = {"binary": build.binary, "artifact": build.digest}
-        known = known.model_copy(update=update)
-    return found, known
 
 
 def _waves(

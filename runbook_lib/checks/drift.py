@@ -23,7 +23,7 @@ from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, moves, phase_of
 from ..site import Node
 from ..sources import config as toml
 from ..sources.commands import NodeConfig, ToolVerdict
-from ..sources.config import GATES, Bundle, Flat, diff, flatten
+from ..sources.config import GATES, Bundle, Flat, Profile, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
 
@@ -146,9 +146,7 @@ CONTROL, _CONTROL = "runbook_unknown_key", "unknown-key-control"
 """A key that no chain knows: a dry run that accepts it finds no unknown keys at all."""
 
 
-def judge_targets(
-    context: Context, bundle: Bundle, live: Live, wanted: Mapping[str, Delta]
-) -> None:
+def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) -> None:
     """The targets of every node whose state and file are known; the others are said elsewhere."""
     made: dict[str, Target] = {}
 
@@ -157,7 +155,7 @@ def judge_targets(
         known, config = live.known[name], live.configs[name]
         if isinstance(known, SourceError) or isinstance(config, SourceError):
             return None
-        after = wanted[name].after(known.state)
+        after = delta.after(known.state, delta.turns[name])
         target = made[name] = targets.target(context, name, config, known.state, after)
         table = toml.parse_toml(target.text, name)
         found = flatten(toml.parse_toml(target.found, name))
@@ -169,8 +167,10 @@ def judge_targets(
         known = live.known[name]
         if done is not None and isinstance(known, Known):
             table, found, verdict = done
-            changed, delta = diff(found, flatten(table)), wanted[name]
-            text = _said(context, bundle, made[name], delta, known.state, [d.key for d in changed])
+            changed, text = diff(found, flatten(table)), "left as it is"
+            if touched := bool(delta.turns[name]):
+                keys = [each.key for each in changed]
+                text = _said(context, delta.profile, made[name], known.state, keys)
             with context.clean(name, "target", text):
                 _dry(context, name, verdict)
                 fell = "fell into the table above"
@@ -178,7 +178,7 @@ def judge_targets(
                     (f"{k} (misplaced)", f"set as {v}", fell) for k, v in toml.misplaced(table)
                 ]
                 _wrong(context, name, misplaced)
-                _as_wanted(context, name, made[name], flatten(table), bundle, delta)
+                _as_wanted(context, name, made[name], flatten(table), bundle, touched)
                 beyond = [d for d in changed if d.key not in moves(known.state, made[name].after)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
     if context.site.commands.dry_run is not None and made:
@@ -197,14 +197,14 @@ def _dry(context: Context, name: str, verdict: ToolVerdict | None) -> None:
 
 
 def _as_wanted(
-    context: Context, name: str, made: Target, after: Flat, bundle: Bundle, delta: Delta
+    context: Context, name: str, made: Target, after: Flat, bundle: Bundle, touched: bool
 ) -> None:
     """The target against the profile (of nodes the stage touches) and the bundle's other keys."""
     wanted = for_nodes(bundle, context.stage)
     seen = {key: after[key] for key in wanted if key in after}
-    if delta:
+    if touched:
         profile = bundle.profile(context.stage)
-        gates = profile.on | set(delta.gates)
+        gates = profile.on | {gate for gate, on in made.after.gates.items() if on}
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
@@ -218,14 +218,13 @@ def _as_wanted(
 
 
 def _said(
-    context: Context, bundle: Bundle, made: Target, delta: Delta, before: NodeState, keys: list[str]
+    context: Context, profile: Profile, made: Target, before: NodeState, keys: list[str]
 ) -> str:
     """What becomes of a node, for who reads it before anything changes."""
-    if not delta:
-        return "left as it is"
-    steps, profile = playbook.GATE_STEPS[context.stage], bundle.profile(context.stage)
-    turned = [gate for gate in delta.gates if not before.gates.get(gate)]
-    on = [gate for gate, on in made.after.gates.items() if on and gate not in turned]
+    steps = playbook.GATE_STEPS[context.stage]
+    now = [gate for gate, on in made.after.gates.items() if on]
+    turned = [gate for gate in GATES if gate in now and not before.gates.get(gate)]
+    on = [gate for gate in now if gate not in turned]
     notes = {
         "beyond the profile, in the last step": [g for g in turned if g not in profile.on],
         "ahead of the profile": [gate for gate in on if gate not in profile.on],
@@ -318,9 +317,9 @@ def config_drift(context: Context) -> CheckResult:
     """
     bundle = targets.read_bundle(context)
     judge_bundle(context, bundle, context.stage)
-    wanted: dict[str, Delta] | None = None
+    delta: Delta | None = None
     with context.reading("the stage's delta", "per node"):
-        wanted = targets.deltas(context, bundle, targets.artifact(context))
+        delta = targets.delta(context, bundle, targets.artifact(context))
     last = context.ledger.known(context.cluster_name)
     live = Live(
         context.each(last.__getitem__),
@@ -339,10 +338,10 @@ def config_drift(context: Context) -> CheckResult:
         elif known := context.answer(
             node.name, "known state", "in the store", live.known[node.name]
         ):
-            _judge_live(context, node, known, live, wanted)
+            _judge_live(context, node, known, live, delta)
     advertised(context, live.rollouts)
-    if wanted is not None:
-        judge_targets(context, bundle, live, wanted)
+    if delta is not None:
+        judge_targets(context, bundle, live, delta)
     nodes = len(live.known)
     return context.conclude(
         passed=f"{nodes} nodes are as last verified; the target is the stage's profile",
@@ -412,7 +411,7 @@ def between(name: str, after: Known, live: Live) -> Known | SourceError:
 
 
 def _judge_live(
-    context: Context, node: Node, known: Known, live: Live, wanted: Mapping[str, Delta] | None
+    context: Context, node: Node, known: Known, live: Live, delta: Delta | None
 ) -> None:
     """A node as it is against what is known of it: gates and channel, build, file."""
     name, config, running = node.name, live.configs[node.name], live.rollouts[node.name]
@@ -422,7 +421,7 @@ def _judge_live(
         if rollout := context.answer(name, "/status/rollout", "an answer", running):
             verified = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
             _wrong(context, name, differences(verified, rollout.flat()))
-        _build(context, node, known, live.builds[name], wanted)
+        _build(context, node, known, live.builds[name], delta)
         if isinstance(config, SourceError):
             got = _whose(node, "config", config)
             context.unknown(name, "config", known.state.config, got)
@@ -439,20 +438,26 @@ def _build(
     node: Node,
     known: Known,
     build: str | SourceError,
-    wanted: Mapping[str, Delta] | None,
+    delta: Delta | None,
 ) -> None:
     """The verified build runs, or the release's, where the stage has operators install it first."""
-    name, before, delta = node.name, known.state.binary, (wanted or {}).get(node.name)
+    name, before = node.name, known.state.binary
     if isinstance(build, SourceError):
         context.unknown(name, "binary", before, _whose(node, "binary", build))
     elif build != before and delta is None:
         text = f"{build}, and what the stage installs is not known"
         context.unknown(name, "binary", before, text)
-    elif build != before and delta and delta.installed and build == delta.binary:
+    elif build != before and delta and _is_ahead(context, delta, name, build):
         text = f"the release's, installed ahead of the stage: {build}"
         context.judge(name, "binary", "the verified or the release's", text, ok=True)
     elif build != before:
         context.judge(name, "binary", before, build, waivable=False)
+
+
+def _is_ahead(context: Context, delta: Delta, name: str, build: str) -> bool:
+    """Whether a node may run ``build`` before the stage, whose changes are about it."""
+    ahead = context.stage in targets.INSTALLED_AHEAD and bool(delta.turns[name])
+    return ahead and build == delta.build.binary
 
 
 def _whose(node: Node, what: str, error: SourceError) -> str:

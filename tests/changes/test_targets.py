@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.targets import Delta, artifact, deltas, keep_target, rendered, target
+from runbook_lib.changes.targets import (
+    TURNS,
+    Delta,
+    Turn,
+    artifact,
+    delta,
+    keep_target,
+    rendered,
+    target,
+)
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.plan import CHANNEL_AT, GATES_AT, Artifact, NodeState, moves
@@ -34,11 +43,17 @@ def context(practice: Any) -> Context:
     return found
 
 
-def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) -> None:
-    before = BEFORE.model_copy(update={"gates": {"pruning": True, "witness_network": True}})
-    delta = Delta(("pruning", "malachite_consensus"), "testnet", "sha256:new")
+def made_of(profile: str, before: NodeState, *turns: Turn) -> NodeState:
+    """What changes make of a node by a profile of the chain's own bundle."""
+    return Delta({}, parse_bundle(bundle().encode(), "b").profile(profile), BUILD).after(
+        before, turns
+    )
 
-    made = target(context, "dev-1", FILE, before, delta.after(before))
+
+def test_a_target_turns_on_the_changes_gates_and_nothing_off(context: Context) -> None:
+    before = BEFORE.model_copy(update={"gates": {"pruning": True, "witness_network": True}})
+    turn = Turn("i", "n", "all", ("malachite_consensus", "pruning"), channel=True)
+    made = target(context, "dev-1", FILE, before, made_of("testnet", before, turn))
 
     on = ("pruning", "witness_network", "malachite_consensus")
     assert made.after.gates == dict.fromkeys(on, True)
@@ -50,7 +65,7 @@ def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) ->
 
 
 def test_nothing_to_change_leaves_the_file_byte_for_byte(context: Context) -> None:
-    after = Delta((), "development", "sha256:new").after(BEFORE)
+    after = made_of("development", BEFORE, *TURNS["development"])
     made = target(context, "dev-1", FILE, BEFORE, after)
 
     found = (made.text, made.after.config, made.after.binary)
@@ -63,7 +78,7 @@ MALACHITE, REWARDS, WITNESS = GATES[4:]
 NAMES = ("n-1", "n-2", "n-3")
 
 
-def deltas_of(context: Context, stage: str, *canaries: str) -> dict[str, Delta]:
+def afters(context: Context, stage: str, *canaries: str) -> dict[str, NodeState]:
     """Of a cluster of three nodes, on a bundle with the chain's own stages."""
     nodes = [
         {"name": name, "url": f"http://{name}.invalid", "canary": name in canaries}
@@ -72,54 +87,51 @@ def deltas_of(context: Context, stage: str, *canaries: str) -> dict[str, Delta]:
     cluster = Cluster.model_validate({"chain_id": "c", "nodes": nodes})
     there = {"clusters": {"there": cluster}, "stages": dict.fromkeys(playbook.STAGES, "there")}
     context.site, context.stage = context.site.model_copy(update=there), stage
-    return deltas(context, parse_bundle(bundle().encode(), "bundle"), BUILD)
+    made = delta(context, parse_bundle(bundle().encode(), "bundle"), BUILD)
+    return {name: made.after(BEFORE, made.turns[name]) for name in NAMES}
+
+
+def changed(channel: str, *on: str) -> NodeState:
+    update = {"binary": BUILD.binary, "artifact": BUILD.digest, "channel": channel}
+    return BEFORE.model_copy(update={"gates": dict.fromkeys(on, True), **update})
 
 
 @pytest.mark.parametrize(
-    ("stage", "delta"),
+    ("stage", "on"),
     [
         ("development", ()),
-        ("testnet", ((*BASE_GATES, MALACHITE), "testnet")),
-        ("mainnet", ((*BASE_GATES, MALACHITE, REWARDS, WITNESS), "mainnet")),
+        ("testnet", (*BASE_GATES, MALACHITE)),
+        ("mainnet", (*BASE_GATES, MALACHITE, REWARDS, WITNESS)),
     ],
 )
 def test_each_stage_brings_every_node_to_its_profile_and_development_moves_the_build_alone(
-    context: Context, stage: str, delta: tuple[Any, ...]
+    context: Context, stage: str, on: tuple[str, ...]
 ) -> None:
-    made = Delta(*delta, binary="sha256:new", artifact="sha256:file")
-    assert deltas_of(context, stage, "n-1") == dict.fromkeys(NAMES, made)
-    if stage == "development":
-        after = {"binary": "sha256:new", "artifact": "sha256:file"}
-        assert made.after(BEFORE) == BEFORE.model_copy(update=after)
+    assert afters(context, stage, "n-1") == dict.fromkeys(NAMES, changed(stage, *on))
 
 
 @pytest.mark.parametrize("canaries", [("n-1",), ("n-2", "n-3")])
 def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str, ...]) -> None:
-    found = deltas_of(context, "canary", *canaries)
-    gates = (*BASE_GATES, MALACHITE, REWARDS, WITNESS)
-    member = Delta(gates, "canary", "sha256:new", "sha256:file", installed=True)
+    found = afters(context, "canary", *canaries)
+    member = changed("canary", *BASE_GATES, MALACHITE, REWARDS, WITNESS)
 
-    assert {name for name, delta in found.items() if delta == member} == set(canaries)
-    others = [delta for name, delta in found.items() if name not in canaries]
-    assert others and all(delta.after(BEFORE) == BEFORE for delta in others)
-    assert not any(others)
+    assert found == {name: member if name in canaries else BEFORE for name in NAMES}
     said = "site: clusters.there.nodes: expected a node with canary: true, got none"
     with saying(SourceError, said):
-        deltas_of(context, "canary")
+        afters(context, "canary")
 
 
 @given(st.dictionaries(st.sampled_from(GATES), st.booleans()), st.sets(st.sampled_from(GATES)))
 def test_a_stage_never_turns_a_gate_off(before: dict[str, bool], on: set[str]) -> None:
     """Whatever was on and whatever the profile wants: only off turns into on."""
     state = BEFORE.model_copy(update={"gates": before})
-    delta = Delta(tuple(sorted(on)), "testnet", "sha256:new")
-    after = delta.after(state)
+    after = made_of("testnet", state, Turn("i", "n", "all", tuple(on), channel=True))
 
     assert {gate for gate in GATES if after.gates.get(gate)} == on | {
         g for g in before if before[g]
     }
-    changed = {f"{GATES_AT}.{gate}": True for gate in on if not before.get(gate)}
-    assert moves(state, after) == {**changed, CHANNEL_AT: "testnet"}
+    changes = {f"{GATES_AT}.{gate}": True for gate in on if not before.get(gate)}
+    assert moves(state, after) == {**changes, CHANNEL_AT: "testnet"}
 
 
 def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Context) -> None:
