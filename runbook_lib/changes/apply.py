@@ -8,7 +8,7 @@ is assumed. Every changing command inherits the cluster's lock.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from ..evidence.events import NodeVerified, Queued, StepPhase, StepTaken, of
 from ..files import place
 from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
-from ..plan import Artifact, NodePlan, NodeState, phase_of
-from ..sources.commands import Build, NodeConfig
+from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, differences, phase_of
+from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..strict import project_path
 from .approvals import require_standing
@@ -263,9 +263,11 @@ def keep(
 T = TypeVar("T")
 
 
-def until(context: Context, look: Callable[[], T], good: Callable[[T], bool]) -> T:
+def until(
+    context: Context, look: Callable[[], T], good: Callable[[T], bool], patience_s: float = 0.0
+) -> T:
     """What ``look`` sees once that is ``good``; what it saw last when the patience is over."""
-    deadline = context.scope.reread().timestamp() + context.patience_s
+    deadline = context.scope.reread().timestamp() + (patience_s or context.patience_s)
     while True:
         seen = look()
         if good(seen) or context.scope.reread().timestamp() >= deadline:
@@ -283,13 +285,9 @@ def answers(found: object) -> bool:
 def runs_as_planned(context: Context, node: NodePlan) -> bool:
     """Whether a node already is what the plan makes of it; a node that cannot be read is not."""
     rollout = context.fleet.rollout([node.node])[node.node]
-    if isinstance(rollout, SourceError):
-        return False
-    gates = (rollout.feature_gates, rollout.release_channel) == (
-        node.after.gates,
-        node.after.channel,
+    return not isinstance(rollout, SourceError) and all(
+        row.outcome is Outcome.PASS for row in _against(context, node, rollout)
     )
-    return gates and all_pass([_binary(context, node), _config(context, node)])
 
 
 def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAIL) -> list[Row]:
@@ -301,32 +299,22 @@ def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAI
     if isinstance(rollout, SourceError):
         text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
         return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
-    name, channel, found = node.node, node.after.channel, rollout.feature_gates
-    ok = rollout.release_channel == channel
-    rows = [check_row(name, "rollout.release_channel", channel, rollout.release_channel, ok)]
-    planned = node.after.gates
-    gates = sorted({*planned, *found})
-    for gate in (gate for gate in gates if found.get(gate) != planned.get(gate)):
-        what, wanted = f"rollout.feature_gates.{gate}", planned.get(gate, "absent")
-        rows.append(check_row(name, what, wanted, found.get(gate, "absent"), ok=False))
-    if len(rows) == 1:
-        on = ", ".join(gate for gate in gates if planned[gate])
-        rows.append(check_row(node.node, "gates on", on, on, ok=True))
-    return [*rows, _binary(context, node), _config(context, node)]
+    return list(_against(context, node, rollout))
 
 
-def _binary(context: Context, node: NodePlan) -> Row:
-    return _same(node, "binary", node.after.binary, context.commands.version)
-
-
-def _config(context: Context, node: NodePlan) -> Row:
-    return _same(node, "config", node.after.config, context.commands.read_config)
-
-
-def _same(
-    node: NodePlan, what: str, planned: str, read: Callable[[str], Build | NodeConfig]
-) -> Row:
-    return check_row(node.node, what, planned, tried(lambda: read(node.node).digest))
+def _against(context: Context, node: NodePlan, rollout: Rollout) -> Iterator[Row]:
+    """A node against its plan; each thing is asked of it when its row is taken."""
+    name, after = node.node, node.after
+    yield check_row(name, CHANNEL_AT, after.channel, rollout.release_channel)
+    wrong = differences(after.gates, rollout.feature_gates)
+    for gate, expected, got in wrong:
+        yield check_row(name, f"{GATES_AT}.{gate}", expected, got, ok=False)
+    if not wrong:
+        on = ", ".join(sorted(gate for gate, on in after.gates.items() if on))
+        yield check_row(name, "gates on", on, on)
+    commands = context.commands
+    yield check_row(name, "binary", after.binary, tried(lambda: commands.version(name).digest))
+    yield check_row(name, "config", after.config, tried(lambda: commands.read_config(name).digest))
 
 
 # --- A build and a configuration put on one of our nodes ---

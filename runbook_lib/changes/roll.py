@@ -14,13 +14,13 @@ from ..errors import SourceError, tried
 from ..evidence.status import item_status
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..plan import BUILD, NodePlan, Phase, Plan, phase_of
+from ..plan import BUILD, NodePlan, Phase, Plan, moves, phase_of
 from ..strict import parse_instant, project_path
 from ..wording import utc
 from .apply import Applier, all_pass, put, read_back, until
 from .operators import VIEWERS, instructed, is_theirs, roll_theirs, seen
 from .power import powers
-from .targets import keep_target, reproduce
+from .targets import keep_target, rendered
 
 WINDOW = "change window"
 
@@ -206,14 +206,21 @@ def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) ->
         got = "another content than was planned"
         applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
         return False
-    made = tried(lambda: reproduce(context, node, context.commands.read_config(node.node)))
+    name, wanted = node.node, node.after.config
+    # Out of its TOML as it lies there now, before the phase or after it.
+    made = tried(
+        lambda: rendered(
+            context, name, context.commands.read_config(name), moves(node.before, node.after)
+        )
+    )
     if isinstance(made, SourceError):
-        moved = made.problem.startswith("expected a file that becomes")
-        outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
-        row = check_row(node.node, "target TOML", node.after.config, made.problem, outcome)
-        applier.rows.append(row)
+        applier.rows.append(check_row(name, "target TOML", wanted, made))
         return False
-    config = keep_target(context, f"{node.node}.{phase.name}", made.text, made.raw)
+    if made.digest != wanted:
+        got = f"{made.digest}: the node's file moved since the plan"
+        applier.rows.append(check_row(name, "target TOML", wanted, got, ok=False))
+        return False
+    config = keep_target(context, f"{name}.{phase.name}", made.text, made.raw)
     return put(context, applier, node, release, config, lambda what: _step(what, phase))
 
 

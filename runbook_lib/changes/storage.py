@@ -39,7 +39,7 @@ from ..sources.running import require_well
 from ..sources.snapshots import About, Bundle
 from ..sources.wire import Height
 from ..strict import project_path
-from .apply import POLL_S, Applier, Step, all_pass
+from .apply import Applier, Step, all_pass, until
 from .back import lanes, undone, unreached
 from .operators import LOOK_AGAIN, Instruction, instruct, seen, tell_all
 from .power import powers
@@ -470,9 +470,7 @@ def restore_nodes(
     whole = len(started) == len(nodes)
     if not started:
         return rows
-    patience = timedelta(seconds=context.patience_s)
-    if theirs:
-        patience = timedelta(minutes=context.params.takeover_minutes)
+    patience = context.params.takeover_minutes * 60 if theirs else context.patience_s
     return [*rows, *_followers(context, follows, patience, whole=whole)]
 
 
@@ -504,16 +502,13 @@ def _agreed(work: Work, ready: Sequence[str], height: int) -> list[str]:
 
 
 def _followers(
-    context: Context, names: Sequence[str], patience: timedelta, *, whole: bool
+    context: Context, names: Sequence[str], patience: float, *, whole: bool
 ) -> list[Row]:
     """Every node is seen to follow the chain again; what waits for others is not yet due."""
-    deadline = context.scope.reread() + patience
-    while True:
-        rows = [one.row for one in follow(context, names).values()]
-        now = context.scope.reread()
-        if all_pass(rows) or now >= deadline:
-            break
-        context.scope.sleep(POLL_S)
+    rows = until(
+        context, lambda: [one.row for one in follow(context, names).values()], all_pass, patience
+    )
+    now = context.scope.reread()
     if whole:
         return rows
     update = {"outcome": Outcome.INCONCLUSIVE, "return_at": now + LOOK_AGAIN}

@@ -378,18 +378,3 @@ def _waves(
         return tuple(tuple(group) for group in groups)
     most = context.params.max_down
     return tuple(wave for group in groups for wave in cut(group, found, most))
-
-
-def reproduce(context: Context, node: NodePlan, found: NodeConfig) -> NodeConfig:
-    """A node's target out of its TOML as it lies there now, before the phase or after it.
-
-    Raises SourceError when it is not what was planned: the file moved.
-    """
-    made = rendered(context, node.node, found, moves(node.before, node.after))
-    if made.digest != node.after.config:
-        raise SourceError(
-            node.node,
-            f"expected a file that becomes {node.after.config}, got one that becomes"
-            f" {made.digest}: it moved since the plan",
-        )
-    return made

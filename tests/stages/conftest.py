@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from runbook_lib import opening, playbook
-from runbook_lib.changes import apply, storage
+from runbook_lib.changes import apply
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.context import Judge
@@ -46,8 +46,7 @@ def impatient() -> Iterator[None]:
     """Who answers on loopback answers soon: changes look again more often than at a real node,
     and a question is asked again without a pause."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (apply, storage):
-            patch.setattr(module, "POLL_S", 0.1)
+        patch.setattr(apply, "POLL_S", 0.1)
         patch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
         patch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
         yield
