@@ -318,10 +318,8 @@ class Work:
 
     def _round(self, names: Sequence[str], phase: str, steps: Steps) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            try:
+            with Findings(findings=applier.rows).reading(phase, "readable", name):
                 all(applier.step(step) for step in steps(context, name))
-            except SourceError as error:
-                applier.rows.append(unknown_row(name, phase, "readable", str(error)))
             return applier.rows
 
         return lanes(self.context, self.applier, names, f" {phase}", one)
@@ -378,39 +376,32 @@ class Work:
 
     def kept(self, name: str) -> None:
         """Where the old data are, and what its log was."""
-        what, expected = "old data", "kept aside"
-        try:
+        found, what, expected = Findings(findings=self.rows[name]), "old data", "kept aside"
+        with found.reading(what, expected, name):
             kept = self.read("keep_data", "keep-aside", name, Kept).kept
             log = self.read("inspect_wal", "inspect-wal", name, Wal)
-        except SourceError as error:
-            self.rows[name].append(check_row(name, what, expected, error))
-            return
-        found = f"corrupt: {log.problem}" if log.corrupt else f"whole up to {log.height}"
-        got = f"as {kept}; its log was {found}"
-        self.rows[name].append(check_row(name, what, expected, got, ok=True))
+            was = f"corrupt: {log.problem}" if log.corrupt else f"whole up to {log.height}"
+            found.judge(name, what, expected, f"as {kept}; its log was {was}", ok=True)
 
     def judge(self, name: str, height: int) -> bool:
         """Rows of a node's report against the snapshot; whether all hold."""
-        said = tried(self.report, name)
-        if isinstance(said, SourceError):
-            self.rows[name].append(check_row(name, "replay", "its report", said))
-            return False
-        wanted = self.chosen.root or said.expected_state_root
-        same = said.restored_root == wanted == said.expected_state_root
-        proven = said.pruning_proof_verified and said.restored_matches_expected
-        said_proven = "verified" if proven else "not verified"
-        rows = [
-            check_row(name, "restored state root", wanted[:16], said.restored_root[:16], same),
-            check_row(name, "pruning proofs", "verified", said_proven, proven),
-            check_row(name, "replayed to", height, said.height, said.height == height),
-        ]
-        if said.wal_corruption_detected:
-            rows.append(check_row(name, "its log", "whole", "corrupt", ok=False))
-        if height == self.chosen.height and said.commitment_root != said.restored_root:
-            got = f"{said.commitment_root[:16]}: another without a block between"
-            rows.append(check_row(name, "commitment root", wanted[:16], got, ok=False))
-        self.rows[name] += rows
-        return all_pass(rows)
+        found = Findings()
+        with found.reading("replay", "its report", name):
+            said = self.report(name)
+            wanted = self.chosen.root or said.expected_state_root
+            same = said.restored_root == wanted == said.expected_state_root
+            found.judge(name, "restored state root", wanted[:16], said.restored_root[:16], same)
+            proven = said.pruning_proof_verified and said.restored_matches_expected
+            got = "verified" if proven else "not verified"
+            found.judge(name, "pruning proofs", "verified", got)
+            found.judge(name, "replayed to", height, said.height)
+            if said.wal_corruption_detected:
+                found.judge(name, "its log", "whole", "corrupt", ok=False)
+            if height == self.chosen.height and said.commitment_root != said.restored_root:
+                got = f"{said.commitment_root[:16]}: another without a block between"
+                found.judge(name, "commitment root", wanted[:16], got, ok=False)
+        self.rows[name] += found.findings
+        return all_pass(found.findings)
 
     def report(self, name: str) -> Replayed:
         """Raises SourceError."""
