@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -232,16 +232,17 @@ def _ending(found: Incident) -> str:
     return "\n\n".join(lines)
 
 
-def _file(context: Context, applier: Applier, found: Incident, report: Report) -> None:
+def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[int]:
+    """File a report as an issue and read it back; its number, none where it is not there."""
     kind = f"{report.audience}-report"
     document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
     if has_secret(context, kind, report.body):
         context.judge(kind, "secrets", "none", "one; take it out of the texts", ok=False)
-        return
+        return []
     board = report.board(Issues(context.scope, context.site.forge))
     if isinstance(there := tried(find, board, report.marker), SourceError):
         context.findings.append(keep(context, kind, document, there))
-        return
+        return []
     made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
     name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
     applier.settle(lambda step: bool(made) and step.startswith(name))
@@ -253,7 +254,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
 
     if not made and not applier.step(Step("forge", name, run, expected="filed")):
         keep(context, kind, document, None)
-        return
+        return []
     with context.reading(f"{kind} read back", digest(report.body), "forge", whole=True):
         rows = [*there.rows(), *read_back(there, made[0], report.body)]
         context.findings += rows
@@ -262,6 +263,8 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
             by, audience, at = context.opened.operator, report.audience, context.now
             filed = IncidentFiled(audience=audience, number=made[0], by=by, at=at)
             _note(context, found, filed)
+            return made
+    return []
 
 
 # --- the council ----------------------------------------------------------------------------------
@@ -292,9 +295,9 @@ def convene(context: Context, applier: Applier) -> None:
     wanted = digest_of(measures)  # the same on every try that proposes the same
     text = render(context, "decision.md", _values(context, found, wanted)) + "\n"
     facts = collect(context)
-    _file(context, applier, found, _report(context, found, "governance", facts, text))
+    filed = _file(context, applier, found, _report(context, found, "governance", facts, text))
     _tell(context, found, wanted)
-    _decided(context, found, wanted)
+    _decided(context, found, wanted, [context.params.issue, *found.filed, *filed])
 
 
 def _called(context: Context) -> bool:
@@ -331,12 +334,11 @@ def _tell(context: Context, found: Incident, wanted: str) -> None:
     context.judge("council", "told", "once", "once")
 
 
-def _decided(context: Context, found: Incident, wanted: str) -> None:
+def _decided(context: Context, found: Incident, wanted: str, issues: Sequence[int]) -> None:
     due, release = found.ratify_until, context.params.release
     what, expected = "decided", f"by two thirds until {utc(due)}"
     judge = partial(context.judge, "council", what, expected)
     with context.reading(what, expected, "council", whole=True):
-        issues = [context.params.issue, *found.filed, *_filed_now(context, found)]
         heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
         votes = Votes(context.site, in_force(context.site, heard, wanted))
         made = votes.decision(found, wanted, ratifies=found.opened.break_glass is not None)
@@ -349,17 +351,6 @@ def _decided(context: Context, found: Incident, wanted: str) -> None:
         else:
             at = f", at {utc(votes.at)}, " if votes.at else "; "
             judge(f"{votes}{at}later than 24 h after the recovery", ok=False)
-
-
-def _filed_now(context: Context, found: Incident) -> list[int]:
-    """The issue of this try, which the incident as it was read does not name yet."""
-
-    def look() -> str:
-        with suppress(RunbookError):  # removed meanwhile: promotion notices that
-            return " ".join(map(str, incidents.load(context.store, found.id).filed))
-        return ""
-
-    return [int(number) for number in context.scope.derive("issues of it", look).split()]
 
 
 # --- what an incident is told with: gates of the nodes and figures, as cells of Markdown tables ---

@@ -318,7 +318,7 @@ class Work:
 
     def _round(self, names: Sequence[str], phase: str, steps: Steps) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            with Findings(findings=applier.rows).reading(phase, "readable", name):
+            with Findings(findings=applier.rows).reading(phase, "readable", name, whole=True):
                 all(applier.step(step) for step in steps(context, name))
             return applier.rows
 
