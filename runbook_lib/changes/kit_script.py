@@ -143,17 +143,22 @@ def instruction(kit: Kit, operator: str) -> str:
 # --- the files ------------------------------------------------------------------------------------
 
 
-def write_files(context: Context, folder: Path, kit: Kit) -> dict[str, Any]:
-    """Write the kit. What came of it: the digest of every file, or the error."""
-    files = dict[str, bytes]()
+def files_of(kit: Kit, site: Site) -> dict[str, bytes]:
+    """Every file of a kit, by its path in it. Raises SourceError, ParameterError."""
+    files = {"recover.sh": script(kit, site), "README.md": page(kit).encode()}
     for node in kit.ours:
         for variant, (file, _) in node.back.items():
             raw = file.text if file.raw is None else file.raw
             files[str(target_file(Path(), node.node, variant))] = raw
+    for name in kit.operators:
+        files[f"operators/{name}.md"] = instruction(kit, name).encode()
+    return files
+
+
+def write_files(context: Context, folder: Path, kit: Kit) -> dict[str, Any]:
+    """Write the kit. What came of it: the digest of every file, or the error."""
     try:
-        files |= {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
-        for name in kit.operators:
-            files[f"operators/{name}.md"] = instruction(kit, name).encode()
+        files = files_of(kit, context.site)
         _put(folder, files, context.store.root.stat().st_gid)
     except (OSError, RunbookError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)

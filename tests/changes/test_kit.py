@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.kit_script import (
     Kit,
     _put,
+    files_of,
     instruction,
     page,
     quoted,
-    script,
     target_file,
 )
-from runbook_lib.changes.targets import KitNode
+from runbook_lib.changes.targets import KitNode, Variant
 from runbook_lib.plan import Artifact, NodePlan, NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
@@ -59,7 +59,6 @@ class Made:
     names: tuple[str, ...]
     theirs: tuple[str, ...] = ()
     stage: str = "canary"
-    text: bytes = b""
     tools: tuple[str, ...] = (*TOOLS, "sha256sum", "timeout")
     shell: str = "sh"
     kit: Kit = field(init=False)
@@ -80,7 +79,11 @@ class Made:
         made = plan(gates, stage=self.stage, release="v1.4.0", artifact=artifact)
         kept = tuple(self.kit_node(one, artifact) for one in nodes)
         self.kit = Kit("v1.4.0/canary/0002", made, kept)
-        self.write()
+        words = [str(self.automation)]
+        deploy = Command(argv=[*words, "deploy", "{node}", "{artifact}", "--config={config}"])
+        restart = Command(argv=[*words, "restart", "{node}"])
+        site = Site.model_construct(commands=Commands(deploy=deploy, restart=restart))
+        _put(self.folder, files_of(self.kit, site), os.getgid())
 
     def plan_of(self, name: str) -> NodePlan:
         operator = "op+1" if name in self.theirs else ""
@@ -89,25 +92,11 @@ class Made:
         return node(name, before, after, control=control, operator=operator)
 
     def kit_node(self, one: NodePlan, artifact: Artifact) -> KitNode:
-        back: Any = {"back": (NodeConfig(self.text, one.before.config), one.before)}
+        texts: dict[Variant, bytes] = {"back": f"before {one.node}".encode()}
         if self.stage == "mainnet":
-            stall = state(f"stall {one.node}".encode())
-            back["stall"] = NodeConfig(self.text, stall.config), stall
+            texts["stall"] = f"stall {one.node}".encode()
+        back = {v: (NodeConfig(t, digest_bytes(t)), state(t)) for v, t in texts.items()}
         return KitNode(one, back, artifact)
-
-    def write(self) -> None:
-        words = [str(self.automation)]
-        deploy = Command(argv=[*words, "deploy", "{node}", "{artifact}", "--config={config}"])
-        restart = Command(argv=[*words, "restart", "{node}"])
-        site = Site.model_construct(commands=Commands(deploy=deploy, restart=restart))
-        self.folder.mkdir()
-        (self.folder / "recover.sh").write_bytes(script(self.kit, site))
-        for ours in self.kit.ours:
-            for variant in self.kit.variants:
-                path = target_file(self.folder, ours.node, variant)
-                path.parent.mkdir(exist_ok=True)
-                word = "before" if variant == "back" else variant
-                path.write_text(f"{word} {ours.node}")
 
     def call(self, *options: str) -> dict[str, Any]:
         """How the script is started, with the tools alone on its PATH."""
@@ -325,9 +314,14 @@ def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
 
 
 def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
-    made = Made(tmp_path / "made", (), theirs=("main-7",), text=b"x = '````'\n")
-    told = instruction(made.kit, "op+1")
-    brief = instruction(Made(tmp_path / "brief", (), theirs=("main-7",)).kit, "op+1")
+    made = Made(tmp_path / "made", (), theirs=("main-7",))
+    (node,) = made.kit.nodes
+
+    def said(text: bytes) -> str:
+        back: Any = {"back": (NodeConfig(text, ""), node.plan.before)}
+        return instruction(replace(made.kit, nodes=(replace(node, back=back),)), "op+1")
+
+    told, brief = said(b"x = '````'\n"), said(b"")
 
     assert "| `main-7` |  | `rollout.feature_gates.timetoke_rewards` | `True` | `False` |" in told
     assert "`````toml\nx = '````'\n`````" in told
