@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
@@ -179,16 +180,16 @@ def make_back_plan(context: Context) -> Plan:
         name, config = node.name, configs[node.name]
         after = _after(context, node, goals[name], config)
         before = (made.last(name) if made is not None else None) or goals[name]
+        read: dict[str, Any] = {}
         seen, build = rollouts[name], builds[name]
         if not isinstance(seen, SourceError):
-            update = {"gates": seen.feature_gates, "channel": seen.release_channel}
-            before = before.model_copy(update=update)
+            read |= {"gates": seen.feature_gates, "channel": seen.release_channel}
         if not isinstance(build, SourceError):
             artifact = before.artifact if build.digest == before.binary else ""
-            before = before.model_copy(update={"binary": build.digest, "artifact": artifact})
+            read |= {"binary": build.digest, "artifact": artifact}
         if not isinstance(config, SourceError):
-            before = before.model_copy(update={"config": config.digest})
-        nodes.append(NodePlan.of(node, before, after))
+            read["config"] = config.digest
+        nodes.append(NodePlan.of(node, before.model_copy(update=read), after))
     first = artifact_of(context, nodes[0].after) or no_file(nodes[0].after)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))

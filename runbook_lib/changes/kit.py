@@ -112,6 +112,5 @@ def _back(
     if context.stage == "mainnet":
         back["stall"] = file, stall
         if stall != before and file.text:
-            made = target(context, node.node, file, before, stall)
-            back["stall"] = made, made.after
+            back["stall"] = target(context, node.node, file, before, stall)
     return back

@@ -93,17 +93,6 @@ class Delta:
         return after
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target(NodeConfig):
-    """A node's TOML as it must become, of what was ``found``; ``after`` is the node's state then.
-
-    ``raw`` is None in a replay, and where ``text`` is the whole of it.
-    """
-
-    found: bytes
-    after: NodeState
-
-
 def read_bundle(context: Context) -> Bundle:
     """The site's rollout bundle. Raises SourceError or ParameterError."""
     path = context.site.bundle.path
@@ -169,11 +158,10 @@ def delta(context: Context, bundle: Bundle, build: Artifact) -> Delta:
 
 def target(
     context: Context, node: str, config: NodeConfig, before: NodeState, after: NodeState
-) -> Target:
-    """A node's TOML turned into what ``after`` says. Raises SourceError for one that cannot be."""
+) -> tuple[NodeConfig, NodeState]:
+    """A node's TOML turned into what ``after`` says, and its state then. Raises SourceError."""
     made = rendered(context, node, config, moves(before, after))
-    after = after.model_copy(update={"config": made.digest})
-    return Target(**vars(made), found=config.text, after=after)
+    return made, after.model_copy(update={"config": made.digest})
 
 
 def rendered(context: Context, node: str, config: NodeConfig, changes: Flat) -> NodeConfig:
@@ -358,11 +346,11 @@ def _phases(context: Context, stage: Delta, known: dict[str, Known], keep: bool)
         plans = []
         for node in (node for node in nodes if turn in stage.turns[node.name]):
             config, before = at[node.name]
-            made = target(context, node.name, config, before, stage.after(before, [turn]))
+            after = stage.after(before, [turn])
+            made, after = at[node.name] = target(context, node.name, config, before, after)
             if keep:
                 keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
-            plans.append(NodePlan.of(node, before, made.after))
-            at[node.name] = made, made.after
+            plans.append(NodePlan.of(node, before, after))
         waves = _waves(context, plans, power)
         phases.append(Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=waves))
     return phases

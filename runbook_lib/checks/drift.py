@@ -11,7 +11,7 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import targets
 from ..changes.operators import gates_on
-from ..changes.targets import Delta, Target
+from ..changes.targets import Delta
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.events import NodeDropped, NodeVerified, StepTaken, of
@@ -148,7 +148,7 @@ CONTROL, _CONTROL = "runbook_unknown_key", "unknown-key-control"
 
 def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) -> None:
     """The targets of every node whose state and file are known; the others are said elsewhere."""
-    made: dict[str, Target] = {}
+    made: dict[str, NodeConfig] = {}
 
     def render(name: str) -> tuple[Any, Flat, ToolVerdict | None] | None:
         """The table and what it was, once the chain has judged it; from a thread of its own."""
@@ -156,9 +156,10 @@ def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) ->
         if isinstance(known, SourceError) or isinstance(config, SourceError):
             return None
         after = delta.after(known.state, delta.turns[name])
-        target = made[name] = targets.target(context, name, config, known.state, after)
+        changes = moves(known.state, after)
+        target = made[name] = targets.rendered(context, name, config, changes)
         table = toml.parse_toml(target.text, name)
-        found = flatten(toml.parse_toml(target.found, name))
+        found = flatten(toml.parse_toml(config.text, name))
         kept = targets.keep_target(context, name, target.text, target.raw)
         can = context.site.commands.dry_run is not None
         return table, found, context.commands.dry_run(kept) if can else None
@@ -167,10 +168,11 @@ def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) ->
         known = live.known[name]
         if done is not None and isinstance(known, Known):
             table, found, verdict = done
+            after = delta.after(known.state, delta.turns[name])
             changed, text = diff(found, flatten(table)), "left as it is"
             if touched := bool(delta.turns[name]):
                 keys = [each.key for each in changed]
-                text = _said(context, delta.profile, made[name], known.state, keys)
+                text = _said(context, delta.profile, after, known.state, keys)
             with context.clean(name, "target", text):
                 _dry(context, name, verdict)
                 fell = "fell into the table above"
@@ -178,8 +180,8 @@ def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) ->
                     (f"{k} (misplaced)", f"set as {v}", fell) for k, v in toml.misplaced(table)
                 ]
                 _wrong(context, name, misplaced)
-                _as_wanted(context, name, made[name], flatten(table), bundle, touched)
-                beyond = [d for d in changed if d.key not in moves(known.state, made[name].after)]
+                _as_wanted(context, name, after, flatten(table), bundle, touched)
+                beyond = [d for d in changed if d.key not in moves(known.state, after)]
                 _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
     if context.site.commands.dry_run is not None and made:
         _control(context, next(made[name] for name in live.known if name in made))
@@ -197,18 +199,18 @@ def _dry(context: Context, name: str, verdict: ToolVerdict | None) -> None:
 
 
 def _as_wanted(
-    context: Context, name: str, made: Target, after: Flat, bundle: Bundle, touched: bool
+    context: Context, name: str, state: NodeState, after: Flat, bundle: Bundle, touched: bool
 ) -> None:
     """The target against the profile (of nodes the stage touches) and the bundle's other keys."""
     wanted = for_nodes(bundle, context.stage)
     seen = {key: after[key] for key in wanted if key in after}
     if touched:
         profile = bundle.profile(context.stage)
-        gates = profile.on | {gate for gate, on in made.after.gates.items() if on}
+        gates = profile.on | {gate for gate, on in state.gates.items() if on}
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
+        in_force = {**rollout_keys(state.channel, state.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     for key, value in wanted.items():
         if MARK in str(value):
@@ -218,11 +220,11 @@ def _as_wanted(
 
 
 def _said(
-    context: Context, profile: Profile, made: Target, before: NodeState, keys: list[str]
+    context: Context, profile: Profile, after: NodeState, before: NodeState, keys: list[str]
 ) -> str:
     """What becomes of a node, for who reads it before anything changes."""
     steps = playbook.GATE_STEPS[context.stage]
-    now = [gate for gate, on in made.after.gates.items() if on]
+    now = [gate for gate, on in after.gates.items() if on]
     turned = [gate for gate in GATES if gate in now and not before.gates.get(gate)]
     on = [gate for gate in now if gate not in turned]
     notes = {
@@ -234,7 +236,7 @@ def _said(
     return "; ".join([*said, *(f"{what}: {', '.join(g)}" for what, g in notes.items() if g)])
 
 
-def _control(context: Context, made: Target) -> None:
+def _control(context: Context, made: NodeConfig) -> None:
     """A dry run refuses a key that cannot be known: else its silence says nothing of others."""
     line = f"{CONTROL} = true\n".encode()
     with context.finding("dry run", "refuses an unknown key", CONTROL) as judge:

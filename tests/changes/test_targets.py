@@ -53,22 +53,22 @@ def made_of(profile: str, before: NodeState, *turns: Turn) -> NodeState:
 def test_a_target_turns_on_the_changes_gates_and_nothing_off(context: Context) -> None:
     before = BEFORE.model_copy(update={"gates": {"pruning": True, "witness_network": True}})
     turn = Turn("i", "n", "all", ("malachite_consensus", "pruning"), channel=True)
-    made = target(context, "dev-1", FILE, before, made_of("testnet", before, turn))
+    made, after = target(context, "dev-1", FILE, before, made_of("testnet", before, turn))
 
     on = ("pruning", "witness_network", "malachite_consensus")
-    assert made.after.gates == dict.fromkeys(on, True)
-    assert (made.after.channel, made.after.binary) == ("testnet", "sha256:new")
+    assert after.gates == dict.fromkeys(on, True)
+    assert (after.channel, after.binary) == ("testnet", "sha256:new")
     assert made.text == PLAIN.replace(b'"development"', b'"testnet"') + (
         b"\n[rollout.feature_gates]\nmalachite_consensus = true\n"
     )
-    assert (made.raw, made.after.config) == (None, digest_bytes(made.text))
+    assert (made.raw, after.config) == (None, digest_bytes(made.text))
 
 
 def test_nothing_to_change_leaves_the_file_byte_for_byte(context: Context) -> None:
     after = made_of("development", BEFORE, *TURNS["development"])
-    made = target(context, "dev-1", FILE, BEFORE, after)
+    made, after = target(context, "dev-1", FILE, BEFORE, after)
 
-    found = (made.text, made.after.config, made.after.binary)
+    found = (made.text, after.config, after.binary)
     assert found == (PLAIN, digest_bytes(PLAIN), "sha256:new")
 
 
