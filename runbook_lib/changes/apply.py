@@ -264,10 +264,14 @@ T = TypeVar("T")
 
 
 def until(
-    context: Context, look: Callable[[], T], good: Callable[[T], bool], patience_s: float = 0.0
+    context: Context,
+    look: Callable[[], T],
+    good: Callable[[T], bool],
+    patience_s: float | None = None,
 ) -> T:
     """What ``look`` sees once that is ``good``; what it saw last when the patience is over."""
-    deadline = context.scope.reread().timestamp() + (patience_s or context.patience_s)
+    patience_s = context.patience_s if patience_s is None else patience_s
+    deadline = context.scope.reread().timestamp() + patience_s
     while True:
         seen = look()
         if good(seen) or context.scope.reread().timestamp() >= deadline:

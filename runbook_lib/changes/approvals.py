@@ -76,8 +76,7 @@ def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Ro
         if one.fault == "forged" and said == ("approve", digest):
             got = f"forged, passed over: {one.grounds}"
             found.judge(SUBJECT, one.who, "its own key", got, ok=True)
-    for one in heard.refused:
-        if one.fault == "unreadable":  # it may be somebody's withdrawal
+        elif one.fault == "unreadable":  # it may be somebody's withdrawal
             found.unknown(SUBJECT, f"signed word {one.who}", "readable", one.why)
     standing = {word.account for word in in_force(site, heard, digest)}
     for word in () if full else heard.words:

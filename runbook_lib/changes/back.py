@@ -284,9 +284,9 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     orders = [each for wave in theirs for each in instructions(context, phase, wave)]
     told = tell_all(context, applier, orders)
     for wave in ours:  # wave by wave as well: most of them may run
-        if left := [name for name in wave if not found[name] or unreached(found[name])]:
-            again = lanes(context, applier, left, ", again", one)
-            found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
+        left = [name for name in wave if unreached(found[name])]
+        again = lanes(context, applier, left, ", again", one)
+        found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
     rows = [row for node in phase.nodes for row in found.get(node.node, ())]
     return [*(_inspected(made, found) if made is not None else ()), *rows, *told]
