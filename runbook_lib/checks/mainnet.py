@@ -52,12 +52,13 @@ def _text(context: Context) -> str:
     )
 
 
-def _duty(context: Context) -> str:
-    """Who lifts the freeze: a member of the council, named before it begins."""
+def _foretold(context: Context) -> str:
+    """Who of the council lifts the freeze afterwards, and whether the notice is long enough."""
     owners = context.site.holders(COUNCIL)
     what, expected = "lifts the freeze afterwards", f"somebody with the role {COUNCIL}"
     owner = owners[0] if owners else "nobody in the site's people has it"
     context.judge("proposals", what, expected, owner, bool(owners) or Outcome.INCONCLUSIVE)
+    _notice(context, _standing(context) or context.now)
     return owner
 
 
@@ -70,8 +71,7 @@ def _notice(context: Context, at: datetime) -> None:
 
 
 def _plan(context: Context) -> list[Row]:
-    _duty(context)
-    _notice(context, _standing(context) or context.now)
+    _foretold(context)
     context.unknown("announcement", "would say", "", _text(context))
     return context.findings
 
@@ -91,17 +91,14 @@ def _announced(context: Context) -> Announcement | None:
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
-    owner = _duty(context)
-    _notice(context, _standing(context) or context.now)
+    owner = _foretold(context)
     if context.holds:
         commands, release = context.commands, context.params.release
         text = context.folder / "announcement.txt"
         replace_file(text, _text(context))
-
-        start, end = context.params.window
+        start, end = (each.isoformat() for each in context.params.window)
         about = {"release": release, "stage": context.stage, "text": str(text)}
-        span = {"start": start.isoformat(), "end": end.isoformat()}
-        announce = commands.change("announce", **about, **span)
+        announce = commands.change("announce", **about, start=start, end=end)
         freeze = commands.change("freeze_proposals", release=release)
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
         is_frozen = partial(read_or, False, lambda: _governance(context).proposals().frozen)
