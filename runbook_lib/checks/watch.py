@@ -28,6 +28,7 @@ from ..sources.matrix import Partial
 from ..wording import count, utc
 from . import quiet
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
+from .epochs import Span
 from .watch_log import WatchLog, patience, reachable
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Watching:
         judge_watch(self)
 
     def _unreadable(self, error: SourceError) -> None:
-        due = ", ".join(f"{slot.at:%H:%M}" for slot in self.missed()[:3])
+        due = ", ".join(f"{slot.end:%H:%M}" for slot in self.missed()[:3])
         self.context.judge(error.source, f"look of {due}", "an answer", error)
 
     def engage(self) -> None:
@@ -118,10 +119,10 @@ class Watching:
     def _look(self) -> None:
         """Log the looks that are due. A look of one query all along; live ones see nodes too."""
         context, asked = self.context, self._queries()
-        due = [slot for slot in self.missed() if slot.at <= context.at]
+        due = [slot for slot in self.missed() if slot.end <= context.at]
         if not due:
             return
-        over = quiet.Window(context, due[0].start + STEP, due[-1].at, self.slots.left_out)
+        over = quiet.Window(context, due[0].start + STEP, due[-1].end, self.slots.left_out)
         _whole(lambda: over.firing)
         queries, frames = dict[str, str](), dict[str, Frame | Partial]()
         for metric in self.metrics:
@@ -130,8 +131,8 @@ class Watching:
             if metric.name not in asked and isinstance(frame, Frame) and frame.labels:
                 queries[metric.name] = query
         for slot in due:
-            live, height = context.at - slot.at < self.slots.length, None
-            part = replace(over, start=slot.start, end=slot.at, within=over)
+            live, height = context.at - slot.end < self.slots.length, None
+            part = replace(over, start=slot.start, end=slot.end, within=over)
             with context.apart() as rows:
                 quiet.judge(part, quiet.watchdog, _pages)
                 levels = {
@@ -143,8 +144,8 @@ class Watching:
                     height = self._advancing()
             look = Looked(
                 key=self._key(slot),
-                slot=slot.number,
-                at=slot.at,
+                slot=int(slot.name),
+                at=slot.end,
                 made=context.now,
                 seen="live" if live else "late",
                 rows=tuple(rows),
@@ -199,21 +200,21 @@ class Watching:
         recovering = any(each.decided and each.decided.decision == "recover" for each in anomalies)
         if recovering or self.over or self.context.params.as_of:
             return None
-        left = [slot.at for slot in self.all if slot.at > self.context.at]
+        left = [slot.end for slot in self.all if slot.end > self.context.at]
         open_ = [e for e in anomalies if not e.acknowledged and not e.escalated(now, within)]
         return min([*left[:1], *(each.found.opened + within for each in open_)], default=None)
 
-    def _key(self, slot: Slot) -> str:
-        return f"{self.slots.anchor.isoformat()}/{slot.number}"
+    def _key(self, slot: Span) -> str:
+        return f"{self.slots.anchor.isoformat()}/{slot.name}"
 
-    def looks(self) -> dict[int, Looked]:
-        """The looks of this window, by number."""
-        keys = {self._key(slot): slot.number for slot in self.all}
-        return {keys[look.key]: look for look in self.log.of(Looked) if look.key in keys}
+    def looks(self) -> list[Looked]:
+        """The looks of this window."""
+        keys = {self._key(slot) for slot in self.all}
+        return [look for look in self.log.of(Looked) if look.key in keys]
 
-    def missed(self) -> list[Slot]:
-        made = self.looks()
-        return [slot for slot in self.all if slot.number not in made]
+    def missed(self) -> list[Span]:
+        made = {look.key for look in self.looks()}
+        return [slot for slot in self.all if self._key(slot) not in made]
 
     def _queries(self) -> dict[str, str]:
         """By metric, the query that the first look with data asked."""
@@ -246,7 +247,7 @@ def judge_watch(watch: Watching) -> None:
 
 
 def _made(watch: Watching) -> None:
-    looks = watch.looks().values()
+    looks = watch.looks()
     late = [f"{look.at:%H:%M}" for look in looks if look.seen == LATE]
     expected = f"one every {watch.slots.length / timedelta(minutes=1):g} min"
     got = f"{len(looks)} of {len(watch.all)} made"
@@ -259,7 +260,7 @@ def _made(watch: Watching) -> None:
 def _unseen(watch: Watching) -> None:
     """One finding for each thing of which looks had no data."""
     found: dict[str, list[tuple[str, Row]]] = {}
-    for look in watch.looks().values():
+    for look in watch.looks():
         for row in look.rows:
             if row.outcome is Outcome.INCONCLUSIVE:
                 found.setdefault(row.subject, []).append((f"{look.at:%H:%M}", row))
@@ -401,15 +402,6 @@ EPOCH, MS = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The time a look covers: after ``start``, up to ``at``; ``number`` counts from 1."""
-
-    number: int
-    start: datetime
-    at: datetime
-
-
-@dataclass(frozen=True)
 class Slots:
     """The looks of a window: ``length`` apart, in whole minutes, the last at its end.
 
@@ -430,11 +422,12 @@ class Slots:
         length = apart // STEP * STEP
         return cls(start, start + length * -(-span // length), length, tuple(left_out))
 
-    def all(self) -> list[Slot]:
+    def all(self) -> list[Span]:
+        """The time each look covers, after its start, up to its end; named by number, from 1."""
         count = (self.end - self.anchor) // self.length
         ends = [self.anchor + self.length * number for number in range(count + 1)]
         return [
-            Slot(number, ends[number - 1], ends[number])
+            Span(str(number), ends[number - 1], ends[number])
             for number in range(1, count + 1)
             if not any(start <= ends[number] < over for start, over in self.left_out)
         ]
@@ -454,9 +447,9 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
     return read_or(first, lambda: resolve(context.prometheus, metric, context.matchers, at), NoData)
 
 
-def _look_at(context: Context, metric: Metric, frame: Frame | Partial, slot: Slot) -> float | None:
+def _look_at(context: Context, metric: Metric, frame: Frame | Partial, slot: Span) -> float | None:
     what = "level since the look before"
     if isinstance(frame, Frame):
-        return judge_level(context, metric, what, frame.between(slot.start, slot.at))
+        return judge_level(context, metric, what, frame.between(slot.start, slot.end))
     context.unknown(metric.name, what, limit_words(metric), frame.problem)
     return None

@@ -158,7 +158,7 @@ def _claim(session: Session) -> int:
 
 def line(watch: Watching) -> str:
     """Height, participation, proof latency and open incidents, as of the last look."""
-    look = next(reversed(watch.looks().values()), None)
+    look = next(reversed(watch.looks()), None)
     levels, height = (look.levels, look.height) if look else ({}, None)
     share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
     undecided = [each.id for each in watch.anomalies if each.decided is None]

@@ -49,16 +49,16 @@ def test_looks_are_never_farther_apart_than_declared(
     assert slots.length % STEP == timedelta(0)
     assert anchor - slots.anchor < timedelta(milliseconds=1)
     assert slots.end - slots.anchor >= span - timedelta(microseconds=1)
-    assert [slot.start for slot in every] == [slots.anchor, *[slot.at for slot in every[:-1]]]
-    assert every[-1].at == slots.end
-    assert [slot.number for slot in every] == list(range(1, len(every) + 1))
+    assert [slot.start for slot in every] == [slots.anchor, *[slot.end for slot in every[:-1]]]
+    assert every[-1].end == slots.end
+    assert [slot.name for slot in every] == [str(n + 1) for n in range(len(every))]
 
 
 def test_no_look_lies_in_a_planned_restart() -> None:
     quiet = (BEGUN + timedelta(minutes=10), BEGUN + timedelta(minutes=20))
     slots = Slots.of(BEGUN, timedelta(hours=1), timedelta(minutes=15), [quiet])
 
-    assert [slot.number for slot in slots.all()] == [2, 3, 4]
+    assert [slot.name for slot in slots.all()] == ["2", "3", "4"]
 
 
 # --- levels ---------------------------------------------------------------------------------------
