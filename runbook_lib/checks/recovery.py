@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_sto
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
-from ..evidence.events import Event, FigureDrawn, NodeVerified, Restoring, StepTaken, of
+from ..evidence.events import FigureDrawn, NodeVerified, Restoring, StepTaken, of
 from ..evidence.log import opened_by
 from ..files import keep_file, replace_file
 from ..findings import read_or, unread
@@ -137,7 +137,9 @@ def what_happened(context: Context) -> Drawn:
     made, problem = None, list[str]()
     with unread(lambda error: problem.append(str(error).splitlines()[0][:160])):
         made = undone(context)
-    entries = _until(end, [*(made.entries if made is not None else ()), *context.journal])
+    # What had happened by then: a replay has the log to its end.
+    known = [*(made.entries if made is not None else ()), *context.journal]
+    entries = [e for e in known if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
     start = max(opened_by(entries, context.attempt_name).now - BEFORE, end - LONGEST)
     metrics = read_catalogue(context).of_topic(*TOPICS)
     captured, missing = capture(context.prometheus, metrics, context.matchers, start, end)
@@ -150,15 +152,9 @@ def what_happened(context: Context) -> Drawn:
     mark = Mark(context.opened.now, f"recovery opened by {context.opened.operator}")
     drawn = baseline_figure(series, marks=[mark, *marks], note=notes)
     keep_file(context.folder, FILE, drawn.png)
-    digest, text = digest_bytes(drawn.png), drawn.text
-    figure = FigureDrawn(file=FILE, digest=digest, text=text, start=start, end=end)
-    context.log.append(figure)
+    digest = digest_bytes(drawn.png)
+    context.log.append(FigureDrawn(file=FILE, digest=digest, text=drawn.text, start=start, end=end))
     return drawn
-
-
-def _until(end: datetime, events: Sequence[Event]) -> list[Event]:
-    """What had happened by then: a replay has the log to its end."""
-    return [e for e in events if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
 
 
 CHANNEL = "channel"
