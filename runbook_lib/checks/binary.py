@@ -77,7 +77,6 @@ def _trust(context: Context) -> Trust:
         key=scope.read(project_path(signing.key)) if signing.key else b"",
         root=scope.read(project_path(signing.trusted_root)) if signing.trusted_root else b"",
     )
-    policy.check()
     find = finder(lambda asked: scope.http([asked])[0], signing.log)
     return Trust(policy, scope, find, signing.bundle, signing.signature, signing.certificate)
 

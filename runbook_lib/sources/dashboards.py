@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from httpx import Response
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AliasPath, Field, JsonValue, model_validator
 
 from ..errors import SourceError, tried
 from . import wire
@@ -66,14 +66,12 @@ Values = Mapping[str, str | list[str]]
 Shade = Literal["red", "orange", ""]
 
 
-class _Templating(Wire):
-    variables: Annotated[list[dict[str, JsonValue]] | None, Field(validation_alias="list")] = None
-
-
 class _Dashboard(Wire):
     title: str
     panels: list[JsonValue]
-    templating: _Templating | None = None
+    variables: Annotated[
+        list[dict[str, JsonValue]] | None, Field(validation_alias=AliasPath("templating", "list"))
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -97,7 +95,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Colour:
-    """Values from ``low`` on, of a mapping up to ``high``, are shown in ``color``."""
+    """Values from ``low`` on, of a mapping up to ``high``, are shown in ``color``, if in any."""
 
     low: float
     high: float
@@ -122,10 +120,9 @@ class Panel:
     def shade(self, value: float) -> Shade:
         """What a value is shown in: the first mapping that holds it, else the last step below it."""
         mapped = [each for each in self.mappings if each.low <= value <= each.high]
-        if mapped and mapped[0].color:
-            return mapped[0].shade
-        below = [each.shade for each in self.steps if each.low <= value]
-        return below[-1] if below else ""
+        below = [each for each in self.steps if each.low <= value]
+        coloured = (each.shade for each in (*mapped[:1], *below[-1:]) if each.color)
+        return next(coloured, "")
 
 
 @dataclass(frozen=True)
@@ -141,8 +138,7 @@ def read_dashboard(text: bytes, source: str, given: Values) -> Dashboard:
     if len(text) > MAX_DASHBOARD:
         raise SourceError(source, f"expected at most {MAX_DASHBOARD} bytes, got {len(text)}")
     found = wire.decode(source, text, _Dashboard)
-    variables = found.templating.variables if found.templating else None
-    values = dict(map(_value, variables or []))
+    values = dict(map(_value, found.variables or []))
     values |= {name: _joined(value) for name, value in given.items()}
     panels = list(_panels(found.panels, values))
     titles = [panel.title for panel in panels]
@@ -337,21 +333,12 @@ def _joined(value: str | list[str]) -> str:
 
 
 def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
-    used: dict[str, str] = {}
-    missing: list[str] = []
-
-    def fill(match: re.Match[str]) -> str:
-        name = next(filter(None, match.groups()))
-        value = DURATIONS.get(name) or values.get(name)
-        if name.isdigit():  # a group of label_replace
-            return match[0]
-        if value is None:
-            missing.append(name)
-            return match[0]
-        used[name] = value
-        return value
-
-    expr = _VARIABLE.sub(fill, _at(target, "expr", kind=str)).strip()
+    text = _at(target, "expr", kind=str)
+    names = [next(filter(None, found)) for found in _VARIABLE.findall(text)]
+    wanted = [name for name in names if not name.isdigit()]  # else a group of label_replace
+    used = {n: value for n in wanted if (value := DURATIONS.get(n) or values.get(n)) is not None}
+    missing = [name for name in wanted if name not in used]
+    expr = _VARIABLE.sub(lambda m: used.get(next(filter(None, m.groups())), m[0]), text).strip()
     expr = _STEPLESS.sub(rf"\1:{DURATIONS['__interval']}]", expr)
     source = target.get("datasource") or panel.get("datasource")
     kind = source.get("type", "") if isinstance(source, dict) else ""

@@ -80,7 +80,8 @@ class Material:
 class Policy:
     """Who must have signed: ``key`` (PEM), or ``identity`` and ``issuer``. Nobody by default.
 
-    ``root`` is a sigstore trusted root (JSON); a key's detached signature needs none.
+    ``root`` is a sigstore trusted root (JSON); a key's detached signature needs none. Raises
+    ParameterError where nothing could be verified by it.
     """
 
     identity: str = ""
@@ -92,9 +93,6 @@ class Policy:
         keyless = bool(self.identity and self.issuer)
         if keyless == bool(self.key) or (self.key and (self.identity or self.issuer)):
             raise ParameterError("signer: expected a key, or an identity and its issuer")
-
-    def check(self) -> None:
-        """Raises ParameterError for a key or trusted root that nothing could be verified by."""
         if self.key:
             public_key(self.key)
         if self.root or not self.key:

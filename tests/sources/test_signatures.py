@@ -103,19 +103,15 @@ def test_a_bundle_proves_its_signer_or_says_why_not(
 def test_what_can_be_no_bundle_or_no_root_is_malformed(file: Path) -> None:
     signed, root = AUTHORITY.sign(DATA), json.loads(AUTHORITY.root)
     del root["tlogs"][0]["publicKey"]["validFor"]["start"]
-    unbounded = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
+    unbounded = json.dumps(root).encode()
     both = signed | envelope(statement(HEX), b"x")
     for given, bundle, problem in (
-        (
-            Policy(IDENTITY, ISSUER),
-            signed,
-            r"trusted root: .* got none; name it as artifact_signing\.",
-        ),
+        (b"", signed, r"trusted root: .* got none; name it as artifact_signing\."),
         (unbounded, signed, "trusted root: expected sigstore's JSON, got: tlogs"),
-        (POLICY, both, "bundle: expected sigstore's JSON, got: "),
+        (AUTHORITY.root, both, "bundle: expected sigstore's JSON, got: "),
     ):
         with pytest.raises(ParameterError, match=problem):
-            one(file, given, bundle)
+            one(file, Policy(IDENTITY, ISSUER, root=given), bundle)
 
 
 @pytest.mark.parametrize(
