@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from runbook_lib import clusters
+from runbook_lib import site
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.node import Fleet
@@ -27,7 +27,7 @@ NODES, DELAY_S, RUNS = 500, 0.02, 5
 AIM = 12.0
 
 
-def ours(cluster: clusters.Cluster) -> float:
+def ours(cluster: site.Cluster) -> float:
     """As a stage does it, the tape included."""
     redactor = Redactor()
     outside = Http(redactor)
@@ -82,8 +82,8 @@ def serve() -> None:
 
 def main() -> bool:
     with listeners() as urls:
-        nodes = [clusters.Node(name=f"n{number}", url=url) for number, url in enumerate(urls)]
-        cluster = clusters.Cluster(chain_id="bench", nodes=nodes)
+        nodes = [site.Node(name=f"n{number}", url=url) for number, url in enumerate(urls)]
+        cluster = site.Cluster(chain_id="bench", nodes=nodes)
         ours(cluster)
         fleet = statistics.median(ours(cluster) for _ in range(RUNS))
         serial = one_at_a_time(urls)

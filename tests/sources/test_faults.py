@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib import clusters, reach
+from runbook_lib import reach, site
 from runbook_lib.errors import SourceError, or_raise
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
@@ -20,7 +20,7 @@ from .github_answers import COMMIT, SETTINGS
 from .test_prometheus import AT
 
 ENDPOINT = reach.Endpoint(url="http://server")
-CLUSTER = clusters.Cluster(chain_id="c", nodes=[clusters.Node(name="n1", url="http://n1")])
+CLUSTER = site.Cluster(chain_id="c", nodes=[site.Node(name="n1", url="http://n1")])
 pytestmark = pytest.mark.usefixtures("no_waiting", "forge_token")
 
 

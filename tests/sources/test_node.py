@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib import clusters, reach
+from runbook_lib import reach, site
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.node import Account, Fleet, Peer, Rollout, parse_printed
 
@@ -27,12 +27,12 @@ CONSENSUS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def cluster(*nodes: clusters.Node, **rpc: Any) -> clusters.Cluster:
-    return clusters.Cluster(chain_id="c", nodes=list(nodes), rpc=reach.Rpc(**rpc))
+def cluster(*nodes: site.Node, **rpc: Any) -> site.Cluster:
+    return site.Cluster(chain_id="c", nodes=list(nodes), rpc=reach.Rpc(**rpc))
 
 
-def by_url(name: str) -> clusters.Node:
-    return clusters.Node(name=name, url=f"http://gateway/{name}")
+def by_url(name: str) -> site.Node:
+    return site.Node(name=name, url=f"http://gateway/{name}")
 
 
 def as_json(value: Any) -> Any:
@@ -158,7 +158,7 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
     printed = {"a": f"200 OK\r\n\r\n{body}", "b": "401 Unauthorized\r\n\r\n{path} of {node}"}
     said_by = {name: says(f"HTTP/1.1 {text}") for name, text in printed.items()}
     said_by["c"] = says("", code=7)
-    nodes = [*(clusters.Node(name=n, rpc_command=each) for n, each in said_by.items()), by_url("d")]
+    nodes = [*(site.Node(name=n, rpc_command=each) for n, each in said_by.items()), by_url("d")]
     said = []
     for make in (lambda: world.scope(as_json(ROLLOUT)), world.replay):
         found = Fleet(make(), cluster(*nodes)).rollout()
@@ -173,7 +173,7 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
 
 
 def test_an_unknown_placeholder_is_the_users_mistake(world: World) -> None:
-    node = clusters.Node(name="a", rpc_command=says("{port}"))
+    node = site.Node(name="a", rpc_command=says("{port}"))
     said = "site: nodes.a.rpc_command: expected placeholders among {node}, {path}, got {port}"
     with saying(ParameterError, said):
         Fleet(world.scope(), cluster(node)).rollout()

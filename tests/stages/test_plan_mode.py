@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import notebook, playbook, tries
+from runbook_lib import notebook, playbook, runs
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.errors import StageRefused
 from runbook_lib.runs import blocker
@@ -134,7 +134,7 @@ def test_what_is_no_question_is_noticed(network: RehearsalNetwork) -> None:
         (f"POST {site.telemetry.prometheus.url}/api/v1/admin/tsdb/delete_series", "read"),
         (version, "read"),
     ]
-    tape = [Entry("item", 1, 1, key, purpose, "", 0, {}, "") for key, purpose in told]
+    tape = [Entry("item", 1, 1, key, purpose, "", {}, "") for key, purpose in told]
 
     assert len(strays(site, tape)) == len(told) - 1
 
@@ -149,7 +149,7 @@ def test_a_plan_asks_and_nothing_more(
     def for_checks(session: Session, item: str) -> Any:
         return None if playbook.ITEMS[item].kind == "change" else blocker(session, item)
 
-    monkeypatch.setattr(tries, "blocker", for_checks)
+    monkeypatch.setattr(runs, "blocker", for_checks)
     before = whole(network)
 
     stage = run(network, runbook)
