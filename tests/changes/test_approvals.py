@@ -60,13 +60,9 @@ def asking(practice: Any) -> Any:
         # A forge knows an account in any case: it is the same person's, named as the site spells it.
         ([("BOB", f"approve {DIGEST}")], ["bob"]),
         ([("BOB", f"approve {DIGEST}"), ("boB", "withdraw approve")], []),
-        ([("bob", f"approve {OTHER}")], []),
-        ([("mallory", f"approve {DIGEST}")], []),
         ([("bob", f"approve {DIGEST}"), ("bob", f"withdraw approve {DIGEST}")], []),
         ([("bob", f"approve {DIGEST}"), ("bob", "withdraw approve that")], []),
         ([("bob", f"approve {DIGEST}"), ("bob", f"withdraw approve {OTHER}")], ["bob"]),
-        ([("bob", f"approve {DIGEST}"), ("alice", "withdraw")], ["bob"]),
-        ([("bob", f"approve {DIGEST}"), ("mallory", "withdraw")], ["bob"]),
     ],
 )
 def test_a_listed_account_approves_until_it_withdraws(
