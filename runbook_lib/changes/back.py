@@ -57,8 +57,8 @@ class Undone:
 
     def last(self, node: str) -> NodeState | None:
         """The state that the apply last verified on a node."""
-        found = [known.state for name, known in states(self.entries, self.name) if name == node]
-        return found[-1] if found else None
+        known = dict(states(self.entries, self.name)).get(node)
+        return known.state if known is not None else None
 
     def staged(self) -> frozenset[str]:
         """Nodes on which something may lie in place that their next restart would take up."""

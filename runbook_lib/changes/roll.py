@@ -267,9 +267,8 @@ def digest_rows(context: Context, plan: Plan) -> list[Row]:
     if now.result is None or now.outcome is not Outcome.PASS:
         got = f"expected it verified by {VERIFICATION}, got: {now.reason}"
         return [unknown_row(subject, what, "verified", got)]
-    digests = now.result.data.get("digests")
-    verified = digests.get("node") if isinstance(digests, dict) else None
-    if not isinstance(verified, str):
-        got = f"expected {VERIFICATION} to name its digest, got none"
-        return [unknown_row(subject, what, "verified", got)]
-    return [check_row(subject, what, verified, planned, planned == verified)]
+    match now.result.data.get("digests"):
+        case {"node": str(verified)}:
+            return [check_row(subject, what, verified, planned)]
+    got = f"expected {VERIFICATION} to name its digest, got none"
+    return [unknown_row(subject, what, "verified", got)]

@@ -342,7 +342,10 @@ class Work:
                 return replace(ended, code=None, problem=log.problem)  # it proves nothing
             return ended
 
-        stop, is_down = commands.change("stop", name, node=name), partial(_holds, stopped)
+        def is_down() -> bool:
+            return stopped().outcome is Outcome.PASS
+
+        stop = commands.change("stop", name, node=name)
         return [
             Step(name, "verify-snapshot", verify, expected="exit 0: whole, signed"),
             Step(name, "stop", stop, is_down),
@@ -414,13 +417,6 @@ class Work:
         return answer(purpose, name, printed, model)
 
 
-def _holds(look: Callable[[], Row]) -> bool:
-    return look().outcome is Outcome.PASS
-
-
-ROOTS = "state roots"
-
-
 def plan_storage(context: Context) -> list[Row]:
     """What would be done to each node; which snapshot is chosen when it is."""
     names = context.params.nodes or [node.name for node in context.cluster.nodes]
@@ -488,7 +484,7 @@ def _agreed(work: Work, ready: Sequence[str], height: int) -> list[str]:
         outcome = (Outcome.INCONCLUSIVE if alone else Outcome.PASS) if ok else Outcome.FAIL
         said = shown if outcome is Outcome.PASS else f"{shown}: it is not started"
         expected = "the same on all restored nodes"
-        work.rows[name].append(check_row(name, ROOTS, expected, said, outcome))
+        work.rows[name].append(check_row(name, "state roots", expected, said, outcome))
     return [name for name in sound if work.rows[name][-1].outcome is Outcome.PASS]
 
 
