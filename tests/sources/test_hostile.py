@@ -137,14 +137,17 @@ def test_no_document_escapes(file: Path, tmp_path: Path, value: Any) -> None:
 
 
 def test_what_cannot_be_shown_is_escaped(tmp_path: Path) -> None:
-    odd = tmp_path / "no\udcffde\x1b[2J"
+    odd = tmp_path / "node\x1b[2J"
     odd.write_bytes(DATA)
     document = json.dumps(sbom(name="\x1b[2J")).encode()
     path = write(tmp_path, "sbom.json", document, AUTHORITY.sign(document))
 
     found = rows(odd, POLICY, AUTHORITY.sign(DATA), sbom=path)
 
-    assert (found[0].subject, found[-1].observed) == (r"no\udcffde\x1b[2J", r"\x1b[2J")
+    assert (found[0].subject, found[-1].observed) == (r"node\x1b[2J", r"\x1b[2J")
     broken = write(tmp_path, "broken.json", json.dumps(sbom(name="\ud800")).encode())
     with pytest.raises(ParameterError, match="surrogates not allowed"):
         rows(odd, POLICY, AUTHORITY.sign(DATA), sbom=broken)
+    (tmp_path / "no\udcffde").touch()  # a folder with such a name is not listed in part
+    with pytest.raises(SourceError, match="input contains non-UTF-8 codepoints"):
+        rows(odd, POLICY, AUTHORITY.sign(DATA), sbom=path)
