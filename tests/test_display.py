@@ -542,7 +542,7 @@ def test_templates_get_plain_values(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     sealed_text(account())
     page(Made(tmp_path / "made", ("main-1",), theirs=("main-7",)).kit)
 
-    assert len(given) == 7
+    assert len(given) == 8
     assert [name for name, values in given.items() if not plain(values)] == []
 
 

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.signers import Signing
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.sources.tape import Answer, LiveTape
 from runbook_lib.verdicts import ExitCode
 from runbook_lib.wording import utc
 
@@ -156,8 +156,7 @@ def test_13_what_was_added_since_the_seal_is_named(
     for kind in kinds:
         log.append(event(kind))
     tape = LiveTape(sealed / "tape", Redactor(()))
-    asked = Asked("read", datetime.now(UTC), 0.0)
-    tape.record(("mainnet.activate.watch/look", 1, "GET /", 0), asked, {}, b"an answer")
+    tape.record(("mainnet.activate.watch/look", 1, "GET /", 0), Answer(), b"an answer")
     (sealed / "figures").mkdir(exist_ok=True)
     (sealed / "figures" / "anomaly.png").write_bytes(b"drawn")
     rows, verdict = verify(sealed, ALICES)
