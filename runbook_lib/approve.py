@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .canonical import canonical, digest, digest_file
 from .commands.printing import say
-from .errors import ParameterError, or_raise
+from .errors import ParameterError
 from .files import replace_file
 from .reach import Clock, Command, Rpc
 from .site import Cluster, Commands, Node, Site, read_site
@@ -80,7 +80,7 @@ def _ask(args: argparse.Namespace) -> tuple[Rollout, bool | None, datetime]:
     clock = Clock(source="offset-file", path=str(args.clock.absolute())) if args.clock else Clock()
     secrets = frozenset({args.token_env} if args.token_env else ())
     with live_scope(where, secrets, clock=clock) as scope:
-        rollout = or_raise(Fleet(scope, cluster).rollout()[args.node])
+        rollout = Fleet(scope, cluster).rollout()[args.node]
         accepted = None
         if args.dry_run:
             if not any("{config}" in word for word in args.dry_run):

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
-from .errors import SourceError, tried
+from .errors import Answers, SourceError
 from .evidence.events import Event, Opened, PolicyAccepted, of
 from .evidence.ledger import Earlier, Ledger
 from .evidence.log import Log, opened_by
 from .evidence.store import Store
 from .findings import Findings
-from .outcomes import CheckResult, Row, explain, unknown_row, worst
+from .outcomes import CheckResult, Row, explain, worst
 from .playbook import NOW_SOURCE_LAG
 from .site import POLICY, Cluster, Site
 from .sources.alertmanager import Alertmanager
@@ -190,18 +190,12 @@ class Context(Findings):
             data=dict(data or {}),
         )
 
-    def unreadable(self, what: str, expected: str, error: SourceError) -> Row:
-        """The row for a source that could not be read."""
-        return unknown_row(error.source, what, expected, error.problem)
-
-    def each(
-        self, ask: Callable[[str], T], names: Sequence[str] | None = None
-    ) -> dict[str, T | SourceError]:
-        """``ask`` of every node (or of ``names``), several at a time; what failed holds its error."""
+    def each(self, ask: Callable[[str], T], names: Sequence[str] | None = None) -> Answers[str, T]:
+        """``ask`` of every node (or of ``names``), several at a time."""
         if names is None:
             names = [node.name for node in self.cluster.nodes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(lambda name: tried(ask, name), names), strict=True))
+            return Answers(ask, names, pool.map)
 
 
 class Judge(Protocol):

@@ -6,11 +6,11 @@ Messages read ``where: what: expected X, got Y`` and end with what to do.
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from tempfile import NamedTemporaryFile
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 
 class RunbookError(Exception):
@@ -49,22 +49,43 @@ class SourceError(RunbookError):
 
 
 P = ParamSpec("P")
+K = TypeVar("K")
 T = TypeVar("T")
 
 
 def tried(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | SourceError:
-    """What one of several sources gives; its error in its place, which hides no other."""
+    """What a source gives; its error in its place, for a caller that goes on without it."""
     try:
         return ask(*args, **kwargs)
     except SourceError as error:
         return error
 
 
-def or_raise(answer: T | SourceError) -> T:
-    """An answer; an error in its place is raised."""
-    if isinstance(answer, SourceError):
-        raise answer
-    return answer
+class Answers(Mapping[K, T]):
+    """What several sources gave, by name, in their order; taking one that failed raises its error."""
+
+    def __init__(self, ask: Callable[[K], T], names: Iterable[K], each: Any = map) -> None:
+        names = list(dict.fromkeys(names))
+        self.known, self.failed = dict[K, T](), dict[K, SourceError]()
+        for name, answer in zip(names, each(lambda name: tried(ask, name), names), strict=True):
+            (self.failed if isinstance(answer, SourceError) else self.known)[name] = answer
+        self._names = names
+
+    def __getitem__(self, name: K) -> T:
+        if name in self.failed:
+            raise self.failed[name]
+        return self.known[name]
+
+    def fill(self, name: K, answer: T) -> None:
+        """An answer in place of one that failed."""
+        self.known[name] = answer
+        self.failed.pop(name, None)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class SourceRefused(SourceError):

@@ -1,36 +1,27 @@
 """Findings that fail closed: each is INCONCLUSIVE until it is judged, or when its source cannot be read."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from .errors import ParameterError, SourceError
+from .errors import Answers, ParameterError, SourceError
 from .outcomes import Outcome, Row, Value, check_row, unknown_row
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Observed = Value | SourceError | ParameterError
-Problem = type[Exception] | tuple[type[Exception], ...]
 Ok = bool | Outcome | None
-Asked = Mapping[str, T | SourceError]
 
 
-@contextmanager
-def unread(tell: Callable[[Any], object], problem: Problem = SourceError) -> Iterator[None]:
-    """What cannot be read in here goes to ``tell``, and the check goes on behind it."""
-    try:
-        yield
-    except problem as error:
-        tell(error)
-
-
-def read_or(instead: T, read: Callable[[], T], problem: Problem = SourceError) -> T:
-    """What ``read`` gives, else ``instead``: only where a finding follows from that one, too."""
-    try:
-        return read()
-    except problem:
-        return instead
+if TYPE_CHECKING:
+    # Typed as one that may end its block early, so that what stands behind it counts as reached.
+    def suppressing(
+        make: Callable[P, Iterator[T]],
+    ) -> Callable[P, AbstractContextManager[T, bool]]: ...
+else:
+    suppressing = contextmanager
 
 
 @dataclass
@@ -58,7 +49,7 @@ class Findings:
         """Add a finding that nothing proves: no data, an error, not yet (``due`` says until when)."""
         self.judge(subject, what, expected, why, Outcome.INCONCLUSIVE, return_at=due)
 
-    @contextmanager
+    @suppressing
     def finding(self, subject: str, what: str, expected: Value) -> Iterator[Callable[..., bool]]:
         """Open a finding, to be judged once, by what this gives: ``judge(observed, ok)``."""
         place, opened = len(self.findings), unknown_row(subject, what, expected, "not judged")
@@ -69,65 +60,44 @@ class Findings:
             self.findings[place] = check_row(subject, what, expected, observed, ok, **more)
             return self.findings[place].outcome is Outcome.PASS
 
-        with unread(judge):
+        try:
             yield judge
+        except SourceError as error:
+            judge(error)
 
-    @contextmanager
+    @suppressing
     def reading(
-        self, what: str, expected: Value, subject: str = "", *, whole: bool = False
-    ) -> Iterator[None]:
-        """What cannot be read in here is one INCONCLUSIVE finding; of its source, unless named.
-
-        ``whole``: the problem names the source as well.
-        """
-
-        def tell(error: SourceError) -> None:
-            why = str(error) if whole else error.problem
-            self.unknown(subject or error.source, what, expected, why)
-
-        with unread(tell):
-            yield
-
-    def read(
         self,
         what: str,
         expected: Value,
-        ask: Callable[[], T],
         subject: str = "",
-        problem: tuple[type[SourceError | ParameterError], ...] = (SourceError,),
-    ) -> T | None:
-        """What ``ask`` gives; None for what cannot be read, which is a finding."""
-        try:
-            return ask()
-        except problem as error:
-            source = error.source if isinstance(error, SourceError) else what
-            self.judge(subject or source, what, expected, error)
-            return None
+        problem: type[Exception] | tuple[type[Exception], ...] = SourceError,
+        *,
+        clean: Value | None = None,
+    ) -> Iterator[None]:
+        """What cannot be read in here is one INCONCLUSIVE finding; of its source, unless named.
 
-    def answer(self, subject: str, what: str, expected: Value, answer: T | SourceError) -> T | None:
-        """An answer; None for an error, which is a finding."""
-        if not isinstance(answer, SourceError):
-            return answer
-        self.judge(subject, what, expected, answer)
-        return None
+        ``clean`` is a finding that holds, where nothing else is found in here.
+        """
+        start = len(self.findings)
+        try:
+            yield
+        except problem as error:
+            source = error.source if isinstance(error, SourceError) and not subject else ""
+            why = str(error).removeprefix(f"{source}: ") if source else str(error)
+            self.unknown(subject or source or what, what, expected, why)
+        if clean is not None and len(self.findings) == start:
+            self.judge(subject, what, expected, clean, ok=True)
 
     def answers(
-        self, what: str, expected: Value, asked: Asked[T], *, whose: bool = True
+        self, what: str, expected: Value, asked: Answers[str, T]
     ) -> Iterator[tuple[str, T]]:
-        """(Name, answer) of those that answered; each that did not is a finding, by name or source."""
-        for name, answer in asked.items():
-            if not isinstance(answer, SourceError):
-                yield name, answer
+        """(Name, answer) of those that answered; each that did not is a finding."""
+        for name in asked:
+            if name in asked.failed:
+                self.judge(name, what, expected, asked.failed[name])
             else:
-                self.judge(name if whose else answer.source, what, expected, answer)
-
-    @contextmanager
-    def clean(self, subject: str, what: str, expected: Value, got: Value = "") -> Iterator[None]:
-        """Where nothing is found in here, that is a finding, which holds."""
-        start = len(self.findings)
-        yield
-        if len(self.findings) == start:
-            self.judge(subject, what, expected, got or expected, ok=True)
+                yield name, asked[name]
 
     @property
     def holds(self) -> bool:

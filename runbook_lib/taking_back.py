@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from .evidence.seal import FOLDER
 from .evidence.status import plan_of
 from .evidence.store import Store
 from .evidence.verify import verify_log
-from .findings import read_or
 from .outcomes import Outcome
 from .params import PER_TRY, STAGE_PARAMS, TOLD, RecoveryParams, way_back
 from .playbook import APPROVERS
@@ -30,8 +30,9 @@ def what_to_undo(
     """
     found = []
     for attempt in store.readable(release, stage)[0]:
-        opened = attempt.opened
-        entries = read_or(list[Event](), attempt.log.events, (RunbookError, OSError))
+        opened, entries = attempt.opened, list[Event]()
+        with suppress(RunbookError, OSError):
+            entries = attempt.log.events()
         if opened.mode != "apply" or opened.source != source:
             continue
         if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:

@@ -71,8 +71,6 @@ def test_a_bug_says_that_it_is_one_and_where_its_traceback_lies(
 
 
 def test_a_person_and_a_mistake_need_no_traceback() -> None:
-    error = ParameterError(["release: expected a value", "commit: expected a value"])
-
-    assert error._render_traceback_() == [
-        "ParameterError: release: expected a value\ncommit: expected a value"
+    assert ParameterError(["a: wrong", "b: wrong"])._render_traceback_() == [
+        "ParameterError: a: wrong\nb: wrong"
     ]

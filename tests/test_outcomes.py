@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.errors import SourceError
-from runbook_lib.findings import Findings, read_or
+from runbook_lib.errors import Answers, SourceError
+from runbook_lib.findings import Findings
 from runbook_lib.outcomes import (
     CheckResult,
     Outcome,
@@ -19,9 +20,9 @@ from runbook_lib.outcomes import (
     value_text,
     worst,
 )
-from runbook_lib.verdicts import RANK, ExitCode, Standing, Verdict
+from runbook_lib.verdicts import ExitCode, Standing, Verdict
 
-from .cards import judged, verdict, waived
+from .cards import judged, verdict
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -41,11 +42,6 @@ def standing(*rows: Row, state: State = "judged", **keys: Any) -> Standing:
     return judged(*rows, item="i", **{"state": state, **keys, **({} if rows else {"result": None})})
 
 
-def test_nothing_to_judge_is_inconclusive() -> None:
-    assert worst([]) is OPEN
-    assert explain([], "all well", "no nodes") == "nothing to judge: no nodes"
-
-
 @given(st.lists(st.sampled_from(Outcome), min_size=1))
 def test_the_worst_outcome_decides(outcomes: list[Outcome]) -> None:
     """FAIL over INCONCLUSIVE over PASS, in any order."""
@@ -54,6 +50,8 @@ def test_the_worst_outcome_decides(outcomes: list[Outcome]) -> None:
 
 
 def test_a_reason_is_the_worst_row_and_how_many_are_like_it() -> None:
+    assert worst([]) is OPEN
+    assert explain([], "all well", "no nodes") == "nothing to judge: no nodes"
     bad = [row(FAIL), row(FAIL, "n2"), row(PASS, "n3")]
     assert explain(bad, "well", "") == "n1: height: expected 7 blocks, got 8 blocks (and 1 more)"
     unknown = [unknown_row("n1", "height", 7, "no answer"), row(PASS)]
@@ -126,27 +124,9 @@ def test_the_exit_code_is_that_of_the_worst_item(
     assert (found.return_at is not None) == (code is ExitCode.WAITING)
 
 
-@given(
-    st.permutations(
-        [standing(row(FAIL)), standing(row(OPEN)), standing(row(PASS)), standing(row(OPEN, due=AT))]
-    )
-)
-def test_the_order_of_items_does_not_matter(items: list[Standing]) -> None:
-    codes = [verdict(*items[: n + 1]).exit_code for n in range(len(items))]
-    ranks = [RANK.index(code) for code in codes]
-    assert ranks == sorted(ranks)
-    assert codes[-1] is ExitCode.REFUSED
-
-
-def test_a_verdict_survives_json() -> None:
-    found = verdict(standing(row(FAIL), row(OPEN, "n2", due=AT), waived=(waived("n1"),)))
-    assert Verdict.model_validate_json(found.model_dump_json()) == found
-
-
 def test_only_what_is_never_waivable_says_so_in_a_log() -> None:
     """Logs made before rows could say it read the same, and are written the same."""
-    plain = row(FAIL)
-    never = check_row("n1", "digest", "a", "b", ok=False, waivable=False)
+    plain, never = row(FAIL), check_row("n1", "digest", "a", "b", ok=False, waivable=False)
 
     assert "waivable" not in plain.model_dump(mode="json")
     assert never.model_dump(mode="json")["waivable"] is False
@@ -154,10 +134,6 @@ def test_only_what_is_never_waivable_says_so_in_a_log() -> None:
         plain,
         never,
     ]
-
-
-def test_what_passes_needs_no_waiver() -> None:
-    """The mark is of what is wrong: a digest that is right carries none."""
     assert check_row("n1", "digest", "a", "a", ok=True, waivable=False).waivable
 
 
@@ -211,12 +187,27 @@ def test_what_cannot_be_read_is_one_finding_and_the_check_goes_on() -> None:
         gone()
     with found.reading("height", "an answer", "node-1"):
         gone()
-    good = [name for name, _ in found.answers("height", "told", {"node-1": GONE, "node-2": 5})]
-    list(found.answers("height", "told", {"node-1": GONE}, whose=False))
+    with found.reading("height", "an answer", "node-1", ValueError):
+        int("x")
+    answers = Answers(Mock(side_effect=[GONE, 5]), ["node-1", "node-2"])
+    good = dict(found.answers("height", "told", answers))
 
-    assert good == ["node-2"]
-    assert [row.subject for row in found.findings] == [GONE.source, "node-1", "node-1", GONE.source]
+    assert good == answers.known == {"node-2": 5}
+    subjects = [GONE.source, "node-1", "node-1", "node-1"]
+    assert [row.subject for row in found.findings] == subjects
     assert {row.outcome for row in found.findings} == {Outcome.INCONCLUSIVE}
+    assert GONE.source in str(found.findings[1].observed)
+
+
+def test_the_answer_of_one_that_failed_is_its_error_and_hides_no_other() -> None:
+    answers = Answers(Mock(side_effect=[5, GONE, 5]), "abca")
+
+    assert (list(answers), len(answers), answers["c"]) == (["a", "b", "c"], 3, 5)
+    for use in (lambda: answers["b"], lambda: list(answers.values()), lambda: dict(answers)):
+        with pytest.raises(SourceError, match=GONE.source):
+            use()
+    answers.fill("b", 7)
+    assert dict(answers) == {"a": 5, "b": 7, "c": 5}
 
 
 def test_what_is_judged_apart_is_no_finding_of_the_run() -> None:
@@ -233,27 +224,16 @@ def test_what_is_judged_apart_is_no_finding_of_the_run() -> None:
 def test_where_nothing_is_found_that_holds_and_an_error_is_not_nothing() -> None:
     found = Findings()
 
-    with found.clean("node-1", "changes", "none"):
+    with found.reading("changes", "none", "node-1", clean="none"):
         pass
-    with found.clean("node-2", "changes", "none"):
+    with found.reading("changes", "none", "node-2", clean="none"):
         found.judge("node-2", "changes", "none", "a restart")
-    with pytest.raises(SourceError), found.clean("node-3", "changes", "none"):
+    with found.reading("changes", "none", "node-3", clean="none"):
         gone()
 
     assert [(row.subject, row.outcome) for row in found.findings] == [
         ("node-1", Outcome.PASS),
         ("node-2", Outcome.FAIL),
+        ("node-3", Outcome.INCONCLUSIVE),
     ]
     assert not found.holds
-
-
-def test_an_answer_that_cannot_be_read_is_none_and_a_finding() -> None:
-    found = Findings()
-
-    assert (found.read("height", "told", gone), found.read("height", "told", lambda: 5)) == (
-        None,
-        5,
-    )
-    assert found.answer("node-2", "height", "told", GONE) is None
-    assert read_or(7, gone) == 7
-    assert [row.subject for row in found.findings] == [GONE.source, "node-2"]

@@ -83,8 +83,6 @@ def _read(scope: Scope, site: Site, cluster: str, artifacts: Sequence[Path]) -> 
     files = {binary: digest for digest, binary in (digests_of(scope, site, f) for f in artifacts)}
     states = {}
     for name, rollout in Fleet(scope, site.clusters[cluster]).rollout().items():
-        if isinstance(rollout, SourceError):
-            raise rollout
         binary, config = commands.version(name).digest, commands.read_config(name)
         state = NodeState(
             gates=rollout.feature_gates,

@@ -20,7 +20,6 @@ from ..errors import SourceError, SourceRefused, tried
 from ..evidence import outbox
 from ..evidence.events import NodeVerified, Queued, StepPhase, StepTaken, of
 from ..files import place
-from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, differences, phase_of
 from ..sources.node import Rollout
@@ -181,8 +180,8 @@ class Applier:
         left = place(self.context.folder, f"steps/{stem}")
         if self.context.scope.live:
             self.context.scope.clean_files(left)
-        text = read_or(b"", lambda: self.context.scope.read(left.with_name(f"{stem}.code")))
-        return int(text) if text.strip().isdigit() else None
+        text = tried(self.context.scope.read, left.with_name(f"{stem}.code"))
+        return int(text) if isinstance(text, bytes) and text.strip().isdigit() else None
 
 
 def failed_row(step: Step, ended: Ended) -> Row:
@@ -279,17 +278,13 @@ def until(
         context.scope.sleep(POLL_S)
 
 
-def answers(found: object) -> bool:
-    return not isinstance(found, SourceError)
-
-
 # --- Reading a node back: gates, channel, binary and config against the plan ---
 
 
 def runs_as_planned(context: Context, node: NodePlan) -> bool:
     """Whether a node already is what the plan makes of it; a node that cannot be read is not."""
-    rollout = context.fleet.rollout([node.node])[node.node]
-    return not isinstance(rollout, SourceError) and all(
+    rollout = context.fleet.rollout([node.node]).known.get(node.node)
+    return rollout is not None and all(
         row.outcome is Outcome.PASS for row in _against(context, node, rollout)
     )
 
@@ -299,11 +294,11 @@ def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAI
 
     ``silent`` is what a node that does not come back amounts to.
     """
-    rollout = until(context, lambda: context.fleet.rollout([node.node])[node.node], answers)
-    if isinstance(rollout, SourceError):
-        text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
+    answers = until(context, lambda: context.fleet.rollout([node.node]), lambda a: not a.failed)
+    if answers.failed:
+        text = f"no answer within {context.patience_s:g} s: {answers.failed[node.node].problem}"
         return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
-    return list(_against(context, node, rollout))
+    return list(_against(context, node, answers[node.node]))
 
 
 def _against(context: Context, node: NodePlan, rollout: Rollout) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from ..context import Context
 from ..errors import LogDamaged, ParameterError, SourceError, Stopped, tried
 from ..evidence.events import PlanMade, of
 from ..evidence.log import opened_by
-from ..findings import Findings, unread
+from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
 from ..plan import Plan, moved
@@ -157,7 +157,7 @@ def require_standing(context: Context) -> None:
         return
     path, found = context.params.site, Findings()
     what, expected = "policy", "the site file as this session opened it"
-    with unread(lambda error: found.unknown(path, what, expected, str(error)), UNREAD):
+    with found.reading(what, expected, path, UNREAD):
         now = parse_site(context.scope.read(project_path(path)), path)
         if now.policy_digest != context.site.policy_digest:
             from ..evidence.policy import policy_moved
@@ -178,7 +178,7 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
         found = tried(approval, context, plan, author)
         if not isinstance(found, SourceError):
             return found[1]
-        down = [context.unreadable("approvals", "asked again before each node", found)]
+        down = [check_row(found.source, "approvals", "asked again before each node", found)]
         with suppress(SourceError):
             rows = approval(context, plan, author, local=True)[1]
             if all(row.outcome is Outcome.PASS for row in rows):

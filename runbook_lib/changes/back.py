@@ -177,17 +177,16 @@ def make_back_plan(context: Context) -> Plan:
     builds = context.each(context.commands.version, names)
     nodes = []
     for node in (node for node in context.cluster.nodes if node.name in goals):
-        name, config = node.name, configs[node.name]
+        name, config = node.name, configs.known.get(node.name)
         after = _after(context, node, goals[name], config)
         before = (made.last(name) if made is not None else None) or goals[name]
         read: dict[str, Any] = {}
-        seen, build = rollouts[name], builds[name]
-        if not isinstance(seen, SourceError):
+        if seen := rollouts.known.get(name):
             read |= {"gates": seen.feature_gates, "channel": seen.release_channel}
-        if not isinstance(build, SourceError):
+        if build := builds.known.get(name):
             artifact = before.artifact if build.digest == before.binary else ""
             read |= {"binary": build.digest, "artifact": artifact}
-        if not isinstance(config, SourceError):
+        if config is not None:
             read["config"] = config.digest
         nodes.append(NodePlan.of(node, before.model_copy(update=read), after))
     first = artifact_of(context, nodes[0].after) or no_file(nodes[0].after)
@@ -214,11 +213,8 @@ def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
     return {name: back[name] for name in names}
 
 
-def _after(
-    context: Context, node: Node, goal: NodeState, found: NodeConfig | SourceError
-) -> NodeState:
+def _after(context: Context, node: Node, goal: NodeState, there: NodeConfig | None) -> NodeState:
     """What a node becomes, its file kept; after a stall with both gates off: a named deviation."""
-    there = None if isinstance(found, SourceError) else found
     file = file_of(context, node.name, there, goal)
     if context.stage == "mainnet" and goal != stalled(goal):
         goal = stalled(goal)
@@ -374,8 +370,7 @@ def _unproven(context: Context, node: NodePlan) -> list[Row]:
 
     What merely cannot be read of it would not be mended by a further restart.
     """
-    rollout = context.fleet.rollout([node.node])[node.node]
-    rows = read_back(context, node) if not isinstance(rollout, SourceError) else []
+    rows = read_back(context, node) if context.fleet.rollout([node.node]).known else []
     return [] if any(row.outcome is Outcome.FAIL for row in rows) else rows
 
 

@@ -36,11 +36,12 @@ from ..evidence.incidents import Incident, open_incident
 from ..evidence.ledger import states
 from ..evidence.log import opened_by
 from ..files import replace_file
-from ..findings import unread
+from ..findings import Findings
 from ..outcomes import Outcome, Row, value_text
 from ..params import RecoveryParams
 from ..playbook import COUNCIL, GATE_STEPS
 from ..sources.process import Ended
+from ..sources.prometheus import Vector
 from ..sources.running import tell
 from ..sources.words import hear, in_force
 from ..strict import project_path
@@ -255,7 +256,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     if not made and not applier.step(Step("forge", name, run, expected="filed")):
         keep(context, kind, document, None)
         return []
-    with context.reading(f"{kind} read back", digest(report.body), "forge", whole=True):
+    with context.reading(f"{kind} read back", digest(report.body), "forge"):
         rows = [*there.rows(), *read_back(there, made[0], report.body)]
         context.findings += rows
         if all_pass(rows):
@@ -338,7 +339,7 @@ def _decided(context: Context, found: Incident, wanted: str, issues: Sequence[in
     due, release = found.ratify_until, context.params.release
     what, expected = "decided", f"by two thirds until {utc(due)}"
     judge = partial(context.judge, "council", what, expected)
-    with context.reading(what, expected, "council", whole=True):
+    with context.reading(what, expected, "council"):
         heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
         votes = Votes(context.site, in_force(context.site, heard, wanted))
         made = votes.decision(found, wanted, ratifies=found.opened.break_glass is not None)
@@ -359,16 +360,20 @@ def _decided(context: Context, found: Incident, wanted: str, issues: Sequence[in
 
 
 @dataclass
-class Facts:
-    """Tables of an incident, their cells Markdown; ``missing`` names what could not be read."""
+class Facts(Findings):
+    """Tables of an incident, their cells Markdown; a finding is what could not be read."""
 
     nodes: list[tuple[str, ...]] = field(default_factory=list)
     figures: list[tuple[str, ...]] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
 
-    def reading(self, what: str, *problems: type[Exception]) -> AbstractContextManager[None]:
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        return [(row.what, str(row.observed)) for row in self.findings]
+
+    def lacks(self, what: str) -> AbstractContextManager[None]:
         """What cannot be read in here is missing."""
-        return unread(lambda e: self.missing.append((what, str(e))), (SourceError, *problems))
+        problems = SourceError, LogDamaged, ParameterError
+        return self.reading(what, "readable", "incident", problems)
 
     def tables(self, limit: int) -> dict[str, str]:
         """Markdown of each, of at most ``limit`` rows."""
@@ -436,14 +441,14 @@ def collect(context: Context) -> Facts:
     """Everything that can be read now; two findings say whether metrics and gates of all were."""
     facts, forward, undoes = Facts(), list[Event](), context.opened.undoes
     if undoes:
-        with facts.reading(f"log of {undoes.name}", LogDamaged):
+        with facts.lacks(f"log of {undoes.name}"):
             forward = context.ledger.events(undoes.name)
     # What this very item did before is in its own issue, not in its own words.
     mine = [e for e in context.journal if getattr(e, "item", "") != context.item]
     silent = [node.name for node in context.cluster.nodes]
-    with facts.reading("gates of the nodes", LogDamaged):
+    with facts.lacks("gates of the nodes"):
         silent = _nodes(context, facts, [*forward, *mine])
-    with facts.reading("figures", ParameterError):
+    with facts.lacks("figures"):
         begun = opened_by(forward, "forward") if forward else context.opened
         _figures(context, facts, begun.now)
     later, known = "; the next try collects them", f"{len(facts.figures)} metrics"
@@ -464,13 +469,14 @@ def _nodes(context: Context, facts: Facts, known: Sequence[Event]) -> list[str]:
     last = dict(states(known, context.attempt_name))
     seen = context.fleet.rollout()
     for node in context.cluster.nodes:
-        now, before = seen[node.name], last.get(node.name)
+        now, before = seen.known.get(node.name), last.get(node.name)
         channel, when = "?", "never read back"
         gates: Mapping[str, bool] = {}
-        if not isinstance(now, SourceError):
+        if now is not None:
             gates, channel, when = now.feature_gates, now.release_channel, "now"
         else:
-            facts.missing.append((f"gates of {node.name}", now.problem))
+            why = seen.failed[node.name].problem
+            facts.unknown("incident", f"gates of {node.name}", "an answer", why)
             if before is not None:
                 gates, channel = before.state.gates, before.state.channel
                 when = f"read back {utc(before.at)}"
@@ -478,7 +484,7 @@ def _nodes(context: Context, facts: Facts, known: Sequence[Event]) -> list[str]:
         words = [on[bool(gates.get(gate))] if gates else "?" for gate in GATES]
         who = node.operator or "us"
         facts.nodes.append((code(node.name), plain(who, 60), *words, code(channel), when))
-    return [name for name, now in seen.items() if isinstance(now, SourceError)]
+    return list(seen.failed)
 
 
 def _figures(context: Context, facts: Facts, begun: datetime) -> None:
@@ -493,19 +499,18 @@ def _figures(context: Context, facts: Facts, begun: datetime) -> None:
     then = context.prometheus.instants(queries, begun)
     now = context.prometheus.instants(queries, context.at)
     for metric in metrics:
-        pairs = [(_value(then[query]), _value(now[query])) for query in asked[metric.name]]
+        mine = asked[metric.name]
+        pairs = [(_value(then.known.get(q)), _value(now.known.get(q))) for q in mine]
         found = next((pair for pair in pairs if pair[1] is not None), None)
-        failed = next((now[q] for q in asked[metric.name] if isinstance(now[q], SourceError)), None)
-        if found is None and isinstance(failed, SourceError):
-            facts.missing.append((f"figure {metric.name}", failed.problem))
+        if found is None and (failed := [now.failed[q] for q in mine if q in now.failed]):
+            facts.unknown("incident", f"figure {metric.name}", "an answer", failed[0].problem)
             continue
         before, after = (_shown(value, metric.unit) for value in found or (None, None))
         facts.figures.append((plain(metric.title, 80), before, after))
 
 
-def _value(found: object) -> float | None:
-    samples = getattr(found, "samples", ())
-    return samples[0].value if samples and not getattr(found, "partial", False) else None
+def _value(found: Vector | None) -> float | None:
+    return found.samples[0].value if found and found.samples and not found.partial else None
 
 
 def _shown(value: float | None, unit: str) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from ..context import Context
-from ..errors import SourceError
 from ..evidence.events import KitWritten
 from ..evidence.store import WAY_BACK
 from ..files import keep_file
@@ -79,20 +78,24 @@ def _nodes(context: Context, plan: Plan) -> tuple[list[KitNode], list[Row]]:
     answers = context.each(context.commands.read_config, list(first))
     theirs = {
         name
-        for name, answer in answers.items()
+        for name in answers
         if first[name].control == "operator"
-        and (isinstance(answer, SourceError) or answer.digest != first[name].before.config)
+        and (name in answers.failed or answers[name].digest != first[name].before.config)
     }
     known = context.ledger.known(context.cluster_name) if theirs else {}
     files, rows = dict[str, NodeConfig](), list[Row]()
     what = "its TOML, kept for the way back"
-    for name, answer in answers.items():
+    for name in answers:
         wanted = first[name].before.config
         # Their operator has the file; what we once verified is sent along where we have it.
-        config = kept_as(context, known.get(name), wanted) if name in theirs else answer
-        if isinstance(config, SourceError):
-            rows.append(context.unreadable(what, "its file", config))
-        elif config.digest != wanted:
+        if name in theirs:
+            config = kept_as(context, known.get(name), wanted)
+        elif failed := answers.failed.get(name):
+            rows.append(check_row(failed.source, what, "its file", failed))
+            continue
+        else:
+            config = answers[name]
+        if config.digest != wanted:
             rows.append(check_row(name, what, wanted, config.digest, Outcome.FAIL))
         else:
             files[name] = config

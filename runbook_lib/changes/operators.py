@@ -113,8 +113,9 @@ def seen(context: Context, names: Sequence[str]) -> dict[str, dict[str, dict[str
     peers = {node.peer: node.name for node in context.cluster.nodes if node.peer}
     found: dict[str, dict[str, dict[str, bool]]] = {name: {} for name in names}
     # Once each: who is silent is asked again at the next look.
-    for viewer, view in context.fleet.get("/p2p/peers", Peers, ours, retries=1).items():
-        for peer in view.peers if isinstance(view, Peers) else ():
+    views = context.fleet.get("/p2p/peers", Peers, ours, retries=1)
+    for viewer, view in views.known.items():
+        for peer in view.peers:
             if (name := peers.get(peer.peer, "")) in found:
                 found[name][viewer] = peer.features
     return found
@@ -208,8 +209,7 @@ class Look:
         """What we can read of the node ourselves against its report; silence is no contradiction."""
         context, name = self.context, node.node
         read: dict[str, str | bool] = {}
-        rollout = context.fleet.rollout([name])[name]
-        if not isinstance(rollout, SourceError):
+        if rollout := context.fleet.rollout([name]).known.get(name):
             read = rollout.flat()
         with suppress(SourceError):
             read["binary"] = context.commands.version(name).digest

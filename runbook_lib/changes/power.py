@@ -47,8 +47,6 @@ def powers(context: Context) -> Powers:
     nodes = {node.validator: node.name for node in context.cluster.nodes if node.validator}
     of = {nodes.get(v.address, v.address): power_of(v) for v in set_.validators}
     consensus = context.fleet.consensus([where])[where]
-    if isinstance(consensus, SourceError):
-        raise consensus
     total, quorum = int(consensus.total_power), int(consensus.quorum_threshold)
     if sum(of.values()) != total or quorum != quorum_of(total):
         raise SourceError(
@@ -64,18 +62,16 @@ def powers(context: Context) -> Powers:
 def _membership(context: Context) -> tuple[Membership, str]:
     """The validator set that all nodes agree on, and a node that says so."""
     seen: dict[str, tuple[Membership, str]] = {}
-    problems = []
-    for name, answer in context.fleet.membership().items():
-        if isinstance(answer, SourceError):
-            problems.append(answer)
-            continue
+    answers = context.fleet.membership()
+    for name, answer in answers.known.items():
         key = repr(sorted((v.address, v.stake, v.tier) for v in answer.validators))
         seen.setdefault(key, (answer, name))
     if len(seen) > 1:
         names = " and ".join(name for _, name in seen.values())
         raise SourceError("/ui/bft/membership", f"expected one validator set, got two: {names}")
     if not seen:
-        raise problems[0] if problems else SourceError("cluster", "expected nodes, got none")
+        nobody = SourceError("cluster", "expected nodes, got none")
+        raise next(iter(answers.failed.values()), nobody)
     return next(iter(seen.values()))
 
 

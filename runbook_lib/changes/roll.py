@@ -67,7 +67,7 @@ def margin(context: Context, phase: Phase, number: int) -> tuple[Row, Turns]:
     what, wave = f"power during {phase.name}, wave {number + 1}", phase.waves[number]
     found = tried(powers, context)
     if isinstance(found, SourceError):
-        return context.unreadable(what, "a quorum stays up", found), [wave]
+        return check_row(found.source, what, "a quorum stays up", found), [wave]
     down = _down(context)
     up = found.total - sum(found.of.get(name, 0) for name in down)
     theirs = is_theirs(phase, wave)
@@ -86,8 +86,7 @@ def margin(context: Context, phase: Phase, number: int) -> tuple[Row, Turns]:
 
 def _down(context: Context) -> list[str]:
     """Nodes that do not answer us; of operators' only those that our nodes do not see either."""
-    answers = context.fleet.status()
-    silent = [name for name, answer in answers.items() if isinstance(answer, SourceError)]
+    silent = list(context.fleet.status().failed)
     operators = {node.name for node in context.cluster.nodes if node.control == "operator"}
     asked = [name for name in silent if name in operators]
     sights = seen(context, asked) if asked else {}
@@ -231,20 +230,19 @@ def healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
 
 def _healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
     answers = context.fleet.consensus()
-    heights = [a.height for a in answers.values() if not isinstance(a, SourceError)]
     rows = []
     theirs = {node.name for node in context.cluster.nodes if node.control == "operator"}
-    silent = {name for name in theirs if isinstance(answers[name], SourceError)}
+    silent = theirs & set(answers.failed)
     # An operator's node may not answer us at all: then ours tell how the chain does.
     names = [name for name in nodes if name not in silent] or [
         n for n in answers if n not in theirs
     ]
     for name in names:
-        answer = answers[name]
-        if isinstance(answer, SourceError):
-            rows.append(context.unreadable("healthy after its wave", "an answer", answer))
+        if failed := answers.failed.get(name):
+            rows.append(check_row(failed.source, "healthy after its wave", "an answer", failed))
             continue
-        behind = max(heights) - answer.height
+        answer = answers[name]
+        behind = max(each.height for each in answers.known.values()) - answer.height
         rows.append(check_row(name, "blocks behind", f"at most {BEHIND}", behind, behind <= BEHIND))
         power = f"{answer.commit_power} of {answer.quorum_threshold} committed"
         ok = answer.quorum_reached and int(answer.commit_power) >= int(answer.quorum_threshold)

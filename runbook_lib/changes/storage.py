@@ -26,7 +26,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from ..context import Context
-from ..errors import SourceError, or_raise, tried
+from ..errors import Answers, SourceError, tried
 from ..evidence.events import SnapshotChosen, StepTaken, last, of
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -80,8 +80,8 @@ def staged(context: Context) -> list[Staged]:
 def _judged(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
     """One row for a bundle that is whole; else what is wrong with it."""
     about, chain = bundle.about, context.cluster.chain_id
-    if isinstance(about, SourceError):
-        return [check_row(bundle.name, "bundle.json", "readable", about)]
+    if about is None:
+        return [bundle.signed]
     found = Findings(findings=[bundle.signed])
     found.judge(bundle.name, "chain", chain, about.chain_id)
     snapshots.whole(context.scope, found, bundle, keys)
@@ -149,30 +149,30 @@ class Need:
 def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Followed]:
     """Each node looked at twice, two blocks' time apart."""
 
-    def look() -> dict[str, Consensus | SourceError]:
+    def look() -> Answers[str, Consensus]:
         return context.fleet.get("/status/consensus", Consensus, names, retries=1)
 
     first = look()
     pause = timedelta(milliseconds=BLOCKS * context.cluster.block_time_ms, seconds=1)
     hold_until(context, context.scope.renew() + pause, f"{BLOCKS} blocks")
     second = look()
-    return {name: _followed(name, first[name], second[name]) for name in first}
-
-
-def _followed(
-    name: str, first: Consensus | SourceError, second: Consensus | SourceError
-) -> Followed:
     expected = f"{BLOCKS} blocks on, committed by a quorum"
-    try:
-        then, now = or_raise(first), or_raise(second)
-    except SourceError as error:
-        return Followed(check_row(name, FOLLOWS, expected, error), None, False)
-    power = f"{now.commit_power} of {now.quorum_threshold}"
-    moved = now.height > then.height
-    enough = int(now.commit_power) >= int(now.quorum_threshold)
-    ok = moved and now.quorum_reached and enough
-    got = f"height {then.height:,}, then {now.height:,}, committed by {power}"
-    return Followed(check_row(name, FOLLOWS, expected, got, ok), now.height, moved)
+    found = {}
+    for name in first:
+        if failed := first.failed.get(name) or second.failed.get(name):
+            found[name] = Followed(check_row(name, FOLLOWS, expected, failed), None, False)
+        else:
+            found[name] = _followed(name, expected, first[name], second[name])
+    return found
+
+
+def _followed(name: str, expected: str, first: Consensus, second: Consensus) -> Followed:
+    power = f"{second.commit_power} of {second.quorum_threshold}"
+    moved = second.height > first.height
+    enough = int(second.commit_power) >= int(second.quorum_threshold)
+    ok = moved and second.quorum_reached and enough
+    got = f"height {first.height:,}, then {second.height:,}, committed by {power}"
+    return Followed(check_row(name, FOLLOWS, expected, got, ok), second.height, moved)
 
 
 def halted(context: Context) -> Need:
@@ -186,10 +186,9 @@ def halted(context: Context) -> Need:
     others = [name for name in found if name not in answering]
     heard = seen(context, others) if others else {}
     up = [*answering, *(name for name, by in heard.items() if by)]
-    try:
-        known = powers(context)
-    except SourceError as error:
-        return Need([*rows, context.unreadable("power that is up", "known", error)])
+    known = tried(powers, context)
+    if isinstance(known, SourceError):
+        return Need([*rows, check_row(known.source, "power that is up", "known", known)])
     power = sum(known.of.get(name, 0) for name in up)
     if power < known.quorum:
         got = f"{power:,}: bring back the nodes that are down first"
@@ -240,13 +239,15 @@ def _log(context: Context, name: str) -> tuple[Row, bool]:
     It is read only where the node's process is gone.
     """
     what = "write-ahead log"
-    try:
-        if not context.commands.stopped(name):
-            got = "its process is there, and answers nobody"
-            return unknown_row(name, what, "read", got), False
-        wal = wal_of(name, context.commands.inspect_wal(name))
-    except SourceError as error:
-        return check_row(name, what, "read", error), False
+
+    def look() -> Wal | None:
+        commands = context.commands
+        return wal_of(name, commands.inspect_wal(name)) if commands.stopped(name) else None
+
+    wal = tried(look)
+    if not isinstance(wal, Wal):
+        got = wal or "its process is there, and answers nobody"
+        return unknown_row(name, what, "read", got), False
     return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt
 
 
@@ -285,17 +286,18 @@ Steps = Callable[[Context, str], list[Step]]
 def proven_stopped(context: Context, node: str) -> Row:
     """Whether a node is down: its RPC refuses connections and the site says its process is gone."""
     what, expected = "is stopped", "refuses connections, and its process is gone"
-    got = context.fleet.get("/status/rollout", Rollout, [node], retries=1)[node]
-    if not isinstance(got, SourceError):
+    asked = context.fleet.get("/status/rollout", Rollout, [node], retries=1)
+    if not asked.failed:
         return check_row(node, what, expected, "still answers", ok=False)
     gone = tried(context.commands.stopped, node)
     if isinstance(gone, SourceError):
         return check_row(node, what, expected, gone)
     if not gone:
         return check_row(node, what, expected, "its process is still there", ok=False)
-    if "ConnectError" in got.problem or "got 7:" in got.problem:  # 7: curl's, refused
+    problem = asked.failed[node].problem
+    if "ConnectError" in problem or "got 7:" in problem:  # 7: curl's, refused
         return check_row(node, what, expected, expected, ok=True)
-    return unknown_row(node, what, expected, f"RPC: {got.problem}")
+    return unknown_row(node, what, expected, f"RPC: {problem}")
 
 
 @dataclass
@@ -318,7 +320,7 @@ class Work:
 
     def _round(self, names: Sequence[str], phase: str, steps: Steps) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
-            with Findings(findings=applier.rows).reading(phase, "readable", name, whole=True):
+            with Findings(findings=applier.rows).reading(phase, "readable", name):
                 all(applier.step(step) for step in steps(context, name))
             return applier.rows
 

@@ -331,11 +331,9 @@ def _phases(context: Context, stage: Delta, known: dict[str, Known], keep: bool)
     at: dict[str, tuple[NodeConfig, NodeState]] = {}
     for node in (node for node in nodes if stage.turns[node.name]):
         name, last = node.name, known[node.name]
-        config, before = found[name], last.state
-        if isinstance(config, SourceError):
-            if node.control == "ours":
-                raise config
-            config = kept_toml(context, last)  # that it still lies there is config-drift's to prove
+        mine, before = node.control == "ours" or name in found.known, last.state
+        # That what was kept still lies there is config-drift's to prove.
+        config = found[name] if mine else kept_toml(context, last)
         if context.stage in INSTALLED_AHEAD:
             # Operators installed the candidate: canary.ready.candidate-installed proves it.
             update = {"binary": stage.build.binary, "artifact": stage.build.digest}

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.events import Event, NodeVerified, of
-from ..findings import unread
 from ..metrics.baseline import SETTLE
 from ..metrics.frames import Flags, Stretch, fetch
 from ..wording import count
@@ -33,11 +32,9 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
     """
     marks = changes(context, start - 2 * SETTLE, end)
     marks += planned(context.journal, start, end)
-    fired, problem = list["Mark"](), list[str]()
-    with unread(lambda error: problem.append(f"alerts: unknown: {error.problem}")):
-        fired = alerts(context, start, end)
-    if problem:
-        return marks, problem[0]
+    fired = tried(alerts, context, start, end)
+    if isinstance(fired, SourceError):
+        return marks, f"alerts: unknown: {fired.problem}"
     marks = sorted([*marks, *fired], key=lambda mark: (mark.time, mark.label))
     if not fired:
         return marks[:MOST], "alerts: none fired"

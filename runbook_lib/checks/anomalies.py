@@ -8,13 +8,12 @@ in time is computed from timestamps by each look; there is no timer.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from .. import reach
 from ..canonical import canonical, digest
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.events import (
     Acknowledged,
     AnomalyOpened,
@@ -24,7 +23,7 @@ from ..evidence.events import (
     WindowJudged,
 )
 from ..files import keep_file
-from ..findings import Findings, unread
+from ..findings import Findings
 from ..metrics.catalogue import Metric
 from ..metrics.frames import fetch
 from ..outcomes import Outcome
@@ -175,19 +174,13 @@ def _deliver(context: Context, log: WatchLog) -> dict[str, str]:
                 if log.has(Notified, key):
                     continue
                 name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                with unread(partial(_note, trouble, [each], f"{way} waits in the outbox")):
-                    _send(context, each, event, way, name)
-                    log.add(Notified(key=key, at=context.now))
-                    (context.folder / "outbox" / name).unlink(missing_ok=True)
+                failed = tried(_send, context, each, event, way, name)
+                if isinstance(failed, SourceError):
+                    trouble.setdefault(each.id, f"{way} waits in the outbox: {failed}")
+                    continue
+                log.add(Notified(key=key, at=context.now))
+                (context.folder / "outbox" / name).unlink(missing_ok=True)
     return trouble
-
-
-def _note(
-    trouble: dict[str, str], anomalies: Sequence[Anomaly], what: str, error: SourceError
-) -> None:
-    """What first failed of each anomaly."""
-    for each in anomalies:
-        trouble.setdefault(each.id, f"{what}: {error}")
 
 
 def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -> None:
@@ -272,8 +265,10 @@ def engage(
             draw(context, metrics, found)
     trouble = _deliver(context, log)
     if undecided := [each for each in known(log) if each.decided is None]:
-        with unread(partial(_note, trouble, undecided, "answers cannot be read")):
-            _listen(context, log)
+        failed = tried(_listen, context, log)
+        if isinstance(failed, SourceError):
+            why = f"answers cannot be read: {failed}"
+            trouble = {**{each.id: why for each in undecided}, **trouble}
     return trouble | _deliver(context, log)  # what was not acknowledged in time, to others
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,7 +11,6 @@ from ..changes.roll import VERIFICATION
 from ..changes.targets import of_release
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
-from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, worst
 from ..sources.running import fill
 from ..strict import project_path
@@ -42,8 +40,9 @@ def binary_verification(context: Context) -> CheckResult:
     """
     checkout(context, "under test")
     digests, manifests = dict[str, str](), dict[Path, Checksums]()
-    trusted = partial(_trust, context)
-    trust = context.read("signing", "a signer to trust", trusted, "site", UNREAD)
+    trust = None
+    with context.reading("signing", "a signer to trust", "site", UNREAD):
+        trust = _trust(context)
     if trust is not None:
         for name in context.site.artifacts:
             with context.apart() as found:
@@ -94,8 +93,9 @@ def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, C
     repository = f"{host}/{forge.repository}".lower()
     (filled,) = fill(f"artifacts.{name}", [context.site.artifacts[name]], **release)
     path = project_path(filled)
-    read = partial(read_artifact, str(path), trust.scope)
-    artifact = context.read("artifact", "readable", read, name, UNREAD)
+    artifact = None
+    with context.reading("artifact", "readable", name, UNREAD):
+        artifact = read_artifact(str(path), trust.scope)
     if artifact is None:
         return ""
     found = Examination(artifact, trust, context.params.release, repository)
@@ -103,8 +103,7 @@ def _artifact(context: Context, trust: Trust, name: str, manifests: dict[Path, C
 
     def asked(what: str, ask: Callable[[], Iterable[Row]]) -> None:
         """What a question answers; what cannot be read or understood is INCONCLUSIVE."""
-        tell = partial(context.unknown, about, what, "readable")
-        with unread(lambda error: tell(str(error)), UNREAD):
+        with context.reading(what, "readable", about, UNREAD):
             context.findings += ask()
 
     def beside(what: str, template: str, ask: Callable[[Path], Iterable[Row]]) -> None:

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import product, zip_longest
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,14 +22,13 @@ from ..changes.roll import healthy
 from ..changes.targets import artifact, keep
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
-from ..errors import LogDamaged, SourceError
+from ..errors import Answers, SourceError, tried
 from ..evidence.events import NodeVerified, StepTaken, of
 from ..evidence.incident_events import IncidentClosed
-from ..evidence.incidents import ids, parse_incident, path_of
+from ..evidence.incidents import ids, read_incident
 from ..evidence.ledger import states
 from ..evidence.status import effect
 from ..files import keep_file
-from ..findings import read_or, unread
 from ..metrics.catalogue import Catalogue, selected
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import differences
@@ -123,7 +121,7 @@ def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime
 def _gates(testnet: Context) -> None:
     """The gate is on now, on every node."""
     nodes = f"{len(testnet.cluster.nodes)} nodes"
-    with testnet.clean(testnet.cluster_name, KEY, "on", f"on, {nodes}"):
+    with testnet.reading(KEY, "on", testnet.cluster_name, clean=f"on, {nodes}"):
         for name, answer in testnet.answers(KEY, True, testnet.fleet.rollout()):
             if not answer.feature_gates.get(KEY, False):
                 testnet.judge(name, KEY, True, False)
@@ -172,9 +170,7 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     """No incident of this release was open, by the store's incident files."""
     context, what, breaks = over.context, "incidents of this release", []
     for each in ids(context.store, context.scope):
-        path = path_of(context.store, each)
-        with unread(partial(_damaged, f"{path.parent.name}/{path.name}"), LogDamaged):
-            incident = parse_incident(context.scope.read(path), path.name)
+        incident = read_incident(context.scope, context.store, each)
         opened, closed = incident.opened, incident.last(IncidentClosed)
         ended = closed.at if closed else over.end
         mine = opened.release == context.params.release
@@ -182,10 +178,6 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
             text = incident.id + ("" if closed else " is open")
             breaks.append(Break(opened.at, ended, text, ended=closed is not None))
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
-
-
-def _damaged(source: str, error: LogDamaged) -> NoReturn:
-    raise SourceError(source, str(error).partition(": ")[2]) from error
 
 
 @judges("canary.ready.candidate-installed")
@@ -228,8 +220,6 @@ TIMETOKE = "timetoke_rewards"
 VOTES_OF_MEDIAN = 0.9
 """A canary votes as often as the others: at least this share of the median validator's votes."""
 LOOKS = 3
-
-Answers = dict[str, Consensus | SourceError]
 
 
 @judges("canary.activate.observe")
@@ -299,7 +289,6 @@ def agreement(context: Context, slashed: int) -> None:
     """
     compared, split = set[str](), dict[str, tuple[str, str, str]]()
     nodes = [node.name for node in context.cluster.nodes]
-    answers: Answers = {}
     for look in range(LOOKS):
         if look:
             context.scope.sleep(context.cluster.block_time_ms / 3000)
@@ -308,25 +297,23 @@ def agreement(context: Context, slashed: int) -> None:
         compared |= alike
         if split or compared == set(nodes):
             break
-    silent = {name for name, answer in answers.items() if isinstance(answer, SourceError)}
-    seen = (compared | set(split)) - silent
-    alone = {name: answers[name] for name in nodes if name not in seen}
+    seen = (compared | set(split)) - set(answers.failed)
     all_alike = f"{len(nodes)} nodes alike"
-    with context.clean("nodes", "block at a height", "the same hash", all_alike):
+    with context.reading("block at a height", "the same hash", "nodes", clean=all_alike):
         for name, (what, usual, own) in split.items():
             context.judge(name, what, usual, own, ok=False)
         what, others = "its block", "the others'"
-        for name, answer in context.answers(what, others, alone, whose=False):
-            context.unknown(name, what, others, f"nobody else at height {answer.height}")
+        for name, answer in context.answers(what, others, answers):
+            if name not in seen:
+                context.unknown(name, what, others, f"nobody else at height {answer.height}")
     _slashing(context, answers, slashed)
 
 
-def _hashes(answers: Answers) -> tuple[dict[str, tuple[str, str, str]], set[str]]:
+def _hashes(answers: Answers[str, Consensus]) -> tuple[dict[str, tuple[str, str, str]], set[str]]:
     """Nodes whose block is not the one most have (at which height, theirs, its own); nodes alike."""
     at: dict[int, dict[str, list[str]]] = {}
-    for name, answer in answers.items():
-        if not isinstance(answer, SourceError):
-            at.setdefault(answer.height, {}).setdefault(answer.block_hash, []).append(name)
+    for name, answer in answers.known.items():
+        at.setdefault(answer.height, {}).setdefault(answer.block_hash, []).append(name)
     split, alike = dict[str, tuple[str, str, str]](), set[str]()
     for height, blocks in at.items():
         (most, usual), *others = sorted(blocks.items(), key=lambda item: -len(item[1]))
@@ -336,8 +323,8 @@ def _hashes(answers: Answers) -> tuple[dict[str, tuple[str, str, str]], set[str]
     return split, alike
 
 
-def _slashing(context: Context, answers: Answers, before: int) -> None:
-    known = [a.slashing_events for a in answers.values() if not isinstance(a, SourceError)]
+def _slashing(context: Context, answers: Answers[str, Consensus], before: int) -> None:
+    known = [answer.slashing_events for answer in answers.known.values()]
     seen, what = max(known, default=-1), "slashing events"
     got = f"{seen}: the count went back" if known else "no node answers"
     outcome = seen == before if seen >= before else Outcome.INCONCLUSIVE
@@ -364,11 +351,11 @@ def balances(context: Context) -> dict[str, Any]:
     """
     consensus, accounts = context.fleet.consensus(), context.fleet.accounts()
     what, amounts = "balance before the change", dict[str, str]()
-    for name, account in context.answers(what, "an amount", accounts, whose=False):
+    for name, account in context.answers(what, "an amount", accounts):
         amounts[name] = str(account.balance)
         context.judge(name, what, "any", amounts[name], ok=True)
     what = "height before the change"
-    known = [one for _, one in context.answers(what, "an answer", consensus, whose=False)]
+    known = [one for _, one in context.answers(what, "an answer", consensus)]
     return {
         "balances": amounts,
         "height": min((answer.height for answer in known), default=0),
@@ -385,21 +372,20 @@ def credited(
     All that may be rewarded, ``beside`` too, are held to the formula together. A balance that fell
     was spent from: what it was credited cannot be known.
     """
-    now, answers = context.fleet.accounts(), context.fleet.status().values()
-    heights = [found.height for found in answers if not isinstance(found, SourceError)]
+    now = context.fleet.accounts()
+    heights = [found.height for found in context.fleet.status().known.values()]
     if not heights:
         context.unknown("ledger", "height", "an answer", "no node answers")
         return
     blocks = max(heights) - int(before["height"])
     most, gains = blocks * PER_BLOCK, dict[str, int]()
-    for name, account in now.items():
+    for name, account in context.answers(CREDITED, "an amount", now):
         if name not in before["balances"]:
             context.unknown(name, CREDITED, "a balance before", "none was recorded")
             continue
-        for _, known in context.answers(CREDITED, "an amount", {name: account}, whose=False):
-            gains[name] = known.balance - int(before["balances"][name])
-            wanted = due and name in on
-            _gain(context, name, gains[name], most, blocks, off=name in off, wanted=wanted)
+        gains[name] = account.balance - int(before["balances"][name])
+        wanted = due and name in on
+        _gain(context, name, gains[name], most, blocks, off=name in off, wanted=wanted)
     together = sum(max(gains.get(name, 0), 0) for name in (*on, *beside))
     expected, what = f"at most {most} for {blocks} blocks", "credited to all that may be"
     context.judge("rewards", what, expected, str(together), together <= most)
@@ -444,7 +430,7 @@ def others_unchanged(context: Context) -> None:
     assert context.plan is not None
     expected, what = context.plan.untouched, "stays as it is"
     answers = context.fleet.rollout(list(expected))
-    for name, answer in context.answers(what, "an answer", answers, whose=False):
+    for name, answer in context.answers(what, "an answer", answers):
         was: dict[str, str | bool] = {"channel": expected[name].channel, **expected[name].gates}
         now: dict[str, str | bool] = {"channel": answer.release_channel, **answer.feature_gates}
         moved = [f"{k}={str(now.get(k, 'absent')).lower()}" for k, _, _ in differences(was, now)]
@@ -583,6 +569,7 @@ def _healthy(context: Context, subject: str, loaded: Loaded) -> bool:
         if (age := context.now - rule.last_evaluation) > NOW_SOURCE_LAG:
             return judge(f"{age.total_seconds():.0f} s ago", Outcome.INCONCLUSIVE)
         return judge("healthy", ok=True)
+    return False
 
 
 def _prove(context: Context, subject: str, scenario: str, candidates: list[Loaded]) -> None:
@@ -591,15 +578,14 @@ def _prove(context: Context, subject: str, scenario: str, candidates: list[Loade
     failed, unproven = list[str](), [] if candidates else ["no healthy alert to test"]
     with context.finding(subject, what, "quiet before, then firing") as judge:
         for loaded in candidates:
-
-            def unknown(error: SourceError, name: str = loaded.name) -> None:
-                unproven.append(f"{name}: {error.problem}")
-
-            with unread(unknown):
-                verdict = context.commands.test_rules(_written(context, loaded, scenario))
-                if verdict.ok:
-                    judge(f"{loaded.name} fires", ok=True)
-                    return
+            written = _written(context, loaded, scenario)
+            verdict = tried(context.commands.test_rules, written)
+            if isinstance(verdict, SourceError):
+                unproven.append(f"{loaded.name}: {verdict.problem}")
+            elif verdict.ok:
+                judge(f"{loaded.name} fires", ok=True)
+                return
+            else:
                 early = f"time: {QUIET_AT}" in verdict.text
                 failed.append(f"{loaded.name} {'fires before' if early else 'does not fire'}")
         outcome = Outcome.INCONCLUSIVE if unproven else Outcome.FAIL
@@ -627,8 +613,7 @@ def about(query: str, wanted: Iterable[Any], cluster: Labels) -> list[Labels]:
     cluster. Of another topic or cluster, or of an expression that does not parse: none.
     """
     found: list[Labels] = []
-    selectors: list[Any] = read_or([], lambda: selected(query), ValueError)
-    for selector, topic in product(selectors, wanted):
+    for selector, topic in product(selected(query), wanted):
         own, theirs = selector.matchers.matchers, topic.matchers.matchers
         if selector.name == topic.name and {m.name for m in theirs} <= {m.name for m in own}:
             labels = _series([*own, *theirs], cluster)
@@ -660,12 +645,12 @@ def _literals(matcher: Any) -> list[str]:
 
 
 def _accepts(matcher: Any, value: str) -> bool:
-    operator = _operator(matcher)
-    if operator in ("Equal", "NotEqual"):
-        return (matcher.value == value) is (operator == "Equal")
+    operator, name = _operator(matcher), matcher.name
+    regex, equal = operator.endswith("Re"), not operator.startswith("Not")
+    about = {"name": name, "value": matcher.value, "isRegex": regex, "isEqual": equal}
+    own = alertmanager.Matcher.model_validate(about)
     # Of a pattern that is not understood nothing is known, nor of what it excludes.
-    found = read_or(None, lambda: alertmanager.matches(str(matcher.value), value), ValueError)
-    return found is (operator == "Re")
+    return alertmanager.matched([own], {name: [value]}) is True
 
 
 def _operator(matcher: Any) -> str:

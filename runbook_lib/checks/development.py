@@ -5,15 +5,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from .. import playbook
-from ..changes.apply import Applier, Change, Step, answers, until
+from ..changes.apply import Applier, Change, Step, until
 from ..changes.roll import planned_rows, roll
 from ..changes.targets import keep_target, read_bundle, rendered
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.status import effect
 from ..files import keep_file
-from ..findings import read_or
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT
@@ -89,19 +88,19 @@ def _read_back(context: Context, applier: Applier, make: Step, profile: Profile)
     with context.reading("provisioned", "its name and URL", make.node):
         made = _made(context, applier, make)
         name, fleet = made.node, _fleet(context, made)
-        got = until(context, lambda: fleet.rollout()[name], answers)
-        if found := context.answer(name, "/status/rollout", "an answer", got):
-            context.judge(name, CHANNEL_AT, profile.release_channel, found.release_channel)
-            for gate, on in profile.feature_gates.items():
-                seen = found.feature_gates.get(gate, "absent")
-                context.judge(name, f"{GATES_AT}.{gate}", on, seen)
+        found = until(context, fleet.rollout, lambda got: not got.failed)[name]
+        context.judge(name, CHANNEL_AT, profile.release_channel, found.release_channel)
+        for gate, on in profile.feature_gates.items():
+            seen = found.feature_gates.get(gate, "absent")
+            context.judge(name, f"{GATES_AT}.{gate}", on, seen)
 
 
 def _gone(context: Context, applier: Applier, make: Step) -> None:
-    if made := read_or(None, lambda: _made(context, applier, make)):
+    made = tried(_made, context, applier, make)
+    if isinstance(made, Provisioned):  # else said when it was read back
         # Asked once: a refusal is what is hoped for, not a passing fault.
-        left = _fleet(context, made).get("/status/rollout", Rollout, retries=1)[made.node]
-        gone = isinstance(left, SourceError) and "ConnectError" in left.problem
+        left = _fleet(context, made).get("/status/rollout", Rollout, retries=1).failed
+        gone = made.node in left and "ConnectError" in left[made.node].problem
         got = "gone" if gone else "answers"
         context.judge(made.node, "removed again", "refuses connections", got, gone)
 

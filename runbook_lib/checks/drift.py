@@ -13,18 +13,18 @@ from ..changes import targets
 from ..changes.operators import gates_on
 from ..changes.targets import Delta
 from ..context import Context, judges
-from ..errors import SourceError
+from ..errors import Answers, SourceError, tried
 from ..evidence.events import NodeDropped, NodeVerified, StepTaken, of
 from ..evidence.ledger import Known, kept_config
 from ..evidence.status import plan_of
-from ..findings import Findings, read_or
+from ..findings import Findings
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import CHANNEL_AT, GATES_AT, NodeState, differences, moves, phase_of, rollout_keys
 from ..site import Node
 from ..sources import config as toml
 from ..sources.commands import NodeConfig, ToolVerdict
 from ..sources.config import GATES, Bundle, Flat, Profile, diff, flatten
-from ..sources.node import Peers, Rollout
+from ..sources.node import Rollout
 from ..sources.redact import MARK
 
 STAGES, WORM = "bundle stages", "bundle worm_export"
@@ -44,7 +44,8 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 def judge_bundle(context: Findings, bundle: Bundle, stage: str) -> None:
     """Its stages are in order and only turn gates on; the node accepts it on the stage's channel."""
     order = ", ".join(name for name in playbook.STAGES if name in bundle.stages)
-    with context.clean(STAGES, order, "gates only turn on from stage to stage"):
+    upward = "gates only turn on from stage to stage"
+    with context.reading(order, upward, STAGES, clean=upward):
         wrong = [("order", order, ", ".join(bundle.stages))]
         wrong += [(f"{n}: release_channel", n, p.release_channel) for n, p in bundle.stages.items()]
         turned = "off, though on in the stage before"
@@ -54,7 +55,7 @@ def judge_bundle(context: Findings, bundle: Bundle, stage: str) -> None:
     text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
     if any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
         channel = bundle.profile(stage).release_channel
-        with context.clean(WORM, f"channel {channel}", text):
+        with context.reading(f"channel {channel}", text, WORM, clean=text):
             for key, want, got in worm_refusals(bundle, channel):
                 what, expected = f"{key} on channel {channel}", f"{want} (or no node starts)"
                 context.judge(WORM, what, expected, got, ok=False)
@@ -106,19 +107,19 @@ def disk_against_rpc(context: Context, name: str, config: bytes, rollout: Rollou
         _wrong(context, name, found, " (running against its file)")
 
 
-def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> None:
+def advertised(context: Context, rollouts: Answers[str, Rollout]) -> None:
     """What peers say of each node against what it says of itself."""
     views, what = context.fleet.peers(), "gates its peers see"
     for node in context.cluster.nodes:
-        name, rollout = node.name, rollouts[node.name]
-        if isinstance(rollout, SourceError):
+        name, rollout = node.name, rollouts.known.get(node.name)
+        if rollout is None:
             continue  # said by its live state already
-        others = {viewer: view for viewer, view in views.items() if viewer != name}
-        unread = [f"{n}: {v.problem}" for n, v in others.items() if isinstance(v, SourceError)]
+        others = [viewer for viewer in views if viewer != name]
+        unread = [f"{n}: {error.problem}" for n, error in views.failed.items() if n != name]
         said = [
             (viewer, peer.features)
-            for viewer, view in others.items()
-            if isinstance(view, Peers)
+            for viewer, view in views.known.items()
+            if viewer != name
             for peer in view.peers
             if peer.peer == node.peer
         ]
@@ -150,11 +151,9 @@ def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) ->
     """The targets of every node whose state and file are known; the others are said elsewhere."""
     made: dict[str, NodeConfig] = {}
 
-    def render(name: str) -> tuple[Any, Flat, ToolVerdict | None] | None:
+    def render(name: str) -> tuple[Any, Flat, ToolVerdict | None]:
         """The table and what it was, once the chain has judged it; from a thread of its own."""
         known, config = live.known[name], live.configs[name]
-        if isinstance(known, SourceError) or isinstance(config, SourceError):
-            return None
         after = delta.after(known.state, delta.turns[name])
         changes = moves(known.state, after)
         target = made[name] = targets.rendered(context, name, config, changes)
@@ -164,25 +163,24 @@ def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) ->
         can = context.site.commands.dry_run is not None
         return table, found, context.commands.dry_run(kept) if can else None
 
-    for name, done in context.answers("target", "rendered and valid", context.each(render)):
-        known = live.known[name]
-        if done is not None and isinstance(known, Known):
-            table, found, verdict = done
-            after = delta.after(known.state, delta.turns[name])
-            changed, text = diff(found, flatten(table)), "left as it is"
-            if touched := bool(delta.turns[name]):
-                keys = [each.key for each in changed]
-                text = _said(context, delta.profile, after, known.state, keys)
-            with context.clean(name, "target", text):
-                _dry(context, name, verdict)
-                fell = "fell into the table above"
-                misplaced = [
-                    (f"{k} (misplaced)", f"set as {v}", fell) for k, v in toml.misplaced(table)
-                ]
-                _wrong(context, name, misplaced)
-                _as_wanted(context, name, after, flatten(table), bundle, touched)
-                beyond = [d for d in changed if d.key not in moves(known.state, after)]
-                _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
+    names = [name for name in live.known if name in live.configs.known]
+    for name, done in context.answers("target", "rendered and valid", context.each(render, names)):
+        known, (table, found, verdict) = live.known[name], done
+        after = delta.after(known.state, delta.turns[name])
+        changed, text = diff(found, flatten(table)), "left as it is"
+        if touched := bool(delta.turns[name]):
+            keys = [each.key for each in changed]
+            text = _said(context, delta.profile, after, known.state, keys)
+        with context.reading("target", text, name, clean=text):
+            _dry(context, name, verdict)
+            fell = "fell into the table above"
+            misplaced = [
+                (f"{k} (misplaced)", f"set as {v}", fell) for k, v in toml.misplaced(table)
+            ]
+            _wrong(context, name, misplaced)
+            _as_wanted(context, name, after, flatten(table), bundle, touched)
+            beyond = [d for d in changed if d.key not in moves(known.state, after)]
+            _wrong(context, name, ((d.key, "unchanged", shown(d.observed)) for d in beyond))
     if context.site.commands.dry_run is not None and made:
         _control(context, next(made[name] for name in live.known if name in made))
 
@@ -294,15 +292,15 @@ def expected(context: Context) -> tuple[str, Value]:
 
 @dataclass
 class Live:
-    """By node, what is known of it and what it is; an error where that could not be read.
+    """By node, what is known of it and what it is.
 
     ``at_work``: what this attempt makes of the nodes on which it was at work when it was left.
     """
 
-    known: dict[str, Known | SourceError]
-    rollouts: dict[str, Rollout | SourceError]
-    builds: dict[str, str | SourceError]
-    configs: dict[str, NodeConfig | SourceError]
+    known: dict[str, Known]
+    rollouts: Answers[str, Rollout]
+    builds: Answers[str, str]
+    configs: Answers[str, NodeConfig]
     at_work: dict[str, Known] = field(default_factory=dict)
 
 
@@ -322,9 +320,10 @@ def config_drift(context: Context) -> CheckResult:
     delta: Delta | None = None
     with context.reading("the stage's delta", "per node"):
         delta = targets.delta(context, bundle, targets.artifact(context))
-    last = context.ledger.known(context.cluster_name)
+    names = [node.name for node in context.cluster.nodes]
+    known = Answers(context.ledger.known(context.cluster_name).__getitem__, names)
     live = Live(
-        context.each(last.__getitem__),
+        known.known,
         context.fleet.rollout(),
         context.each(lambda name: context.commands.version(name).digest),
         context.each(context.commands.read_config),
@@ -336,18 +335,17 @@ def config_drift(context: Context) -> CheckResult:
         if node.name in left_out:
             text = "dropped from this attempt's plan, with an approval"
             context.judge(node.name, "live state", text, "not judged here", ok=True)
-            live.known[node.name] = SourceError(node.name, text)  # nor its target
-        elif known := context.answer(
-            node.name, "known state", "in the store", live.known[node.name]
-        ):
-            _judge_live(context, node, known, live, delta)
+            live.known.pop(node.name, None)  # nor its target
+        elif node.name in live.known:
+            _judge_live(context, node, live, delta)
+        else:
+            context.judge(node.name, "known state", "in the store", known.failed[node.name])
     advertised(context, live.rollouts)
     if delta is not None:
         judge_targets(context, bundle, live, delta)
-    nodes = len(live.known)
     return context.conclude(
-        passed=f"{nodes} nodes are as last verified; the target is the stage's profile",
-        data={"nodes": nodes},
+        passed=f"{len(names)} nodes are as last verified; the target is the stage's profile",
+        data={"nodes": len(names)},
     )
 
 
@@ -358,14 +356,15 @@ def _in_flight(context: Context, live: Live) -> None:
         node
         for node in context.cluster.nodes
         if node.control == "operator"
-        and any(isinstance(read[node.name], SourceError) for read in (live.builds, live.configs))
+        and (node.name in live.builds.failed or node.name in live.configs.failed)
     ]
     if unread:
         from .node_reports import stand_in
 
         stand_in(context, unread, live)
     for name, after in live.at_work.items():
-        live.known[name] = between(name, after, live)
+        if name in live.known:
+            live.known[name] = between(name, after, live)
 
 
 def in_flight(context: Context) -> dict[str, Known]:
@@ -391,16 +390,15 @@ def in_flight(context: Context) -> dict[str, Known]:
     return found
 
 
-def between(name: str, after: Known, live: Live) -> Known | SourceError:
+def between(name: str, after: Known, live: Live) -> Known:
     """What a node at work must be: each part as planned where it is so already, else as before."""
-    known, rollout, config = live.known[name], live.rollouts[name], live.configs[name]
-    if isinstance(known, SourceError):
-        return known
-    running = {} if isinstance(rollout, SourceError) else rollout.flat()
-    digest = "" if isinstance(config, SourceError) else config.digest
+    known, rollout = live.known[name], live.rollouts.known.get(name)
+    config = live.configs.known.get(name)
+    running = rollout.flat() if rollout else {}
+    digest = config.digest if config else ""
     planned = {k: value for k, value in after.state.flat().items() if k.startswith("rollout.")}
     gates = after.state if running == planned else known.state
-    binary = after.state if live.builds[name] == after.state.binary else known.state
+    binary = after.state if live.builds.known.get(name) == after.state.binary else known.state
     delivered = after if digest == after.state.config else known
     state = NodeState(
         gates=gates.gates,
@@ -412,22 +410,23 @@ def between(name: str, after: Known, live: Live) -> Known | SourceError:
     return known.model_copy(update={"state": state, "kept": delivered.kept})
 
 
-def _judge_live(
-    context: Context, node: Node, known: Known, live: Live, delta: Delta | None
-) -> None:
+def _judge_live(context: Context, node: Node, live: Live, delta: Delta | None) -> None:
     """A node as it is against what is known of it: gates and channel, build, file."""
-    name, config, running = node.name, live.configs[node.name], live.rollouts[node.name]
+    name, known, rollout = node.name, live.known[node.name], live.rollouts.known.get(node.name)
     text = f"{len(known.state.flat())} keys as last verified"
     text += " or as planned: this attempt was at work on it" if name in live.at_work else ""
-    with context.clean(name, "live state", text):
-        if rollout := context.answer(name, "/status/rollout", "an answer", running):
+    with context.reading("live state", text, name, clean=text):
+        if rollout is None:
+            context.judge(name, "/status/rollout", "an answer", live.rollouts.failed[name])
+        else:
             verified = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
             _wrong(context, name, differences(verified, rollout.flat()))
-        _build(context, node, known, live.builds[name], delta)
-        if isinstance(config, SourceError):
-            got = _whose(node, "config", config)
+        _build(context, node, known, live, delta)
+        if failed := live.configs.failed.get(name):
+            got = _whose(node, "config", failed)
             context.unknown(name, "config", known.state.config, got)
             return
+        config = live.configs[name]
         if config.digest != known.state.config:
             _file(context, name, known, config)
         # One at work may have its new file, and not be restarted yet.
@@ -435,18 +434,14 @@ def _judge_live(
             disk_against_rpc(context, name, config.text, rollout)
 
 
-def _build(
-    context: Context,
-    node: Node,
-    known: Known,
-    build: str | SourceError,
-    delta: Delta | None,
-) -> None:
+def _build(context: Context, node: Node, known: Known, live: Live, delta: Delta | None) -> None:
     """The verified build runs, or the release's, where the stage has operators install it first."""
     name, before = node.name, known.state.binary
-    if isinstance(build, SourceError):
-        context.unknown(name, "binary", before, _whose(node, "binary", build))
-    elif build != before and delta is None:
+    if failed := live.builds.failed.get(name):
+        context.unknown(name, "binary", before, _whose(node, "binary", failed))
+        return
+    build = live.builds[name]
+    if build != before and delta is None:
         text = f"{build}, and what the stage installs is not known"
         context.unknown(name, "binary", before, text)
     elif build != before and delta and _is_ahead(context, delta, name, build):
@@ -477,7 +472,8 @@ def _file(context: Context, name: str, known: Known, found: NodeConfig) -> None:
             raise SourceError(known.kept, "expected the file as it was verified, got another")
         return flatten(toml.parse_toml(kept, name)), flatten(toml.parse_toml(found.text, name))
 
-    if both := read_or(None, files):
-        judge_file(context, name, *both)
-    else:  # nothing was kept, or it is no TOML: the digests differ all the same
+    both = tried(files)
+    if isinstance(both, SourceError):  # nothing kept, or no TOML: the digests differ all the same
         context.judge(name, "config", digest, found.digest, ok=False)
+    else:
+        judge_file(context, name, *both)

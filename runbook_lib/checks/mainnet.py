@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -13,11 +12,10 @@ from pydantic import BeforeValidator, Field
 from ..changes.apply import Applier, Change, Step
 from ..changes.targets import make_plan as plan
 from ..context import Context, judges
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.events import Captured, Note, of
 from ..evidence.status import effect
 from ..files import replace_file
-from ..findings import read_or
 from ..outcomes import CheckResult, Outcome, Row, Value, explain, worst
 from ..params import RolloutParams
 from ..plan import GATES_AT
@@ -25,7 +23,7 @@ from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..site import Risk
 from ..sources import wire
 from ..sources.github import GitHub, complete, explanation, inner
-from ..sources.notices import Announcement, Governance
+from ..sources.notices import Announcement, Governance, Proposals
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
@@ -78,8 +76,8 @@ def _plan(context: Context) -> list[Row]:
 
 def _standing(context: Context) -> datetime | None:
     """When this very window was announced, if it stands. SourceErrors are for the read-back."""
-    found = read_or(None, lambda: _announced(context))
-    return found.at if found else None
+    found = tried(_announced, context)
+    return found.at if isinstance(found, Announcement) else None
 
 
 def _announced(context: Context) -> Announcement | None:
@@ -101,8 +99,7 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         announce = commands.change("announce", **about, start=start, end=end)
         freeze = commands.change("freeze_proposals", release=release)
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
-        is_frozen = partial(read_or, False, lambda: _governance(context).proposals().frozen)
-        frozen = Step("proposals", "freeze", freeze, is_frozen)
+        frozen = Step("proposals", "freeze", freeze, lambda: _is_frozen(context))
         if applier.step(told) and applier.step(frozen):
             since = _read_back(context)
             if since is not None and _first_frozen(context) is None:
@@ -116,6 +113,11 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         empty="nothing was announced",
         data={"unfreeze": owner},
     )
+
+
+def _is_frozen(context: Context) -> bool:
+    found = tried(_governance(context).proposals)
+    return isinstance(found, Proposals) and found.frozen
 
 
 def _governance(context: Context) -> Governance:
@@ -254,7 +256,7 @@ def _profile(context: Context) -> None:
 
     wanted = read_bundle(context).profile(context.stage)
     answers = context.fleet.rollout()
-    for name, seen in context.answers("gates", "the mainnet profile", answers, whose=False):
+    for name, seen in context.answers("gates", "the mainnet profile", answers):
         wrong = {g: on for g, on in wanted.feature_gates.items() if seen.feature_gates.get(g) != on}
         for gate, on in wrong.items():
             got = seen.feature_gates.get(gate, "absent")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ..changes.targets import kept_toml
 from ..context import Context
-from ..errors import SourceError
 from ..plan import differences, rollout_keys
 from ..site import Node
 from ..sources.words import NodeReport, read_reports
@@ -41,21 +40,21 @@ def stand_in(context: Context, unread: Sequence[Node], live: Live) -> None:
 
 
 def _take(context: Context, name: str, report: NodeReport, live: Live) -> None:
-    rollout, known = live.rollouts[name], live.known[name]
-    if not isinstance(rollout, SourceError):  # else said by its live state already
+    known = live.known.get(name)
+    if rollout := live.rollouts.known.get(name):  # else said by its live state already
         said = rollout_keys(report.channel, report.gates)
         for key, told, runs in differences(said, rollout.flat()):
             context.judge(name, f"{key} (reported, as it runs)", told, runs, ok=False)
-    if isinstance(live.builds[name], SourceError):
-        live.builds[name] = report.binary
+    if name in live.builds.failed:
+        live.builds.fill(name, report.binary)
     after = live.at_work.get(name)
     if after is not None and report.config == after.state.config:
         known = after
-    if not isinstance(live.configs[name], SourceError) or isinstance(known, SourceError):
+    if known is None or name in live.configs.known:
         return
     if report.config != known.state.config:
         what, digest = "config (reported)", known.state.config
         context.judge(name, what, digest, report.config, ok=False)
         return
     with context.reading("config", "the text we kept", name):
-        live.configs[name] = kept_toml(context, known)
+        live.configs.fill(name, kept_toml(context, known))

@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from .. import playbook
 from ..context import Context, judges
-from ..errors import ParameterError, SourceError
-from ..findings import read_or, unread
-from ..metrics.catalogue import Catalogue, Metric, check, inject, parse_catalogue, resolve
+from ..errors import Answers, ParameterError, SourceError, tried
+from ..findings import Findings
+from ..metrics.catalogue import Catalogue, Metric, check, inject, parse_catalogue, pretty, resolve
 from ..metrics.catalogue import selectors as selectors_of
 from ..outcomes import CheckResult, Outcome, Value, value_text
 from ..params import RolloutParams
@@ -104,15 +104,11 @@ def _files(context: Context, path: Path) -> list[Path]:
 
 
 def _file(context: Context, path: Path, loaded: Sequence[Rule]) -> None:
-    shown = path.name
-
-    def tell(error: ParameterError) -> None:
-        problem = f"{error.problems[0]}; mend it as `promtool check rules` says"
-        context.unknown(shown, "rule file", "rules that load", problem)
-
-    with unread(tell, ParameterError):
+    shown, wanted = path.name, "rules that load, as `promtool check rules` says"
+    with context.reading("rule file", wanted, shown, ParameterError):
         shipped = read_rules(context.scope.read(path), shown)
-        with context.clean(shown, "rules", f"{len(shipped)} rules loaded, healthy, evaluated"):
+        good = f"{len(shipped)} rules loaded, healthy, evaluated"
+        with context.reading("rules", good, shown, clean=good):
             for rule in shipped:
                 _rule(context, shown, rule, loaded)
 
@@ -150,17 +146,7 @@ def _same(loaded: Rule, shipped: Shipped) -> bool:
         labels == shipped.labels
         and loaded.annotations == shipped.annotations
         and round(loaded.duration_s * 1000) == shipped.wait
-        and _plain(loaded.query) == _plain(shipped.expr)
-    )
-
-
-def _plain(expr: str) -> str:
-    """An expression without what printing changes."""
-    import promql_parser
-
-    words = " ".join(expr.split())
-    return read_or(
-        words, lambda: str(promql_parser.parse(expr).prettify()), (ValueError, RecursionError)
+        and pretty(loaded.query) == pretty(shipped.expr)
     )
 
 
@@ -259,9 +245,8 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
         what = f"alerts of severity {listed}"
         context.unknown("rules", what, "at least 1", "none loaded")
         return
-    with context.clean(
-        "rules", "paging alerts", f"{len(paging)} paging rules quiet, {name} firing"
-    ):
+    quiet = f"{len(paging)} paging rules quiet, {name} firing"
+    with context.reading("paging alerts", quiet, "rules", clean=quiet):
         for rule in paging:
             if problem := _unsure(context, rule):
                 context.unknown(rule.name, "paging rule", "evaluated", problem)
@@ -284,7 +269,7 @@ def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> Non
     later = {base for query in gated for base in _bases(query)}
     asked: dict[str, list[str]] = {}
     for rule in paging:
-        with unread(partial(_unaskable, context, rule), ValueError):
+        with context.reading("can fire", "a query we can ask", rule.name, ValueError):
             asked[rule.query] = [s for s in selectors_of(rule.query) if not later & _bases(s)]
     every = dict.fromkeys(each for found in asked.values() for each in found)
     unmatched = context.prometheus.unmatched(every, context.now)
@@ -292,10 +277,6 @@ def _mute(context: Context, catalogue: Catalogue, paging: Sequence[Rule]) -> Non
         if silent := [each for each in asked.get(rule.query, ()) if each in unmatched]:
             problem = f"none of {silent[0]}; mend the rule, or waive it"
             context.unknown(rule.name, "can fire", "series in the last 7 days", problem)
-
-
-def _unaskable(context: Context, rule: Rule, error: ValueError) -> None:
-    context.unknown(rule.name, "can fire", "a query we can ask", str(error))
 
 
 def _linked(context: Context) -> None:
@@ -529,21 +510,27 @@ def judge_dashboards(context: Context, catalogue: Catalogue) -> None:
     context.findings += panels
 
 
-def _read(context: Context, refs: list[str]) -> dict[str, Dashboard | SourceError]:
+def _read(context: Context, refs: list[str]) -> Answers[str, Dashboard]:
+    settings, scope = context.site.dashboards, context.scope
+    served = tried(_served, context, [ref for ref in refs if not ref.endswith(".json")])
+
+    def read(ref: str) -> Dashboard:
+        if ref.endswith(".json"):
+            return read_dashboard(scope.read(project_path(ref)), ref, settings.variables)
+        if isinstance(served, SourceError):
+            raise served
+        return served[ref]
+
+    return Answers(read, refs)
+
+
+def _served(context: Context, uids: list[str]) -> Mapping[str, Dashboard]:
     settings = context.site.dashboards
-    found: dict[str, Dashboard | SourceError] = {}
-    uids = [ref for ref in refs if not ref.endswith(".json")]
-    for ref in (ref for ref in refs if ref.endswith(".json")):
-        with unread(partial(found.__setitem__, ref)):
-            text = context.scope.read(project_path(ref))
-            found[ref] = read_dashboard(text, ref, settings.variables)
-    with unread(lambda error: found.update(dict.fromkeys(uids, error))):
-        if uids and settings.grafana is None:
-            raise SourceError("site", "expected dashboards.grafana for a uid, got none; set it")
-        if uids and settings.grafana is not None:
-            grafana = Grafana(context.scope, settings.grafana)
-            found |= grafana.dashboards(uids, settings.variables)
-    return found
+    if not uids:
+        return {}
+    if settings.grafana is None:
+        raise SourceError("site", "expected dashboards.grafana for a uid, got none; set it")
+    return Grafana(context.scope, settings.grafana).dashboards(uids, settings.variables)
 
 
 class _Look:
@@ -553,12 +540,12 @@ class _Look:
         self.context, self.at = context, context.at
         self.max_age = timedelta(seconds=context.site.dashboards.max_age_s)
         self.limits = [(m, m.limit) for m in catalogue.metrics if m.limit is not None]
-        self.held: dict[str, tuple[str | SourceError | ParameterError, bool]] = {}
-        self.exprs: dict[str, str] = {}
-        self.problems: dict[str, ValueError] = {}
+        self.held: dict[str, tuple[str, bool]] = {}
+        self.exprs, unasked = dict[str, str](), Findings()
         for query in (query for panel in panels for query in panel.queries if not query.problem):
-            with unread(partial(self.problems.__setitem__, query.expr), ValueError):
+            with unasked.reading("query", "one we can ask", query.expr, ValueError):
                 self.exprs[query.expr] = inject(check(query.expr), context.matchers, beside=True)
+        self.problems = {row.subject: row.observed for row in unasked.findings}
         self.values = context.prometheus.instants(list(self.exprs.values()), self.at)
         selectors = dict.fromkeys(s for expr in self.exprs.values() for s in selectors_of(expr))
         self.newest = context.prometheus.newest(selectors, self.at)
@@ -590,24 +577,21 @@ class _Look:
     def _query(self, subject: str, panel: Panel, query: Query, limit: Range | None) -> None:
         what = f"query {query.ref}" + (f" ({query.filled})" if query.filled else "")
         if query.problem or query.expr in self.problems:
-            problem = query.problem or str(self.problems[query.expr])
+            problem = query.problem or self.problems[query.expr]
             self.context.unknown(subject, what, "a query we can ask", problem)
             return
         expr = self.exprs[query.expr]
-        fresh = self.context.read(what, "fresh data", lambda: self._fresh(expr), subject)
-        if fresh is None:
-            return
-        samples, left, age = fresh
-        if limit is None:
-            allowed = _allowed(panel)
-            red, orange = ([s for s in samples if panel.shade(s.value) == c] for c in SHADES)
-        else:
-            allowed, orange = _limit_text(limit), []
-            red = [sample for sample in samples if not limit.holds(sample.value)]
-        outcome = Outcome.FAIL if red else Outcome.INCONCLUSIVE if orange else Outcome.PASS
-        shown = "; ".join(map(_shown, red or orange))
-        text = f"{len(samples)} series, {age.total_seconds():.0f} s old"
-        self.context.judge(subject, what, f"fresh data, {allowed}", (shown or text) + left, outcome)
+        allowed = _allowed(panel) if limit is None else _limit_text(limit)
+        with self.context.finding(subject, what, f"fresh data, {allowed}") as judge:
+            samples, left, age = self._fresh(expr)
+            if limit is None:
+                red, orange = ([s for s in samples if panel.shade(s.value) == c] for c in SHADES)
+            else:
+                red, orange = [s for s in samples if not limit.holds(s.value)], []
+            outcome = Outcome.FAIL if red else Outcome.INCONCLUSIVE if orange else Outcome.PASS
+            shown = "; ".join(map(_shown, red or orange))
+            text = f"{len(samples)} series, {age.total_seconds():.0f} s old"
+            judge((shown or text) + left, outcome)
 
     def _fresh(self, expr: str) -> tuple[list[Sample], str, timedelta]:
         """A query's values, what was left out, its oldest source's age. Raises SourceError without.
@@ -631,14 +615,12 @@ class _Look:
 
     def _limit(self, subject: str, metric: Metric, limit: Range) -> bool:
         """The finding of a catalogue's limit for a panel that reads the metric's series."""
-        if metric.name not in self.held:
-            with unread(partial(self._unheld, metric.name), (SourceError, ParameterError)):
-                self.held[metric.name] = self._held(metric, limit)
         what, expected = f"{metric.title} (the catalogue's limit)", _limit_text(limit, metric.unit)
-        return self.context.judge(subject, what, expected, *self.held[metric.name])
-
-    def _unheld(self, name: str, error: SourceError | ParameterError) -> None:
-        self.held[name] = error, False
+        with self.context.reading(what, expected, subject, (SourceError, ParameterError)):
+            if metric.name not in self.held:
+                self.held[metric.name] = self._held(metric, limit)
+            return self.context.judge(subject, what, expected, *self.held[metric.name])
+        return False
 
     def _held(self, metric: Metric, limit: Range) -> tuple[str, bool]:
         """The sample that breaks a limit, else one that holds it, and which it is."""

@@ -13,9 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.events import StepTaken
-from ..findings import unread
 from ..metrics import catalogue
 from ..metrics.frames import LONGEST, Flags, Frame, Stretch, fetch
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -137,13 +136,11 @@ Look = Callable[[Window], Iterable[Seen]]
 def look(over: Window, *looks: Look) -> list[Seen]:
     """What each sees; one whose source cannot be read is a finding that is not known."""
     found: list[Seen] = []
-
-    def unknown(error: SourceError) -> None:
-        found.append(Seen(error.source, "readable", "an answer", error.problem, known=False))
-
     for each in looks:
-        with unread(unknown):
-            found += each(over)
+        seen = tried(lambda look: list(look(over)), each)
+        if isinstance(seen, SourceError):
+            seen = [Seen(seen.source, "readable", "an answer", seen.problem, known=False)]
+        found += seen
     return found
 
 

@@ -18,12 +18,11 @@ from ..changes.back import make_back_plan as plan
 from ..changes.roll import planned_rows
 from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_storage, restore_nodes
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence import outbox
 from ..evidence.events import FigureDrawn, NodeVerified, Restoring, StepTaken, of
 from ..evidence.log import opened_by
 from ..files import keep_file, replace_file
-from ..findings import read_or, unread
 from ..metrics.baseline import capture
 from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from ..params import RecoveryParams
@@ -134,9 +133,8 @@ def what_happened(context: Context) -> Drawn:
     from ..metrics.panels import Mark, baseline_figure, plotted
 
     end = context.at
-    made, problem = None, list[str]()
-    with unread(lambda error: problem.append(str(error).splitlines()[0][:160])):
-        made = undone(context)
+    found = tried(undone, context)
+    made, problem = (None, str(found)) if isinstance(found, SourceError) else (found, "")
     # What had happened by then: a replay has the log to its end.
     known = [*(made.entries if made is not None else ()), *context.journal]
     entries = [e for e in known if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
@@ -148,7 +146,7 @@ def what_happened(context: Context) -> Drawn:
     series = [plotted(one.metric, one.frame.values, names_of(context)) for one in captured]
     marks, note = happened(replace(context, journal=entries), start, end)
     lost = [f"{row.subject}: no data" for row in missing]
-    notes = "; ".join(filter(None, [note, *problem, *lost]))
+    notes = "; ".join(filter(None, [note, *problem.splitlines()[:1], *lost]))
     mark = Mark(context.opened.now, f"recovery opened by {context.opened.operator}")
     drawn = baseline_figure(series, marks=[mark, *marks], note=notes)
     keep_file(context.folder, FILE, drawn.png)
@@ -189,40 +187,40 @@ def announce_halt(context: Context, applier: Applier) -> None:
     reference, release = halted_attempt(context), context.params.release
     governance = Governance(context.scope, context.site.commands)
     stands = partial(governance.halted, release, context.stage, reference)
-    text = context.read("halt announced", "the template filled", lambda: halt_text(context))
-    if text is None:
-        return
+    text = halt_text(context)
     path, what = context.folder / "halt.txt", "stands in the channel"
     replace_file(path, text)
     values = {"release": release, "stage": context.stage, "reference": reference}
     document = {"kind": "halt", "values": values, "text": text}
 
     def run(lock: int, outputs: Path) -> Ended:
-        ended, why = Ended(None, b"", b""), list[str]()
-        with unread(lambda error: why.append(error.problem)):
-            send = context.commands.change("announce_halt", **values, text=str(path))
-            ended = send(lock, outputs)
-            last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            why.append(ended.problem or f"exit {ended.code}: {last[-1]}")
+        send = tried(context.commands.change, "announce_halt", **values, text=str(path))
+        if isinstance(send, SourceError):
+            return Ended(None, b"", b"", f"{send.problem}; {later(context)}")
+        ended = send(lock, outputs)
         if ended.code == 0:
             return ended
-        return Ended(None, ended.stdout, ended.stderr, f"{why[0]}; {later(context)}")
+        last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        why = ended.problem or f"exit {ended.code}: {last[-1]}"
+        return Ended(None, ended.stdout, ended.stderr, f"{why}; {later(context)}")
 
     # What an earlier try announced, and cannot be looked for, is not announced once more.
     sent = any(s.node == CHANNEL and s.phase == "done" for s in applier.steps())
-    there = context.read(f"halt {what}", reference, stands) if sent else read_or(False, stands)
-    if there is False:
+    there = tried(stands)
+    if there is False or (not sent and isinstance(there, SourceError)):
         # By its try: one that was sent, and does not stand there, is sent anew.
         name = f"announce-halt-{context.scope.number}"
         if not applier.step(Step(CHANNEL, name, run, expected="sent")):
             keep(context, "halt", document, None)
             return
         outbox.drop(context.folder, "halt")
-        there = context.read(f"halt {what}", reference, stands)
-    if there is not None:
-        outbox.drop(context.folder, "halt")
-        got = reference if there else "not among those that stand"
-        context.judge("halt", what, reference, got)
+        there = tried(stands)
+    if isinstance(there, SourceError):
+        context.judge(there.source, f"halt {what}", reference, there)
+        return
+    outbox.drop(context.folder, "halt")
+    got = reference if there else "not among those that stand"
+    context.judge("halt", what, reference, got)
 
 
 Tell = Callable[[Context, Applier], None]

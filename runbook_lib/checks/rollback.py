@@ -12,8 +12,6 @@ from pathlib import Path
 
 from ..changes.targets import artifact, missing
 from ..context import Context, judges
-from ..errors import SourceError
-from ..findings import unread
 from ..outcomes import CheckResult, Outcome, Value
 from ..plan import Artifact
 from ..site import Rollback
@@ -102,13 +100,13 @@ def _release(
     path = template.replace("{cluster}", context.cluster_name)
     path = path.replace("{digest}", digest.removeprefix("sha256:"))
     what, name = f"artifact of the last good state of {', '.join(nodes)}", Path(path).name
-    (read,) = context.scope.file_digests([project_path(path)])
-    if (seen := context.answer(name, what, digest, read)) is None:
-        return None
-    same, theirs = seen.digest == digest, seen.digest == candidate.digest and not own
-    got = f"{seen.digest}: the candidate's own" if theirs else seen.digest
-    context.judge(name, what, digest, got, ok=same, waivable=same)
-    return Asset(name, seen.digest, seen.size, frozenset(nodes))
+    with context.reading(what, digest, name):
+        (seen,) = context.scope.file_digests([project_path(path)]).values()
+        same, theirs = seen.digest == digest, seen.digest == candidate.digest and not own
+        got = f"{seen.digest}: the candidate's own" if theirs else seen.digest
+        context.judge(name, what, digest, got, ok=same, waivable=same)
+        return Asset(name, seen.digest, seen.size, frozenset(nodes))
+    return None
 
 
 # --- snapshots --------------------------------------------------------------------------------------
@@ -125,7 +123,7 @@ def _bundles(context: Context, settings: Rollback) -> list[Asset]:
         got, ok = (len(bundles), False) if bundles else ("none", Outcome.INCONCLUSIVE)
         context.judge(places, "snapshot bundles", f"at least {least}", got, ok)
     ordered = sorted(bundles, key=lambda bundle: bundle.newness, reverse=True)
-    silent = [bundle for bundle in bundles if isinstance(bundle.about, SourceError)]
+    silent = [bundle for bundle in bundles if bundle.about is None]
     told = dict(context.answers("height", "an answer", context.fleet.status()))
     # The highest that any node tells; unknown when one does not answer.
     whole = len(told) == len(context.cluster.nodes)
@@ -140,12 +138,11 @@ def _bundles(context: Context, settings: Rollback) -> list[Asset]:
 
 def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) -> None:
     """Whose the bundle is, and how old."""
-    name, chain, what = bundle.name, context.cluster.chain_id, "chain, height and instant"
-    about = context.answer(name, f"{what} (bundle.json)", chain, bundle.about)
+    name, about = bundle.name, bundle.about
+    context.findings.append(bundle.signed)
     if about is None:
         return
-    context.findings.append(bundle.signed)
-    context.judge(name, "chain", chain, about.chain_id)
+    context.judge(name, "chain", context.cluster.chain_id, about.chain_id)
     age_s = context.now.timestamp() - about.created_at
     oldest = limits.max_age_hours
     if age_s < -AHEAD_S:
@@ -167,7 +164,7 @@ def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) 
 def _pruning(context: Context, bundle: Bundle, height: int) -> None:
     """The chain's own word on the height, and its pruning proofs, where the bundle has them."""
     name = bundle.name
-    with unread(lambda e: context.judge(name, f"pruning data ({e.source})", height, e)):
+    with context.reading("pruning data", height, name):
         beside = snapshots.checkpoint_height(context.scope, bundle)
         proofs = snapshots.proofs(context.scope, bundle)
         if beside is not None:
@@ -175,12 +172,12 @@ def _pruning(context: Context, bundle: Bundle, height: int) -> None:
         if proofs:
             most, newest = f"at most {height:,}", proofs[-1].height
             context.judge(name, "newest pruning proof", most, newest, newest <= height)
-        seen = context.scope.file_digests([proof.path for proof in proofs]) if proofs else []
-        for proof, read in zip(proofs, seen, strict=True):
+        seen = context.scope.file_digests([proof.path for proof in proofs])
+        for proof in proofs:
             what = f"pruning proof {proof.path.name}"
-            got = context.answer(name, what, proof.digest, read)
-            if got is not None and got.digest != proof.digest:
-                context.judge(name, what, proof.digest, got.digest, waivable=False)
+            with context.reading(what, proof.digest, name):
+                if (got := seen[proof.path].digest) != proof.digest:
+                    context.judge(name, what, proof.digest, got, waivable=False)
 
 
 # --- from where each node is ------------------------------------------------------------------------

@@ -68,8 +68,8 @@ def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) 
                 expected, got = "one that the deploy verified", "none in its journal"
                 context.unknown(name, "binary", expected, got)
                 continue
-            if build := context.answer(name, "binary", state.binary, builds[name]):
-                context.judge(name, "binary", state.binary, build.digest, waivable=False)
+            with context.reading("binary", state.binary, name):
+                context.judge(name, "binary", state.binary, builds[name].digest, waivable=False)
                 events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
                 # A digest cannot be seen in the past: only a process that never restarted kept its own.
                 got = f"{events}; what ran before cannot be known" if events else "never"
@@ -97,7 +97,7 @@ def _others(context: Context, ours: str, anchor: datetime) -> None:
     """Nobody else changed the cluster meanwhile, by every journal of the store."""
     name = context.cluster_name
     what = f"changes of {name} by others"
-    with context.clean(name, what, "none"):
+    with context.reading(what, "none", name, clean="none"):
         for origin, entries in context.ledger.changes(name, StepTaken):
             steps = [step for step in of(entries, StepTaken) if origin != ours]
             if steps := [s for s in steps if s.phase == "intent" and s.at >= anchor]:

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from ..context import Context, judges
-from ..errors import SourceError
-from ..findings import unread
+from ..errors import Answers
 from ..outcomes import CheckResult, Outcome
 from ..playbook import SPEAKS_FOR_OURS
 from ..site import Node
@@ -20,7 +19,7 @@ from ..sources.words import Heard, Said, Window, Word, known, parse_window, read
 
 SET = "validator set"
 AGREED = "the same to every node"
-Answers = dict[str, Membership | SourceError]
+Views = Answers[str, Membership]
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,11 @@ class Voice:
         return word.validator == self.address or word.account in self.accounts
 
 
-def voices(context: Context, answers: Answers) -> list[Voice]:
+def voices(context: Context, answers: Views) -> list[Voice]:
     """The chain's validators, by what any node says of them."""
     stakes: dict[str, int] = {}
-    for view in answers.values():
-        for validator in view.validators if isinstance(view, Membership) else ():
+    for view in answers.known.values():
+        for validator in view.validators:
             stakes.setdefault(validator.address, validator.stake)
     total = sum(stakes.values())
     nodes = {node.validator: node for node in context.cluster.nodes if node.validator}
@@ -59,11 +58,10 @@ def voices(context: Context, answers: Answers) -> list[Voice]:
     return found
 
 
-def _judge_set(context: Context, answers: Answers, speakers: list[Voice], summary: str) -> None:
+def _judge_set(context: Context, answers: Views, speakers: list[Voice], summary: str) -> None:
     """Whether the nodes say the same of the validators."""
     expected = "one set, said by more than half of the nodes"
-    views = {n: view for n, view in answers.items() if isinstance(view, Membership)}
-    failed = [str(error) for error in answers.values() if isinstance(error, SourceError)]
+    views, failed = answers.known, [str(error) for error in answers.failed.values()]
     mine = sorted((voice.address, voice.stake) for voice in speakers)
     said = {n: sorted((v.address, v.stake) for v in view.validators) for n, view in views.items()}
     others = [name for name, theirs in said.items() if theirs != mine]
@@ -138,11 +136,10 @@ def _asked_for(context: Context, window: Window, kind: str, **more: str) -> Said
 
 def _window(context: Context) -> Window | None:
     start, end = context.params.window_start, context.params.window_end
-    wrong = partial(context.unknown, "window", "scheduled", "a window of this stage")
-    with unread(lambda error: wrong(str(error)), ValueError):
-        if start and end:
-            return parse_window(f"{start}/{end}")
-        wrong("none; set window_start and window_end")
+    with context.reading("scheduled", "a window of this stage", "window", ValueError):
+        if not (start and end):
+            raise ValueError("none; set window_start and window_end")
+        return parse_window(f"{start}/{end}")
     return None
 
 

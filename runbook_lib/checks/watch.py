@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, tried
 from ..evidence.events import AnomalyOpened, Looked, WindowJudged
 from ..evidence.status import effect
-from ..findings import read_or, unread
 from ..metrics import baseline as capturing
 from ..metrics.catalogue import Catalogue, Metric, NoData, limit_words, narrow, resolve
 from ..metrics.frames import STEP, Floats, Frame, Stretch
@@ -75,8 +74,10 @@ class Watching:
         self.log.refresh()
         self._place()
         with self.context.apart() as problems:
-            with unread(self._unreadable):
-                self._look()
+            failed = tried(self._look)
+            if isinstance(failed, SourceError):
+                due = ", ".join(f"{slot.end:%H:%M}" for slot in self.missed()[:3])
+                self.context.judge(failed.source, f"look of {due}", "an answer", failed)
             self.engage()
             if judge and self.over and not self.missed():
                 self._judge()
@@ -84,10 +85,6 @@ class Watching:
         reachable(self.context)
         self.context.findings += problems
         judge_watch(self)
-
-    def _unreadable(self, error: SourceError) -> None:
-        due = ", ".join(f"{slot.end:%H:%M}" for slot in self.missed()[:3])
-        self.context.judge(error.source, f"look of {due}", "an answer", error)
 
     def engage(self) -> None:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
@@ -161,8 +158,7 @@ class Watching:
         until = self.context.now - 10 * timedelta(milliseconds=self.context.cluster.block_time_ms)
         made = [look for look in self.log.of(Looked) if look.made <= until]
         before = max((look.height for look in made if look.height), default=0)
-        answers = self.context.fleet.status().values()
-        heights = [found.height for found in answers if not isinstance(found, SourceError)]
+        heights = [found.height for found in self.context.fleet.status().known.values()]
         height, got = max(heights, default=None), max(heights, default="no node answers")
         outcome = Outcome.INCONCLUSIVE if height is None else height > before
         self.context.judge("chain height", "advances", f"above {before}", got, outcome)
@@ -444,7 +440,10 @@ def _whole(ask: Callable[[], T]) -> T | Partial:
 def query_of(context: Context, metric: Metric, at: datetime) -> str:
     """The candidate that has data; without any, the first: its emptiness is what is seen then."""
     first = narrow(metric, context.matchers)[0]
-    return read_or(first, lambda: resolve(context.prometheus, metric, context.matchers, at), NoData)
+    found = tried(resolve, context.prometheus, metric, context.matchers, at)
+    if isinstance(found, SourceError) and not isinstance(found, NoData):
+        raise found
+    return found if isinstance(found, str) else first
 
 
 def _look_at(context: Context, metric: Metric, frame: Frame | Partial, slot: Span) -> float | None:

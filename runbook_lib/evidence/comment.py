@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from .. import wording
 from ..canonical import digest_bytes
 from ..display import Form, item_rows, verdict_facts
-from ..errors import RunbookError, SourceError, SourceRefused, or_raise, tried
+from ..errors import RunbookError, SourceError, SourceRefused, tried
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY, STAGES
 from ..site import Site
@@ -284,7 +284,9 @@ def write(found: Found, body: str) -> Post:
         stands = find(board, found.marker)  # whatever was answered, it may stand there
         if stands.ours is not None and stands.holds(body):
             return stands.ours
-    return or_raise(made)
+    if isinstance(made, SourceError):
+        raise made
+    return made
 
 
 def read_back(found: Found, number: int, body: str) -> list[Row]:

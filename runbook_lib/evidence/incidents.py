@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..canonical import digest
-from ..errors import LogDamaged, RunbookError, StoreError
+from ..errors import LogDamaged, RunbookError, SourceError, StoreError
 from ..files import place
-from ..findings import read_or
 from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..sources import local
 from ..wording import utc
@@ -225,6 +223,16 @@ def load(store: Store, id: str) -> Incident:
     return parse_incident(data, f"{id}{SUFFIX}")
 
 
+def read_incident(scope: Scope, store: Store, id: str) -> Incident:
+    """An incident that exists, by the tape. Raises SourceError."""
+    path = path_of(store, id)
+    try:
+        return parse_incident(scope.read(path), path.name)
+    except LogDamaged as error:
+        name = f"{path.parent.name}/{path.name}"
+        raise SourceError(name, str(error).partition(": ")[2]) from error
+
+
 def incidents_of(store: Store, release: str) -> list[Incident]:
     """Every incident of a release, oldest first. Raises LogDamaged for any that is none."""
     mine = [one for each in ids(store) if (one := load(store, each)).opened.release == release]
@@ -238,9 +246,10 @@ def open_incident(
     release = opened.release
     with store.release_lock(release):
         for each in reversed(ids(store)):
-            one = read_or(None, partial(load, store, each), StoreError)  # whatever became of others
-            if one is not None and one.opened.release == release and same(one):
-                return one
+            with suppress(StoreError):  # whatever became of others
+                one = load(store, each)
+                if one.opened.release == release and same(one):
+                    return one
         stem, number, named = f"{release}-{opened.stage}-", 1, set[str]()
         with suppress(RunbookError, OSError):
             named = {name for _, _, name, _ in recoveries(store, release)}

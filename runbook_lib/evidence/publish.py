@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 from ..canonical import canonical, digest_bytes
 from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, StoreError
 from ..files import keep_file
-from ..findings import Findings, unread
+from ..findings import Findings
 from ..outcomes import Outcome, Row
 from ..playbook import RECOVERY
 from ..recording import recorded_site
@@ -52,11 +52,11 @@ from .store import Store
 def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
     found, secrets, clock = Findings(), site.secret_names(), site.clock
-    kept = found.clean("outbox", "kept", "nothing")
+    kept = found.reading("kept", "nothing", "outbox", clean="nothing")
     with live_scope("publish", secrets, clock=clock, outside=http) as scope, kept:
         for path in outbox.pending(folder):
             document = Document(scope, site, opened, path)
-            with document.reading("sent", "done", path.name, whole=True):
+            with document.reading("sent", "done", path.name):
                 document.send(Log(folder / "log.jsonl").events())
             if document.holds:
                 outbox.drop(folder, outbox.kind_of(path))
@@ -75,10 +75,7 @@ class Document(Findings):
 
     def send(self, events: Sequence[Event]) -> None:
         """Send what the log names, once. Raises SourceError for what cannot be."""
-        wrong = (ValueError, KeyError, TypeError, OSError, ParameterError)
-        what, expected = "sent", "what the log names"
-        fail = partial(self.judge, self.path.name, what, expected, ok=False)
-        with unread(lambda error: fail(str(error)), wrong):
+        try:
             document = outbox.read(self.path, events)
             if document.get("until") and (late := self._too_late(document)):
                 self.unknown(self.path.name, "sent", "while it may be followed", late)
@@ -100,6 +97,8 @@ class Document(Findings):
                     self.judge(operator, "instructed", "exit 0", "exit 0")
                 case kind:
                     raise KeyError(kind)
+        except (ValueError, KeyError, TypeError, OSError, ParameterError) as error:
+            self.judge(self.path.name, "sent", "what the log names", str(error), ok=False)
 
     def _too_late(self, document: Mapping[str, Any]) -> str:
         """Why an instruction must not be followed any more; empty while it may."""
@@ -128,8 +127,7 @@ class Document(Findings):
         store, at = Store(self.site.store_path), read_clock(self.site.clock)[0]
         by, audience = self.opened.operator, report.audience
         filed = IncidentFiled(audience=audience, number=number, by=by, at=at)
-        unsaid = partial(self.unknown, report.incident, "says where", f"issue {number}")
-        with unread(lambda error: unsaid(str(error)), RunbookError):
+        with self.reading("says where", f"issue {number}", report.incident, RunbookError):
             if self.holds and number not in incidents.load(store, report.incident).filed:
                 incidents.add(store, report.incident, filed)
 
@@ -279,11 +277,11 @@ def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
         name: recorded(attempt.folder / name) for name in names if (attempt.folder / name).is_file()
     }
     files = {name: comment.Filed(name, digest_bytes(data)) for name, data in found.items()}
-    with attempt.reading("release", "done", "evidence", whole=True):
+    with attempt.reading("release", "done", "evidence"):
         release = _release(forge, attempt)
         assets = forge.assets(release)
         for name, data in found.items():
-            with attempt.reading("attached", "done", name, whole=True):
+            with attempt.reading("attached", "done", name):
                 if attempt.redactor.found_in(data):
                     why = "expected no secret in it, got one; find out how it came there"
                     raise SourceError(name, why)
@@ -338,7 +336,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     board, store = comment.comments_of(forge, attempt.issue), Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
     later = [one.number for one in known if one.opened.mode == "apply"][-1:]
-    with attempt.reading("comment", "done", where, whole=True):
+    with attempt.reading("comment", "done", where):
         made = comment.account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
         broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
         verdict, head = made.verdict.model_copy(update={"broken": broken}), attempt.sealed.digest

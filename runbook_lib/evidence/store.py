@@ -22,7 +22,6 @@ from uuid import uuid4
 
 from ..errors import LockHeld, LogDamaged, StoreError
 from ..files import open_own, place, replace_file
-from ..findings import read_or
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from ..strict import ATTEMPT
 from ..wording import utc
@@ -72,7 +71,9 @@ class Attempt:
     @property
     def head(self) -> str:
         """That of its newest seal; of one whose seals cannot be read, and of none, its log's."""
-        return read_or(self.log.head, lambda: self.heads[-1], LogDamaged)
+        with suppress(LogDamaged):
+            return self.heads[-1]
+        return self.log.head
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ fresh data on a cluster, and no candidate is an error, never an empty success.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import ParameterError, SourceError, or_raise
+from ..errors import ParameterError, SourceError
 from ..sources.prometheus import Prometheus
 from ..strict import Problems, Range, Strict, parse_yaml, validate
 
@@ -39,12 +40,21 @@ _INNER = {
 
 
 def selected(expr: str) -> list[Any]:
-    """Every vector selector of an expression of others, for reading only. Raises ValueError."""
+    """Every vector selector of an expression of others, for reading; none of one we cannot parse."""
     import promql_parser as promql
 
-    if len(expr) > MAX_LENGTH:
-        raise ValueError(f"more than {MAX_LENGTH} characters")
-    return list(_selectors(promql.parse(expr)))
+    with suppress(ValueError):
+        return list(_selectors(promql.parse(expr))) if len(expr) <= MAX_LENGTH else []
+    return []
+
+
+def pretty(expr: str) -> str:
+    """An expression of others without what printing changes; one we cannot parse in plain spaces."""
+    import promql_parser as promql
+
+    with suppress(ValueError, RecursionError):
+        return str(promql.parse(expr).prettify())
+    return " ".join(expr.split())
 
 
 def check(query: str) -> str:
@@ -279,7 +289,7 @@ def _problem(prometheus: Prometheus, query: str, at: datetime, max_age: timedelt
         return "no series"
     ages = [timedelta(0)]
     for selector in selectors(query):
-        stamps = or_raise(prometheus.newest([selector], at)[selector])
+        stamps = prometheus.newest([selector], at)[selector]
         if stamps.partial or not stamps.samples:
             return f"{selector} has no samples"
         newest = max(sample.value for sample in stamps.samples)

@@ -15,10 +15,9 @@ from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from httpx import Response
 from pydantic import AliasPath, Field, JsonValue, model_validator
 
-from ..errors import SourceError, tried
+from ..errors import Answers, SourceError
 from . import wire
 from .wire import Wire
 
@@ -355,17 +354,18 @@ def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
 class Grafana(wire.Service):
     """One Grafana. Every method raises SourceError."""
 
-    def dashboards(self, uids: Iterable[str], given: Values) -> dict[str, Dashboard | SourceError]:
-        """Dashboards by uid, at once; what failed holds its error. Its database must be well."""
+    def dashboards(self, uids: Iterable[str], given: Values) -> Answers[str, Dashboard]:
+        """Dashboards by uid, at once. Its database must be well."""
         source = "grafana: health"
         body = wire.ask(self._scope, source, self._get("api/health"))
         health = wire.decode(source, body, _Health)
         if health.database != "ok":
             raise SourceError(source, f"expected database ok, got {health.database!r}")
 
-        def read(source: str, answer: Response) -> Dashboard:
-            return read_dashboard(wire.content(source, answer), source, given)
+        def read(uid: str) -> Dashboard:
+            source = f"grafana: {uid}"
+            return read_dashboard(wire.content(source, got[uid]), source, given)
 
         asked = [self._get(f"api/dashboards/uid/{quote(uid, safe='')}") for uid in uids]
-        answers = zip(uids, self._scope.http(asked), strict=True)
-        return {uid: tried(read, f"grafana: {uid}", answer) for uid, answer in answers}
+        got = dict(zip(uids, self._scope.http(asked), strict=True))
+        return Answers(read, uids)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 from httpx import Response
 from pydantic import Field
 
-from ..errors import SourceError, or_raise, tried
+from ..errors import Answers, SourceError
 from ..plan import rollout_keys
 from ..site import Cluster, Node
 from . import wire
@@ -127,8 +127,8 @@ class Fleet:
         nodes: Sequence[str] | None = None,
         *,
         retries: int = RETRIES,
-    ) -> dict[str, T | SourceError]:
-        """``GET path`` of every node as ``model``; what failed is a SourceError in its place.
+    ) -> Answers[str, T]:
+        """``GET path`` of every node as ``model``.
 
         ``path`` may differ from node to node.
         """
@@ -144,56 +144,54 @@ class Fleet:
             if url is not None
         }
         answers = self._scope.http([*requests.values()], retries=retries) if requests else []
-        by_command = [node for node in asked if node.url is None]
+        by_command = [node.name for node in asked if node.url is None]
         with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
-            printed = pool.map(lambda n: tried(self._by_command, n, paths[n.name]), by_command)
-            got: dict[str, Response | SourceError] = dict(zip(requests, answers, strict=True))
-            got |= zip((node.name for node in by_command), printed, strict=True)
+            printed = Answers(lambda n: self._by_command(n, paths[n]), by_command, pool.map)
+        got = dict(zip(requests, answers, strict=True))
 
         # Large fleets say the same in many places: what is equal is decoded once.
         known: dict[bytes, T] = {}
 
         def typed(name: str) -> T:
             source = f"{name} {paths[name]}"
-            body = wire.content(source, or_raise(got[name]))
+            body = wire.content(source, got[name] if name in got else printed[name])
             if body not in known:
                 known[body] = wire.decode(source, body, model)
             return known[body]
 
-        return {name: tried(typed, name) for name in names}
+        return Answers(typed, names)
 
-    def rollout(self, nodes: Sequence[str] | None = None) -> dict[str, Rollout | SourceError]:
+    def rollout(self, nodes: Sequence[str] | None = None) -> Answers[str, Rollout]:
         """Channel and gates in force."""
         return self.get("/status/rollout", Rollout, nodes)
 
-    def status(self, nodes: Sequence[str] | None = None) -> dict[str, Status | SourceError]:
+    def status(self, nodes: Sequence[str] | None = None) -> Answers[str, Status]:
         """Address and height."""
         return self.get("/status/node", Status, nodes)
 
-    def consensus(self, nodes: Sequence[str] | None = None) -> dict[str, Consensus | SourceError]:
+    def consensus(self, nodes: Sequence[str] | None = None) -> Answers[str, Consensus]:
         """The last round's votes."""
         return self.get("/status/consensus", Consensus, nodes)
 
-    def peers(self, nodes: Sequence[str] | None = None) -> dict[str, Peers | SourceError]:
+    def peers(self, nodes: Sequence[str] | None = None) -> Answers[str, Peers]:
         """What each node's peers advertise."""
         return self.get("/p2p/peers", Peers, nodes)
 
-    def membership(self, nodes: Sequence[str] | None = None) -> dict[str, Membership | SourceError]:
+    def membership(self, nodes: Sequence[str] | None = None) -> Answers[str, Membership]:
         """The validator set as each node knows it."""
         return self.get("/ui/bft/membership", Membership, nodes)
 
-    def accounts(self, nodes: Sequence[str] | None = None) -> dict[str, Account | SourceError]:
+    def accounts(self, nodes: Sequence[str] | None = None) -> Answers[str, Account]:
         """Each validator's own account in the ledger that its node holds; others are left out."""
         asked = self._nodes if nodes is None else nodes
         validators = [name for name in asked if self._nodes[name].validator]
         return self.get(lambda node: f"/accounts/{node.validator}", Account, validators)
 
-    def _by_command(self, node: Node, path: str) -> Response:
-        command = node.rpc_command
+    def _by_command(self, name: str, path: str) -> Response:
+        command = self._nodes[name].rpc_command
         assert command is not None
-        source = f"{node.name} {path}"
-        where = f"nodes.{node.name}.rpc_command"
-        asked = filled(where, command, path=path, node=node.name)
+        source = f"{name} {path}"
+        asked = filled(f"nodes.{name}.rpc_command", command, path=path, node=name)
         return parse_printed(source, execute(self._scope, source, asked).stdout)
 
 

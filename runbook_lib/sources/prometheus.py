@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from httpx import Request, Response
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 
-from ..errors import SourceError, or_raise, tried
+from ..errors import Answers, SourceError
 from . import wire
 from .http import MAX_BODY, MAX_SERIES, make_request
 from .wire import Wire
@@ -54,9 +54,8 @@ class Vector:
         return bool(self.warnings)
 
 
-def whole(found: Vector | SourceError) -> Vector:
+def whole(vector: Vector) -> Vector:
     """An answer that leaves nothing out. Raises SourceError."""
-    vector = or_raise(found)
     if vector.partial:
         raise SourceError("prometheus", f"partial answer: {vector.warnings[0]}")
     return vector
@@ -147,17 +146,15 @@ class Prometheus(wire.Service):
 
     def instant(self, expr: str, at: datetime) -> Vector:
         """The value of ``expr`` at an instant, which looks up to five minutes back."""
-        return or_raise(self.instants([expr], at)[expr])
+        return self.instants([expr], at)[expr]
 
-    def instants(self, exprs: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
-        """As ``instant``, many at once; what failed holds its error."""
+    def instants(self, exprs: Iterable[str], at: datetime) -> Answers[str, Vector]:
+        """As ``instant``, many at once."""
         offset, asked = self._offset(), list(dict.fromkeys(exprs))
         time = _decimal(_to_ms(at - offset))
         answers = self._scope.http([self._query("query", query=expr, time=time) for expr in asked])
-        return {
-            expr: tried(_vector, f"prometheus: {expr}", got, offset)
-            for expr, got in zip(asked, answers, strict=True)
-        }
+        got = dict(zip(asked, answers, strict=True))
+        return Answers(lambda expr: _vector(f"prometheus: {expr}", got[expr], offset), asked)
 
     def range(
         self, expr: str, start: datetime, end: datetime, step: timedelta
@@ -181,10 +178,10 @@ class Prometheus(wire.Service):
         bodies = [wire.content(source, answer) for answer in self._scope.http(requests)]
         return matrix.parse(source, bodies, shift)
 
-    def newest(self, selectors: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
+    def newest(self, selectors: Iterable[str], at: datetime) -> Answers[str, Vector]:
         """When the newest sample of each series of ``selectors`` was taken, in seconds since 1970.
 
-        What failed holds its error. Only of plain selectors: the timestamp of an expression is the
+        Only of plain selectors: the timestamp of an expression is the
         instant of asking, which is always fresh. Raises ValueError for anything else.
         """
         import promql_parser
@@ -198,13 +195,12 @@ class Prometheus(wire.Service):
         answers = self.instants(asked.values(), at)
         seconds = self._offset().total_seconds()
 
-        found: dict[str, Vector | SourceError] = {}
-        for selector, query in asked.items():
-            found[selector] = got = answers[query]
-            if isinstance(got, Vector):
-                samples = [replace(each, value=each.value + seconds) for each in got.samples]
-                found[selector] = replace(got, samples=tuple(samples))
-        return found
+        def newest(selector: str) -> Vector:
+            got = answers[asked[selector]]
+            samples = [replace(each, value=each.value + seconds) for each in got.samples]
+            return replace(got, samples=tuple(samples))
+
+        return Answers(newest, asked)
 
     def unmatched(self, selectors: Iterable[str], at: datetime) -> list[str]:
         """Those that no series has matched for a week. Raises SourceError."""

@@ -25,7 +25,7 @@ from typing import TypeVar
 import httpx
 
 from ..canonical import canonical, digest_bytes
-from ..errors import LogDamaged, SourceError, TapeMiss, tried
+from ..errors import Answers, LogDamaged, SourceError, TapeMiss
 from ..files import replace_file
 from ..reach import Clock, Command
 from ..strict import PROJECT
@@ -196,20 +196,20 @@ class Scope(httpx.AsyncBaseTransport):
 
     def file_digests(
         self, paths: Sequence[Path], algorithm: Algorithm = "sha256"
-    ) -> list[FileDigest | SourceError]:
-        """Digest and size of many files, on all cores; what could not be read is its error.
+    ) -> Answers[Path, FileDigest]:
+        """Digest and size of many files, on all cores.
 
         Only digests are recorded, one entry a file. A path must not be given twice.
         """
         if len(set(paths)) != len(paths):
             raise ValueError("identical concurrent questions cannot be told apart on the tape")
 
-        def one(path: Path) -> FileDigest | SourceError:
+        def one(path: Path) -> FileDigest:
             ask = partial(local.hash_file, path, algorithm)
-            return tried(self._digest, f"DIGEST {algorithm}", path, ask)
+            return self._digest(f"DIGEST {algorithm}", path, ask)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashlib releases the interpreter's lock
-            return list(pool.map(one, paths))
+            return Answers(one, paths, pool.map)
 
     def _digest(self, question: str, path: Path, ask: Callable[[], FileDigest]) -> FileDigest:
         def asked() -> tuple[Hashed, bytes]:

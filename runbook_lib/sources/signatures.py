@@ -25,7 +25,7 @@ from httpx import Request, Response
 from pydantic import Field, model_validator
 
 from ..canonical import load_once
-from ..errors import ParameterError, SourceError, or_raise, tried
+from ..errors import ParameterError, SourceError, tried
 from ..reach import Endpoint
 from ..signatures import Envelope, read_envelope
 from ..strict import validate
@@ -342,7 +342,8 @@ def finder(send: Callable[[Request], Response], at: Endpoint | None = None) -> F
         found = silent[0] if silent else tried(ask, log, entry)
         if isinstance(found, SourceError):
             silent.append(found)
-        return or_raise(found)
+            raise found
+        return found
 
     return find
 

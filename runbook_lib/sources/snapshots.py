@@ -111,10 +111,13 @@ class About(Wire):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder with a manifest in it, what it says of itself, and whose signature is on that."""
+    """A folder with a manifest in it, what it says of itself, and whose signature is on that.
+
+    Where it says nothing that can be read, ``signed`` is why.
+    """
 
     path: Path
-    about: About | SourceError
+    about: About | None
     signed: Row
 
     @property
@@ -125,7 +128,7 @@ class Bundle:
     def newness(self) -> tuple[int, int]:
         """Height and instant, to sort by; of one that tells neither, below all others."""
         about = self.about
-        return (about.height, about.created_at) if isinstance(about, About) else (-1, -1)
+        return (about.height, about.created_at) if about else (-1, -1)
 
 
 T = TypeVar("T", bound=Wire)
@@ -145,7 +148,7 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
     for path in [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]:
         found = tried(_document, scope, path, ABOUT, About)
         if isinstance(found, SourceError):
-            bundles.append(Bundle(path, found, check_row(path.name, ABOUT, "readable", found)))
+            bundles.append(Bundle(path, None, check_row(_name(path), ABOUT, "readable", found)))
         else:
             signed = _signature(scope, path, ABOUT, found[0], keys)
             bundles.append(Bundle(path, found[1], signed))
@@ -185,13 +188,14 @@ def whole(scope: Scope, found: Findings, bundle: Bundle, keys: Keys) -> tuple[st
     The manifest's digest and the bytes of all chunks; None where it could not be read.
     """
     name = bundle.name
-    read = partial(_document, scope, bundle.path, MANIFEST, Manifest)
-    if (document := found.read("manifest", "readable", read, name)) is None:
+    document = tried(_document, scope, bundle.path, MANIFEST, Manifest)
+    if isinstance(document, SourceError):
+        found.judge(name, "manifest", "readable", document)
         return None
     text, manifest = document
     digest = digest_bytes(text)
     found.findings.append(_signature(scope, bundle.path, MANIFEST, text, keys))
-    if isinstance(bundle.about, About):
+    if bundle.about:
         what, bound = "manifest named by bundle.json", bundle.about.manifest
         found.judge(name, what, bound, digest, waivable=False)
     bad = list(wrong_chunks(scope, bundle, manifest))
@@ -220,11 +224,11 @@ def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[R
             if one.segment_name in there and manifest.expected(one).startswith(f"{algorithm}:")
         }
         got = scope.file_digests(list(mine), algorithm)
-        for segment, seen in zip(mine.values(), got, strict=True):
+        for at, segment in mine.items():
             what, wanted = f"chunk {segment.segment_name}", manifest.expected(segment)
-            if isinstance(seen, SourceError):
-                yield check_row(name, what, wanted, seen)
-            elif seen.size != (size := segment.size_bytes):
+            if at in got.failed:
+                yield check_row(name, what, wanted, got.failed[at])
+            elif (seen := got[at]).size != (size := segment.size_bytes):
                 yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
             elif seen.digest != wanted:
                 yield check_row(name, what, wanted, seen.digest, ok=False, waivable=False)

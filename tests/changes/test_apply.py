@@ -21,7 +21,7 @@ from runbook_lib.changes.apply import (
     runs_as_planned,
 )
 from runbook_lib.context import Context
-from runbook_lib.errors import LogDamaged, ParameterError, SourceError
+from runbook_lib.errors import Answers, LogDamaged, ParameterError, SourceError
 from runbook_lib.evidence.ledger import kept_config
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
@@ -306,7 +306,9 @@ def context(answers_after: float = 0, **shown: Any) -> Any:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     made.scope = SimpleNamespace(reread=lambda: start + timedelta(seconds=made.slept), sleep=sleep)
     made.fleet = SimpleNamespace(
-        rollout=lambda names: {names[0]: UNREAD if made.slept < answers_after else rollout}
+        rollout=lambda names: Answers(
+            Mock(side_effect=[UNREAD if made.slept < answers_after else rollout]), names
+        )
     )
     made.commands = SimpleNamespace(version=digest("binary"), read_config=digest("config"))
     return cast(Context, made)

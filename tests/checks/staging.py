@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runbook_lib.canonical import digest_bytes as sha
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.context import Context
-from runbook_lib.errors import SourceError
+from runbook_lib.errors import Answers, SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.plan import NodeState
@@ -33,13 +33,13 @@ class Fleet:
     def __init__(self, heights: dict[str, int | None]) -> None:
         self.heights = heights
 
-    def status(self) -> dict[str, Status | SourceError]:
-        return {
-            name: SourceError(name, "expected an answer, got none")
-            if height is None
-            else Status.model_construct(height=height)
-            for name, height in self.heights.items()
-        }
+    def status(self) -> Answers[str, Status]:
+        return Answers(self._status, self.heights)
+
+    def _status(self, name: str) -> Status:
+        if (height := self.heights[name]) is None:
+            raise SourceError(name, "expected an answer, got none")
+        return Status.model_construct(height=height)
 
 
 class Staging:

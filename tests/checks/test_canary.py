@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from runbook_lib.checks import activation_proof, canary, testnet
 from runbook_lib.checks.activation_proof import Counted, _off, _on, gated, judge_proof
 from runbook_lib.checks.canary import PER_BLOCK, _dry, _gain, _hashes, _slashing, votes
 from runbook_lib.checks.epochs import Span
-from runbook_lib.errors import SourceError
+from runbook_lib.errors import Answers, SourceError
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.plan import NodeState, Plan
 from runbook_lib.sources.commands import NodeConfig, ToolVerdict
@@ -29,6 +30,9 @@ from .conftest import Bare, Bench
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EPOCH = Span("epoch 7", START, START + timedelta(hours=1))
 GATE = "timetoke_rewards"
+
+
+DOWN = SourceError("a", "down")
 
 
 def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
@@ -64,12 +68,8 @@ def test_no_credit_passes_that_the_formula_does_not_allow(
 
 
 def test_the_node_with_another_block_is_named() -> None:
-    split, alike = _hashes(
-        {
-            "a": consensus(9, "x"), "b": consensus(9, "x"), "c": consensus(9, "y"),
-            "d": consensus(8, "w"), "e": SourceError("e", "down"),
-        }
-    )  # fmt: skip
+    said = [consensus(9, "x"), consensus(9, "x"), consensus(9, "y"), consensus(8, "w"), DOWN]
+    split, alike = _hashes(Answers(Mock(side_effect=said), "abcde"))
 
     assert split == {"c": ("block 9", "x", "y")}
     assert alike == {"a", "b"}
@@ -81,8 +81,9 @@ def test_the_node_with_another_block_is_named() -> None:
 )
 def test_slashing_is_counted_since_the_change(now: int, outcome: Outcome) -> None:
     context: Any = Bare()
-    _slashing(context, {"a": consensus(9, "x", now), "b": consensus(9, "x", min(now, 2))}, 2)
-    _slashing(context, {"a": SourceError("a", "down")}, 0)
+    said = [consensus(9, "x", now), consensus(9, "x", min(now, 2))]
+    _slashing(context, Answers(Mock(side_effect=said), "ab"), 2)
+    _slashing(context, Answers(Mock(side_effect=[DOWN]), "a"), 0)
     row, silent = context.findings
 
     assert (row.outcome, silent.outcome) == (outcome, Outcome.INCONCLUSIVE)

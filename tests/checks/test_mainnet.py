@@ -2,13 +2,14 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from runbook_lib.changes import targets
 from runbook_lib.checks import mainnet
 from runbook_lib.checks.mainnet import hotfix_branches
-from runbook_lib.errors import SourceError
+from runbook_lib.errors import Answers, SourceError
 from runbook_lib.outcomes import CheckResult, Outcome
 
 from ..conftest import not_passed
@@ -23,7 +24,8 @@ def rows(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ...]]:
     """Of one node that says ``answer`` of its rollout."""
     bundle = SimpleNamespace(profile=lambda stage: PROFILE)
     monkeypatch.setattr(targets, "read_bundle", lambda context: bundle)
-    context: Any = Bare(stage="mainnet", fleet=SimpleNamespace(rollout=lambda: {"n": answer}))
+    fleet = SimpleNamespace(rollout=lambda: Answers(Mock(side_effect=[answer]), ["n"]))
+    context: Any = Bare(stage="mainnet", fleet=fleet)
     mainnet._profile(context)
     return [(row.what, row.expected, row.observed, row.outcome) for row in context.findings]
 
@@ -108,9 +110,9 @@ NO_BRANCH = "expected a branch's name, got something else"
         ({"labels": ["Low-Risk"]}, INCONCLUSIVE, None),
         # A link that proves nothing is none.
         ({"body": "branch: main"}, INCONCLUSIVE, "nothing more: no fix on it yet"),
-        ({"body": "branch: ../../user"}, INCONCLUSIVE, NO_BRANCH),
+        ({"body": "branch: ../../user"}, INCONCLUSIVE, f"forge: branch ../../user: {NO_BRANCH}"),
         ({"body": f"branch: {BRANCH}\nbranch: main"}, INCONCLUSIVE, f"{BRANCH}, main"),
-        ({"body": "branch: <script>"}, INCONCLUSIVE, NO_BRANCH),
+        ({"body": "branch: <script>"}, INCONCLUSIVE, f"forge: branch <script>: {NO_BRANCH}"),
     ],
     ids=range(8),
 )

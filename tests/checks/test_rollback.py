@@ -131,7 +131,7 @@ CASES: dict[str, tuple[Spoil, list[tuple[Any, ...]]]] = {
     "a checkpoint of another height": (checkpoint(991), [(ONE, "pruning checkpoint", 991, FAIL)]),
     "a bundle that says nothing could be the newest": (
         lambda s: [s.back_up("two"), (s.bundle / "bundle.json").unlink()],
-        [(ONE, "chain, height and instant (bundle.json)", GONE, INCONCLUSIVE)]),
+        [(ONE, "bundle.json", GONE, INCONCLUSIVE)]),
     "fewer than wanted": (
         lambda s: s.rollback.update(at_least=2), [("snapshots", "snapshot bundles", 1, FAIL)]),
     "a folder in a chunk's place": (
@@ -218,12 +218,12 @@ def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
     (staging.bundle / "proofs" / "500.bin").unlink()
     assert staging.wrong() == [
         (ONE, "newest pruning proof", TIP - 9, FAIL),
-        (ONE, "pruning proof 500.bin", GONE, INCONCLUSIVE),
+        (ONE, "pruning proof 500.bin", f"{staging.bundle}/proofs/500.bin: {GONE}", INCONCLUSIVE),
         (ONE, "pruning proof 501.bin", sha(b"proof"), FAIL),
     ]
     (staging.bundle / "manifests" / "notes.txt").touch()
-    problem = "expected a height of 20 digits, got another name"
-    assert staging.wrong() == [(ONE, "pruning data (manifests/notes.txt)", problem, INCONCLUSIVE)]
+    problem = "manifests/notes.txt: expected a height of 20 digits, got another name"
+    assert staging.wrong() == [(ONE, "pruning data", problem, INCONCLUSIVE)]
 
 
 def test_only_the_newest_are_judged_as_many_as_wanted(staging: Staging) -> None:

@@ -248,8 +248,8 @@ def test_the_api_is_asked_with_the_token(world: World, monkeypatch: pytest.Monke
         return httpx.Response(404, json={"message": "Dashboard not found"})
 
     found = Grafana(world.scope(answer), ENDPOINT).dashboards(["a b", "gone"], {})
-    assert isinstance(found["a b"], Dashboard) and found["a b"].title == "D"
-    assert str(found["gone"]) == (
+    assert found["a b"].title == "D"
+    assert str(found.failed["gone"]) == (
         "grafana: gone: expected status 200, got 404:"
         ' {"message":"Dashboard not found"}; check the URL'
     )

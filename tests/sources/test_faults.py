@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from runbook_lib import reach, site
-from runbook_lib.errors import SourceError, or_raise
+from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.node import Fleet
@@ -38,7 +38,7 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
     **{
         what: (
             f"n1 {path}",
-            lambda s, what=what: or_raise(getattr(Fleet(s, CLUSTER), what)()["n1"]),
+            lambda s, what=what: getattr(Fleet(s, CLUSTER), what)()["n1"],
         )  # type: ignore[misc]
         for what, path in NODES.items()
     },

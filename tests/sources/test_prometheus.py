@@ -13,7 +13,7 @@ import pytest
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.prometheus import Prometheus, Vector, whole
+from runbook_lib.sources.prometheus import Prometheus, whole
 
 from ..messages import saying
 from .conftest import World
@@ -196,7 +196,7 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
 
     found = Prometheus(world.scope(answer), ENDPOINT).instants(["up", "broken(", "up"], AT)
     assert list(found) == ["up", "broken("]
-    assert isinstance(found["up"], Vector) and found["up"].samples[0].value == 1.0
+    assert found["up"].samples[0].value == 1.0
     said = 'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
-    assert str(found["broken("]) == said
+    assert str(found.failed["broken("]) == said
     assert len(world.asked) == 2

@@ -73,9 +73,9 @@ def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None
         scope.read(tmp_path / "link", follow=False)
     # Of several at once an error stands in its place, and hides no other.
     (tmp_path / "there").write_bytes(b"content")
-    there, *bad = scope.file_digests([tmp_path / name for name in ("there", "gone", "pipe", ".")])
-    assert there == FileDigest(digest_bytes(b"content"), 7)
-    assert [error.problem for error in bad if isinstance(error, SourceError)] == [
+    found = scope.file_digests([tmp_path / name for name in ("there", "gone", "pipe", ".")])
+    assert found.known == {tmp_path / "there": FileDigest(digest_bytes(b"content"), 7)}
+    assert [error.problem for error in found.failed.values()] == [
         "expected a readable file, got: No such file or directory",
         "expected a readable file, got: not a regular file",
         "expected a readable file, got: not a regular file",
@@ -93,7 +93,7 @@ def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algori
         path.write_bytes(content)
 
     live = world.scope()
-    found = live.file_digests(paths, algorithm)  # type: ignore[arg-type]
+    found = list(live.file_digests(paths, algorithm).values())  # type: ignore[arg-type]
     for path in paths:
         path.unlink()
     replay = world.replay()
@@ -105,7 +105,7 @@ def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algori
         )
         for content in contents
     ]
-    assert replay.file_digests(paths, algorithm) == found  # type: ignore[arg-type]
+    assert list(replay.file_digests(paths, algorithm).values()) == found  # type: ignore[arg-type]
     assert replay.inputs == live.inputs
     assert {entry.body for entry in read_entries(world.folder)} == {
         "sha256:" + hashlib.sha256(b"").hexdigest()

@@ -142,8 +142,8 @@ def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
 
     signed = unsigned.signed
     assert (signed.outcome, signed.waivable) == (Outcome.INCONCLUSIVE, False)
-    assert str(shape.about) == "bundle.json: height: expected a valid integer, got '5'"
-    assert isinstance(empty.about, SourceError)
+    assert shape.signed.observed == "height: expected a valid integer, got '5'"
+    assert empty.about is None
 
 
 PROOF = {
