@@ -12,16 +12,17 @@ from typing import Any
 from . import display
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
-from .evidence import incidents
-from .evidence.incident_events import (
+from .evidence.incidents import (
+    Incident,
     IncidentAcknowledged,
     IncidentClosed,
     IncidentMitigated,
+    Incidents,
     IncidentSignedOff,
     Told,
+    Votes,
+    approvals_of,
 )
-from .evidence.incident_issues import Votes, approvals_of
-from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
 from .opening import find_operator
 from .site import Site, read_site
@@ -37,51 +38,47 @@ MIN_REASON = 10
 def incident(args: argparse.Namespace) -> int:
     """Show incidents, or take one a step further; 4 while somebody's word is missing."""
     site = read_site(args.site)
-    store = Store(site.store_path)
-    found = _find(store, args.what)
+    incidents = Incidents(Store(site.store_path))
+    found = _find(incidents, args.what)
     if not args.step:
-        return _show(found, store, site, args)
+        return _show(found, incidents, site, args)
     if len(found) != 1:
         names = ", ".join(one.id for one in found) or "none"
         raise ParameterError(f"{args.what}: expected one incident, got {names}; name it")
     proven = args.step in ("close", "sign-off")
     one, operator = found[0], find_operator(site, "apply", proven=proven)
-    step = _step(one, site, operator, read_clock(site.clock)[0], args)
-    if step is not None:
-        event, when = step
-        one = incidents.add(store, one.id, event, **when) if event else one
-    _show([one], store, site, args)
-    return int(ExitCode.WAITING if step is None else ExitCode.PASSED)
+    made = _step(one, site, operator, read_clock(site.clock)[0], args)
+    if made is not None:
+        one = incidents.add(one.id, made)
+    _show([one], incidents, site, args)
+    ratified = args.step == "ratify" and one.ratified is not None
+    return int(ExitCode.WAITING if made is None and not ratified else ExitCode.PASSED)
 
 
-def _find(store: Store, what: str) -> list[Incident]:
-    if NAME.fullmatch(what) and incidents.path_of(store, what).exists():
-        return [incidents.load(store, what)]
-    found = incidents.incidents_of(store, what)
+def _find(incidents: Incidents, what: str) -> list[Incident]:
+    if NAME.fullmatch(what) and incidents.path(what).exists():
+        return [incidents.load(what)]
+    found = incidents.of(what)
     # Nothing that is known by a misspelt name must not read as nothing that is wrong.
-    if not found and store.readable(what) == ([], []):
+    if not found and incidents.store.readable(what) == ([], []):
         raise ParameterError(
             f"{what}: expected an incident's id, or a release with attempts in the store, got neither"
         )
     return found
 
 
-Entered = tuple[Told | None, dict[str, Any]]
-
-
 def _step(
     one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
-) -> Entered | None:
-    """The event of a step, and when it may be added; None while a word is missing.
+) -> Told | None:
+    """The event of a step; None while a word is missing, and for a decision that stands there.
 
-    There is no event for what stands there already. Raises ParameterError, StoreError.
+    Raises ParameterError, StoreError.
     """
     match args.step:
         case "acknowledge":
-            return IncidentAcknowledged(by=operator, at=now), {"first": True}
+            return IncidentAcknowledged(by=operator, at=now)
         case "mitigated":
-            after = {"after": IncidentAcknowledged, "first": True}
-            return IncidentMitigated(by=operator, at=now), after
+            return IncidentMitigated(by=operator, at=now)
         case "close":
             reason = args.reason.strip()
             if len(reason) < MIN_REASON:
@@ -89,75 +86,70 @@ def _step(
                     f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
                     f" got {args.reason!r}"
                 )
-            return one.closing(reason, operator, now), {"after": IncidentMitigated}
-        case "ratify":
-            if one.opened.break_glass is None:
-                raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-            issue, signed = _where(site, args)
-            votes = Votes(site, approvals_of(one, site, one.to_ratify, issue, signed))
-            made = votes.decision(one, one.to_ratify, ratifies=True)
-            if made is None:
-                return (None, {}) if one.ratified else None
-            return made.model_copy(update={"in_issue": issue, "signed_file": signed}), {}
-    return _sign_off(one, site, operator, now, args)
+            return one.closing(reason, operator, now)
+    said = _where(site, args)
+    if args.step == "sign-off":
+        return _sign_off(one, site, operator, now, said)
+    if one.opened.break_glass is None:
+        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+    votes = Votes(site, approvals_of(one, site, one.to_ratify, **said))
+    made = votes.decision(one, one.to_ratify, ratifies=True)
+    return made.model_copy(update=said) if made else None
 
 
 def _sign_off(
-    one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
-) -> Entered | None:
+    one: Incident, site: Site, operator: str, now: datetime, said: dict[str, Any]
+) -> IncidentSignedOff | None:
     closed, author = one.last(IncidentClosed), one.opened.author
     if closed is None:
-        raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
-    issue, signed = _where(site, args)
-    words = approvals_of(one, site, closed.digest, issue, signed)
+        raise StoreError(f"{one.id}: expected it closed first, got it {one.status}")
+    words = approvals_of(one, site, closed.digest, **said)
     others = [w for w in words if w.account.casefold() != author.casefold()]
     about: dict[str, Any] = {"digest": closed.digest, "recorded_by": operator}
     if others:
         first = min(others, key=lambda word: word.at)
         about |= {"by": first.account, "account": first.account, "at": first.at}
-        about |= {"in_issue": issue, "signed_file": signed, "grounds": first.grounds}
+        about |= {**said, "grounds": first.grounds}
     elif site.single_operator and operator == author:
         about |= {"by": operator, "at": now, "account": operator, "self_approved": True}
     else:
         return None
-    return IncidentSignedOff(**about), {"after": IncidentClosed}
+    return IncidentSignedOff(**about)
 
 
-def _where(site: Site, args: argparse.Namespace) -> tuple[int, str]:
+def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
     """Where else than in its issues words about it are; kept with what they ended."""
     signed = ""
     if args.approval:
         with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
             data = scope.read(project_path(args.approval), limit=MAX_SIGNED)
             signed = data.decode("utf-8", "replace")
-    return args.issue or 0, signed
+    return {"in_issue": args.issue or 0, "signed_file": signed}
 
 
 # --- showing them -------------------------------------------------------------------------------
 
 
-def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namespace) -> int:
+def _show(found: list[Incident], incidents: Incidents, site: Site, args: argparse.Namespace) -> int:
     """Print them, and what the store misses of a release's; 2 while anything blocks."""
     release = found[0].opened.release if found else args.what
     only = {one.id for one in found} if found and args.what != release else None
     blocks = [
         {"id": block.name, "problem": block.problem}
-        for block in blocking(store, release, single_operator=site.single_operator)
+        for block in incidents.blocking(release, single_operator=site.single_operator)
         if only is None or block.name in only
     ]
     if args.json:
         print_json({"incidents": [document(one, site) for one in found], "blocks": blocks})
-    else:
-        columns = ("incident", "standing", "what", "when", "who")
-        rows = [
-            (one.id, one.standing, what, utc(at), by) for one in found for what, at, by in one.times
-        ]
-        print(display.table_card(release, columns, rows or [("none yet",)]).text)
-        for each in blocks:
-            print(f"blocks  {each['id']}: {each['problem']}")
-        for one in found:
-            for line in missing(one, site, args.site):
-                print(line)
+        return int(ExitCode.INCONCLUSIVE if blocks else ExitCode.PASSED)
+    columns = ("incident", "standing", "what", "when", "who")
+    rows = [(one.id, one.status, what, utc(at), by) for one in found for what, at, by in one.times]
+    print(display.table_card(release, columns, rows or [("none yet",)]).text)
+    for each in blocks:
+        print(f"blocks  {each['id']}: {each['problem']}")
+    for one in found:
+        for line in missing(one, site, args.site):
+            print(line)
     return int(ExitCode.INCONCLUSIVE if blocks else ExitCode.PASSED)
 
 
@@ -167,7 +159,7 @@ def document(one: Incident, site: Site) -> dict[str, Any]:
     return {
         "id": one.id,
         "stage": opened.stage,
-        "standing": one.standing,
+        "standing": one.status,
         "author": opened.author,
         "attempt": opened.attempt,
         "times": [{"what": w, "at": at.isoformat(), "by": by} for w, at, by in one.times],
@@ -187,13 +179,10 @@ def missing(one: Incident, site: Site, path: str) -> Iterator[str]:
             f"ratify  the council, until {due}: comment `approve {one.to_ratify}`,"
             f" then {again} --ratify"
         )
-    step = {
-        "open": "--acknowledge",
-        "acknowledged": "--mitigated",
-        "mitigated": "--close --reason WHY",
-    }
-    if one.standing in step:
-        yield f"next  {again} {step[one.standing]}"
     if isinstance(closed := one.newest, IncidentClosed):
         who = "anybody" if site.single_operator else f"somebody other than {one.opened.author}"
         yield f"next  {who}: comment `approve {closed.digest}`, then {again} --sign-off"
+    steps = {"open": "--acknowledge", "acknowledged": "--mitigated"}
+    steps["mitigated"] = "--close --reason WHY"
+    if one.status in steps:
+        yield f"next  {again} {steps[one.status]}"

@@ -300,11 +300,11 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
     recovered = any(store.numbers(params.release, name) for name in playbook.RECOVERY)
     if not recovered and not store.names(INCIDENTS):
         return  # nothing of the kind was ever recorded here
-    from .evidence.incident_issues import unsaid
-    from .evidence.incidents import Block, blocking, incidents_of
+    from .evidence.incidents import Block, Incidents, unsaid
 
-    blocks = blocking(store, params.release, single_operator=site.single_operator)
-    for one in incidents_of(store, params.release) if not blocks else ():
+    incidents = Incidents(store)
+    blocks = incidents.blocking(params.release, single_operator=site.single_operator)
+    for one in incidents.of(params.release) if not blocks else ():
         if problem := unsaid(one, site):
             blocks.append(Block(one.id, one.opened.stage, problem))
     for block in blocks:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from runbook_lib.evidence import incident_events
+from runbook_lib.evidence import incidents
 from runbook_lib.evidence.events import Event, read_line
 
 AT = "2026-11-23T14:00:00+00:00"
@@ -61,4 +61,4 @@ def event(kind: str, **fields: Any) -> Event:
     """An event as it is read from a log; fields may be models, instants or JSON."""
     line = to_json({"v": 1, "kind": kind, **DEFAULTS.get(kind, {}), **fields})
     ended = kind.startswith("incident-") or kind in ("decision", "filed")
-    return incident_events.read_line(line) if ended else read_line(line)
+    return incidents.read_line(line) if ended else read_line(line)

@@ -20,19 +20,22 @@ from typing import Any, Literal
 from ..canonical import digest as digest_of
 from ..context import Context
 from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, tried
-from ..evidence import incidents, outbox
+from ..evidence import outbox
 from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
 from ..evidence.events import Convened, Event, IncidentNamed, of
-from ..evidence.incident_events import (
+from ..evidence.incidents import (
     BreakGlass,
+    Incident,
     IncidentClosed,
     IncidentFiled,
     IncidentOpened,
+    Incidents,
+    Issues,
+    Report,
     Told,
+    Votes,
     read_line,
 )
-from ..evidence.incident_issues import Issues, Report, Votes
-from ..evidence.incidents import Incident, open_incident
 from ..evidence.ledger import states
 from ..evidence.log import opened_by
 from ..files import replace_file
@@ -98,7 +101,7 @@ def _opened(context: Context) -> Incident | None:
 
     def compute() -> dict[str, Any]:
         try:
-            found = open_incident(context.store, opened, ours)
+            found = Incidents(context.store).open(opened, ours)
         except (RunbookError, OSError) as error:
             return {"problem": str(error)}
         return {"id": found.id, "events": [event.line().decode() for event in found.events]}
@@ -123,7 +126,7 @@ def _note(context: Context, found: Incident, event: Told) -> str:
 
     def write_it() -> str:
         try:
-            incidents.add(context.store, found.id, event)
+            Incidents(context.store).add(found.id, event)
         except (RunbookError, OSError) as error:
             return str(error)
         return ""

@@ -24,8 +24,7 @@ from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import Answers, SourceError, tried
 from ..evidence.events import NodeVerified, StepTaken, of
-from ..evidence.incident_events import IncidentClosed
-from ..evidence.incidents import ids, read_incident
+from ..evidence.incidents import IncidentClosed, Incidents
 from ..evidence.ledger import states
 from ..evidence.status import effect
 from ..files import keep_file
@@ -169,8 +168,9 @@ def _restarts(over: quiet.Window) -> Iterator[Seen]:
 def _incidents(over: quiet.Window) -> Iterator[Seen]:
     """No incident of this release was open, by the store's incident files."""
     context, what, breaks = over.context, "incidents of this release", []
-    for each in ids(context.store, context.scope):
-        incident = read_incident(context.scope, context.store, each)
+    incidents = Incidents(context.store, context.scope)
+    for each in incidents.ids:
+        incident = incidents.load(each)
         opened, closed = incident.opened, incident.last(IncidentClosed)
         ended = closed.at if closed else over.end
         mine = opened.release == context.params.release

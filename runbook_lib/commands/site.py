@@ -8,7 +8,7 @@ from .. import display
 from ..changes import adopt as adopting
 from ..errors import ParameterError, StoreError
 from ..evidence.comment import compare_heads
-from ..evidence.incidents import Block, blocking, incidents_of
+from ..evidence.incidents import Block, Incidents
 from ..evidence.release import AttemptStatus, Opening, attempts_of, next_opening
 from ..evidence.store import Store
 from ..outcomes import Value
@@ -33,7 +33,7 @@ def status(args: argparse.Namespace) -> int:
         missing, unknown = compare_heads(site, args.release, max(issues, default=0))
     except ParameterError as error:  # who only looks may have no token
         missing, unknown = [], f"heads not compared with the release issue: {error}"
-    blocks = blocking(store, args.release, single_operator=site.single_operator)
+    blocks = Incidents(store).blocking(args.release, single_operator=site.single_operator)
     document = {
         "release": args.release,
         "attempts": [_attempt(one) for one in found],
@@ -77,7 +77,7 @@ def _attempt(one: AttemptStatus) -> dict[str, Any]:
 
 def _incidents(store: Store, release: str, blocks: Sequence[Block]) -> list[dict[str, str]]:
     problems = {one.name: one.problem for one in blocks}
-    known = {one.id: one.standing for one in incidents_of(store, release)}
+    known = {one.id: one.status for one in Incidents(store).of(release)}
     return [
         {"id": name, "standing": known.get(name, "missing"), "blocks": problems.get(name, "")}
         for name in dict.fromkeys([*known, *problems])

@@ -2,46 +2,126 @@
 
     <store>/.incidents/<release>-<stage>-001.jsonl
 
-The log of the recovery that opened one names it, and the hash of its first event.
+The log of the recovery that opened one names it, and the hash of its first event. On the forge it is
+an issue for each audience, and people's words there end it: its file alone proves nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from pydantic import AwareDatetime
 
 from ..canonical import digest
-from ..errors import LogDamaged, RunbookError, SourceError, StoreError
+from ..errors import LogDamaged, RunbookError, SourceError, StoreError, tried
 from ..files import place
-from ..playbook import COUNCIL_WITHIN, RECOVERY
+from ..outcomes import Model
+from ..playbook import COUNCIL, COUNCIL_WITHIN, RECOVERY
+from ..site import Site
 from ..sources import local
+from ..sources.github import GitHub, Issue, numbered
+from ..sources.scope import live_scope
+from ..sources.words import Word, hear, in_force
 from ..wording import utc
-from .events import E, Event, IncidentNamed, Torn, last, of
-from .incident_events import (
-    CouncilDecided,
-    IncidentAcknowledged,
-    IncidentClosed,
-    IncidentFiled,
-    IncidentMitigated,
-    IncidentOpened,
-    IncidentSignedOff,
-    Told,
-    read_line,
-)
+from .comment import Board
+from .events import E, Event, IncidentNamed, Torn, Undoes, last, of, reader
+from .ledger import Ledger
 from .log import Log, opened_by, parse
-from .store import INCIDENTS, Store
-
-if TYPE_CHECKING:
-    from ..sources.scope import Scope
-
-# --- One incident: what its hash-chained file tells of it, and what is left to be done about it ---
+from .store import INCIDENTS
 
 SUFFIX = ".jsonl"
+CLOCKS_APART = timedelta(days=1)
+"""How far the forge's clock may lag behind the site's."""
+
+
+# --- the events of its log ------------------------------------------------------------------------
+
+
+class Told(Event):
+    by: str
+    at: AwareDatetime
+
+
+class BreakGlass(Model):
+    by: str
+    reason: str
+
+
+class IncidentOpened(Told, kind="incident-opened"):
+    """``attempt`` is the recovery that opened it; ``undoes`` is None where there was no apply."""
+
+    id: str = ""
+    release: str
+    commit: str
+    stage: str
+    cluster: str
+    attempt: str
+    undoes: Undoes | None
+    author: str
+    issue: int
+    break_glass: BreakGlass | None = None
+
+
+class IncidentAcknowledged(Told, kind="incident-acknowledged"):
+    """Somebody takes care of it."""
+
+
+class IncidentMitigated(Told, kind="incident-mitigated"):
+    """It does no more harm."""
+
+
+class IncidentClosed(Told, kind="incident-closed"):
+    """Of the incident ``closes`` as it was at ``head``; its digest is what a sign-off approves."""
+
+    closes: str
+    opened: str
+    head: str
+    reason: str
+    decided_late: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        return digest(self.content)
+
+
+class Spoken(Told):
+    """``in_issue`` and ``signed_file``: where else than in the incident's issues it was said."""
+
+    digest: str
+    in_issue: int = 0
+    signed_file: str = ""
+
+
+class IncidentSignedOff(Spoken, kind="incident-signed-off"):
+    account: str
+    recorded_by: str
+    grounds: str = ""
+    self_approved: bool = False
+
+
+class CouncilDecided(Spoken, kind="decision"):
+    """``late``: after the time within which a break-glass must be ratified."""
+
+    grounds: tuple[str, ...]
+    ratifies: bool
+    late: bool
+
+
+class IncidentFiled(Told, kind="filed"):
+    """In the forge's issue ``number``, for an audience."""
+
+    audience: str
+    number: int
+
+
+read_line = reader(Told, Torn)
+"""Reads a line of an incident's log."""
 STEPS: Mapping[type[Told], str] = {
     IncidentOpened: "open",
     IncidentAcknowledged: "acknowledged",
@@ -49,7 +129,10 @@ STEPS: Mapping[type[Told], str] = {
     IncidentClosed: "closed",
     IncidentSignedOff: "signed off",
 }
-"""What happens to an incident, in this order, and how it stands then."""
+"""What happens to an incident, in this order, and its status then."""
+
+
+# --- one incident ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -77,7 +160,7 @@ class Incident:
         return [event for step in STEPS if (event := self.last(step)) is not None][-1]
 
     @property
-    def standing(self) -> str:
+    def status(self) -> str:
         """The same as a word."""
         return STEPS[type(self.newest)]
 
@@ -97,7 +180,7 @@ class Incident:
         signed, author = self.last(IncidentSignedOff), self.opened.author
         if signed is None:
             held = f"closed and signed off by somebody other than {author}"
-            return f"expected it {held}, got it {self.standing} since {utc(self.newest.at)}"
+            return f"expected it {held}, got it {self.status} since {utc(self.newest.at)}"
         if signed.account.casefold() == author.casefold() and not single_operator:
             return f"expected it signed off by somebody other than {author}, got their own"
         if self.opened.break_glass and self.ratified is None:
@@ -135,27 +218,28 @@ class Incident:
 
 
 def parse_incident(data: bytes, name: str) -> Incident:
-    """An incident out of its file's bytes. Raises LogDamaged for anything else."""
+    """An incident out of its file's bytes: its opening, and closings of it as it was.
+
+    Raises LogDamaged for anything else.
+    """
     events, _ = parse(data, f"{INCIDENTS}/{name}", (), read_line)
-    found = Incident(name.removesuffix(SUFFIX), events)
-    if problem := _unsound(found):
+    one, problem = Incident(name.removesuffix(SUFFIX), events), ""
+    if not events or not isinstance(events[0], IncidentOpened) or one.opened.id != one.id:
+        problem = "one that opens another incident"
+    elif other := [e for e in events[1:] if not isinstance(e, Told | Torn)]:
+        problem = f"an event {other[0].kind!r}"
+    for before, event in pairwise(events):
+        said = isinstance(event, IncidentClosed) and (event.closes, event.opened, event.head)
+        if said and said != (one.id, events[0].hash, before.hash):
+            problem = problem or "a closing of something else"
+    if problem:
         raise LogDamaged(
             f"{INCIDENTS}/{name}: expected the log of an incident, got {problem}; restore it"
         )
-    return found
+    return one
 
 
-def _unsound(one: Incident) -> str:
-    """What is not as we write it: a closing of another incident, or of this one as it never was."""
-    if not one.events or not isinstance(one.events[0], IncidentOpened) or one.opened.id != one.id:
-        return "one that opens another incident"
-    if other := [e for e in one.events[1:] if not isinstance(e, Told | Torn)]:
-        return f"an event {other[0].kind!r}"
-    for before, event in pairwise(one.events):
-        said = isinstance(event, IncidentClosed) and (event.closes, event.opened, event.head)
-        if said and said != (one.id, one.opened.hash, before.hash):
-            return "a closing of something else"
-    return ""
+# --- those of a store -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -171,133 +255,246 @@ class Block:
     lost: bool = False
 
 
-def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block]:
-    """What of a release's incidents blocks it, oldest first.
+class Incidents(Ledger):
+    """What the ledger says of incidents, and what is added to them."""
 
-    An incident that a recovery's log names must be there, with the first event it had then; a
-    recovery that names none has not opened one yet.
+    def path(self, id: str) -> Path:
+        return self.store.root / INCIDENTS / f"{id}{SUFFIX}"
+
+    @property
+    def ids(self) -> list[str]:
+        names = self.store.names(INCIDENTS, self.scope)
+        return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+
+    def load(self, id: str) -> Incident:
+        """An incident that exists. Raises StoreError, LogDamaged; by the tape SourceError."""
+        path = self.path(id)
+        if self.scope is None:
+            try:
+                return parse_incident(local.recorded(path), path.name)
+            except OSError as error:
+                raise StoreError(f"{id}: expected an incident in the store, got none") from error
+        try:
+            return parse_incident(self.scope.read(path), path.name)
+        except LogDamaged as error:
+            name = f"{path.parent.name}/{path.name}"
+            raise SourceError(name, str(error).partition(": ")[2]) from error
+
+    def of(self, release: str) -> list[Incident]:
+        """Every incident of a release, oldest first. Raises LogDamaged for any that is none."""
+        mine = [one for one in map(self.load, self.ids) if one.opened.release == release]
+        return sorted(mine, key=lambda one: (one.opened.at, one.id))
+
+    def blocking(self, release: str, *, single_operator: bool) -> list[Block]:
+        """What of a release's incidents blocks it, oldest first.
+
+        An incident that a recovery's log names must be there, with the first event it had then; a
+        recovery that names none has not opened one yet.
+        """
+        try:
+            known = {one.id: one for one in self.of(release)}
+            made = list(self._recoveries(release))
+        except RunbookError as error:
+            return [Block(INCIDENTS, "", str(error))]
+        problems: list[Block] = []
+        without: dict[str, str] = {}
+        for stage, attempt, named in made:
+            if named is None:
+                without[stage] = attempt
+                continue
+            without.pop(stage, None)
+            got, name = "", named.id
+            if name not in known:
+                got = f"none; it was removed from the store: restore {INCIDENTS}/{name}{SUFFIX}"
+            elif known[name].opened.hash != named.first:
+                got = "another in its place: restore it"
+            if got:
+                said = f"expected the incident that {attempt} opened, got {got}"
+                problems.append(Block(name, stage, said, lost=True))
+        for one in known.values():
+            if problem := one.problem(single_operator):
+                problems.append(Block(one.id, one.opened.stage, problem))
+        said = "expected it to open an incident, got none yet: continue the recovery"
+        return problems + [Block(attempt, stage, said) for stage, attempt in without.items()]
+
+    def _recoveries(self, release: str) -> Iterator[tuple[str, str, IncidentNamed | None]]:
+        """(stage, attempt, incident) of every recovery that applied; None for one that names none."""
+        for runbook in sorted(RECOVERY):
+            for number in self.store.numbers(release, runbook):
+                attempt = f"{release}/{runbook}/{number:04d}"
+                events = self.store.log(attempt).events()
+                if events and opened_by(events, attempt).mode == "apply":
+                    for named in (*of(events, IncidentNamed),) or (None,):
+                        yield RECOVERY[runbook], attempt, named
+
+    def open(self, opened: IncidentOpened, same: Callable[[Incident], bool]) -> Incident:
+        """The incident that ``same`` knows as this one, else a new one, under an id of its own."""
+        release = opened.release
+        with self.store.release_lock(release):
+            for each in reversed(self.ids):
+                with suppress(StoreError):  # whatever became of others
+                    one = self.load(each)
+                    if one.opened.release == release and same(one):
+                        return one
+            stem, number, taken = f"{release}-{opened.stage}-", 1, set[str]()
+            with suppress(RunbookError, OSError):
+                taken = {named.id for _, _, named in self._recoveries(release) if named}
+            while self.path(name := f"{stem}{number:03d}").exists() or name in taken:
+                number += 1  # the number of one that was deleted is not given again
+            place(self.store.root, f"{INCIDENTS}/{name}{SUFFIX}")
+            Log(self.path(name), read_line).append(opened.model_copy(update={"id": name}))
+            return self.load(name)
+
+    def add(self, id: str, event: Told) -> Incident:
+        """Add an event to an incident that is not over; one of ``STEPS`` after the one before it.
+
+        It is acknowledged and mitigated once; a closing holds of the incident as it was when it was
+        made. Raises StoreError.
+        """
+        problem: list[str] = []
+        steps = list(STEPS)
+        after = steps[steps.index(type(event)) - 1] if type(event) in steps else IncidentOpened
+
+        def make(events: list[Event]) -> Told | None:
+            now = Incident(id, events)
+            once = isinstance(event, IncidentAcknowledged | IncidentMitigated)
+            if now.last(IncidentSignedOff) is not None:
+                problem.append(f"{id}: expected one that is not over, got it signed off")
+            elif once and now.last(type(event)):
+                return None
+            elif now.last(after) is None:
+                problem.append(f"{id}: expected it {STEPS[after]} first, got it {now.status}")
+            elif isinstance(event, IncidentClosed) and event.head != events[-1].hash:
+                problem.append(f"{id}: expected it as it was read, got more in it; close it again")
+            return None if problem else event
+
+        self.load(id)
+        Log(self.path(id), read_line).append_if(make)
+        if problem:
+            raise StoreError(problem[0])
+        return self.load(id)
+
+
+# --- on the forge: an issue for each audience -----------------------------------------------------
+
+
+class Issues(GitHub):
+    """Reads and writes the issues of one repository."""
+
+    def issue_if_there(self, number: int) -> Issue | None:
+        """The same; None for one that does not exist, or that the token may not see."""
+        found = self.find(f"forge: issue {number}", f"/issues/{number}", Issue)
+        return found and numbered(number, found)
+
+    def issues(self, since: datetime) -> list[Issue]:
+        """Issues (and pull requests), open or closed, updated at ``since`` or later."""
+        source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # By number: what is updated meanwhile does not change its place.
+        order = {"sort": "created", "direction": "asc"}
+        return self.listed(source, "/issues", Issue, state="all", since=at, **order)
+
+    def create_issue(self, title: str, body: str) -> Issue:
+        """A new issue."""
+        given = {"title": title, "body": body}
+        return self.written("forge: a new issue", "POST", "/issues", given, Issue)
+
+    def update_issue(self, number: int, body: str) -> Issue:
+        """Another text for an issue."""
+        source, path = f"forge: issue {number}", f"/issues/{number}"
+        return self.written(source, "PATCH", path, {"body": body}, Issue)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an incident's issue is to hold. ``since``: nothing of it can have been filed before."""
+
+    incident: str
+    audience: str
+    title: str
+    text: str
+    since: datetime
+
+    @property
+    def marker(self) -> str:
+        return f"<!-- rpp-runbook incident={self.incident} audience={self.audience} -->"
+
+    @property
+    def body(self) -> str:
+        return f"{self.marker}\n{self.text}"
+
+    def board(self, forge: Issues) -> Board:
+        """The issues among which it is filed."""
+        listed = partial(forge.issues, self.since - CLOCKS_APART)
+        create = partial(forge.create_issue, self.title)
+        return Board("issue", forge.me, listed, create, forge.update_issue, forge.issue_if_there)
+
+
+# --- whether those who ended an incident still say so ---------------------------------------------
+
+
+def approvals_of(
+    one: Incident, site: Site, wanted: str, in_issue: int, signed_file: str
+) -> list[Word]:
+    """Approvals of a digest: in the issues of the incident, ``in_issue``, in the text of a file.
+
+    Raises SourceError.
     """
-    try:
-        known = {one.id: one for one in incidents_of(store, release)}
-        made = list(recoveries(store, release))
-    except RunbookError as error:
-        return [Block(INCIDENTS, "", str(error))]
-    problems: list[Block] = []
-    without: dict[str, str] = {}
-    for stage, attempt, name, first in made:
-        if not name:
-            without[stage] = attempt
-            continue
-        without.pop(stage, None)
-        expected = f"expected the incident that {attempt} opened"
-        if name not in known:
-            got = f"none; it was removed from the store: restore {INCIDENTS}/{name}{SUFFIX}"
-            problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
-        elif known[name].opened.hash != first:
-            got = "another in its place: restore it"
-            problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
-    for one in known.values():
-        if problem := one.problem(single_operator):
-            problems.append(Block(one.id, one.opened.stage, problem))
-    said = "expected it to open an incident, got none yet: continue the recovery"
-    problems += [Block(attempt, stage, said) for stage, attempt in without.items()]
-    return problems
+    issues, release = [in_issue, one.opened.issue, *one.filed], one.opened.release
+    with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
+        files = [signed_file.encode()]
+        heard = hear(scope, site, wanted, issues=issues, files=files, release=release)
+        return in_force(site, heard, wanted)
 
 
-def path_of(store: Store, id: str) -> Path:
-    return store.root / INCIDENTS / f"{id}{SUFFIX}"
+class Votes:
+    """The council's approvals of a digest, one of each member, oldest first.
 
-
-def ids(store: Store, scope: Scope | None = None) -> list[str]:
-    """Of all incidents, with a scope by its tape."""
-    names = store.names(INCIDENTS, scope)
-    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
-
-
-def load(store: Store, id: str) -> Incident:
-    """An incident that exists. Raises StoreError, LogDamaged."""
-    try:
-        data = local.recorded(path_of(store, id))
-    except OSError as error:
-        raise StoreError(f"{id}: expected an incident in the store, got none") from error
-    return parse_incident(data, f"{id}{SUFFIX}")
-
-
-def read_incident(scope: Scope, store: Store, id: str) -> Incident:
-    """An incident that exists, by the tape. Raises SourceError."""
-    path = path_of(store, id)
-    try:
-        return parse_incident(scope.read(path), path.name)
-    except LogDamaged as error:
-        name = f"{path.parent.name}/{path.name}"
-        raise SourceError(name, str(error).partition(": ")[2]) from error
-
-
-def incidents_of(store: Store, release: str) -> list[Incident]:
-    """Every incident of a release, oldest first. Raises LogDamaged for any that is none."""
-    mine = [one for each in ids(store) if (one := load(store, each)).opened.release == release]
-    return sorted(mine, key=lambda one: (one.opened.at, one.id))
-
-
-def open_incident(
-    store: Store, opened: IncidentOpened, same: Callable[[Incident], bool]
-) -> Incident:
-    """The incident that ``same`` knows as this one, else a new one, under an id of its own."""
-    release = opened.release
-    with store.release_lock(release):
-        for each in reversed(ids(store)):
-            with suppress(StoreError):  # whatever became of others
-                one = load(store, each)
-                if one.opened.release == release and same(one):
-                    return one
-        stem, number, named = f"{release}-{opened.stage}-", 1, set[str]()
-        with suppress(RunbookError, OSError):
-            named = {name for _, _, name, _ in recoveries(store, release)}
-        while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
-            number += 1  # the number of one that was deleted is not given again
-        place(store.root, f"{INCIDENTS}/{name}{SUFFIX}")
-        Log(path_of(store, name), read_line).append(opened.model_copy(update={"id": name}))
-        return load(store, name)
-
-
-def add(
-    store: Store, id: str, event: Told, *, after: type[Told] | None = None, first: bool = False
-) -> Incident:
-    """Add an event to an incident that has come to ``after``; with ``first`` only one of its kind.
-
-    A closing holds of the incident as it was when it was made. Raises StoreError otherwise.
+    ``at`` is when they became ``needed``, two thirds of the members; None while they are fewer.
     """
-    problem: list[str] = []
 
-    def make(events: list[Event]) -> Told | None:
-        now = Incident(id, events)
-        if first and now.last(type(event)) is not None:
+    def __init__(self, site: Site, words: Iterable[Word]) -> None:
+        members, first = site.holders(COUNCIL), dict[str, Word]()
+        for word in sorted(words, key=lambda word: (word.at, word.account)):
+            if word.account in members:
+                first.setdefault(word.account, word)
+        self.words, self.members = list(first.values()), members
+        self.needed = -(-2 * len(members) // 3)
+        self.at = self.words[self.needed - 1].at if 0 < self.needed <= len(first) else None
+
+    def __str__(self) -> str:
+        by = f": {', '.join(word.account for word in self.words)}" if self.words else ""
+        return f"{len(self.words)} of {len(self.members)} members{by}"
+
+    def decision(self, incident: Incident, digest: str, *, ratifies: bool) -> CouncilDecided | None:
+        """The event that records a decision; None while there is none, or it is recorded already."""
+        if self.at is None or incident.decided(digest) is not None:
             return None
-        if now.last(IncidentSignedOff) is not None:
-            problem.append(f"{id}: expected one that is not over, got it signed off")
-        elif after and now.last(after) is None:
-            problem.append(f"{id}: expected it {STEPS[after]} first, got it {now.standing}")
-        elif isinstance(event, IncidentClosed) and event.head != events[-1].hash:
-            problem.append(f"{id}: expected it as it was read, got more in it; close it again")
-        return None if problem else event
-
-    load(store, id)
-    Log(path_of(store, id), read_line).append_if(make)
-    if problem:
-        raise StoreError(problem[0])
-    return load(store, id)
+        return CouncilDecided(
+            by=", ".join(word.account for word in self.words),
+            at=self.at,
+            digest=digest,
+            grounds=tuple(word.grounds for word in self.words),
+            ratifies=ratifies,
+            late=self.at > incident.ratify_until,
+        )
 
 
-def recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]]:
-    """(stage, attempt, incident, its first event's hash) of every recovery that applied.
+def unsaid(one: Incident, site: Site) -> str:
+    """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
+    said = tried(_unsaid, one, site)
+    return (
+        f"expected what ended it read again, got: {said}" if isinstance(said, SourceError) else said
+    )
 
-    The last two are empty for one whose log names no incident.
-    """
-    made = ((name, n) for name in sorted(RECOVERY) for n in store.numbers(release, name))
-    for runbook, number in made:
-        attempt, stage = f"{release}/{runbook}/{number:04d}", RECOVERY[runbook]
-        events = store.log(attempt).events()
-        if not events or opened_by(events, attempt).mode != "apply":
-            continue
-        for named in of(events, IncidentNamed) or [IncidentNamed(id="", first="")]:
-            yield stage, attempt, named.id, named.first
+
+def _unsaid(one: Incident, site: Site) -> str:
+    closed, signed = one.last(IncidentClosed), one.last(IncidentSignedOff)
+    if closed and signed and not (site.single_operator and signed.self_approved):
+        words = approvals_of(one, site, closed.digest, signed.in_issue, signed.signed_file)
+        if signed.account not in {word.account for word in words}:
+            return f"expected it signed off by {signed.account}, got no such word"
+    if one.opened.break_glass and (made := one.ratified):
+        words = approvals_of(one, site, one.to_ratify, made.in_issue, made.signed_file)
+        if Votes(site, words).at is None:
+            return "expected its break-glass ratified by the council, got no such words"
+    return ""

@@ -39,10 +39,9 @@ from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn
 from ..wording import utc
-from . import comment, incidents, outbox
+from . import comment, outbox
 from .events import Event, Opened, Sealed, of
-from .incident_events import IncidentFiled
-from .incident_issues import Issues, Report
+from .incidents import IncidentFiled, Incidents, Issues, Report
 from .ledger import Ledger
 from .log import Log, opened_by
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
@@ -124,12 +123,12 @@ class Document(Findings):
         found = comment.find(board, report.marker)
         number = comment.write(found, report.body).number
         self.findings += [*found.rows(), *comment.read_back(found, number, report.body)]
-        store, at = Store(self.site.store_path), read_clock(self.site.clock)[0]
+        incidents, at = Incidents(Store(self.site.store_path)), read_clock(self.site.clock)[0]
         by, audience = self.opened.operator, report.audience
         filed = IncidentFiled(audience=audience, number=number, by=by, at=at)
         with self.reading("says where", f"issue {number}", report.incident, RunbookError):
-            if self.holds and number not in incidents.load(store, report.incident).filed:
-                incidents.add(store, report.incident, filed)
+            if self.holds and number not in incidents.load(report.incident).filed:
+                incidents.add(report.incident, filed)
 
     def _comment(self, document: Mapping[str, Any]) -> None:
         """An operator's instruction in the release issue, once; by its first line."""

@@ -18,7 +18,7 @@ from ..site import Site
 from ..sources.local import recorded
 from ..verdicts import ExitCode, Standing, Verdict
 from .events import Event, Sealed, SessionOpened, last, of
-from .incidents import blocking
+from .incidents import Incidents
 from .ledger import BEFORE, Ledger, Undoing
 from .log import Log, opened_by, parse
 from .status import effect, plan_digest, statuses, verdict
@@ -77,7 +77,7 @@ def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     last = newest[passed[-1]]
     stage = playbook.STAGES[playbook.STAGES.index(passed[-1]) + 1]
     found = last.verdict
-    for block in blocking(store, release, single_operator=site.single_operator):
+    for block in Incidents(store).blocking(release, single_operator=site.single_operator):
         return Opening(stage, None, block.name, block.problem)
     before = Ledger(store).earlier(release, found.commit, stage, found.source, site.trust)
     if problem := before.refused({site.policy_digest}):
@@ -141,7 +141,7 @@ def stages_before(folder: Path, trust: Trust) -> list[Row]:
             stage = found.stage
             said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
             rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
-        for block in blocking(store, release, single_operator=True):
+        for block in Incidents(store).blocking(release, single_operator=True):
             if block.lost:
                 expected = "as its recovery opened it"
                 rows.append(check_row(block.name, "incident", expected, block.problem, ok=False))

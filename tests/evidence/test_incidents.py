@@ -13,17 +13,7 @@ from hypothesis import strategies as st
 
 from runbook_lib import cli, playbook
 from runbook_lib.errors import LogDamaged, StoreError
-from runbook_lib.evidence import incidents
-from runbook_lib.evidence.incident_events import IncidentAcknowledged, read_line
-from runbook_lib.evidence.incidents import (
-    STEPS,
-    Incident,
-    add,
-    blocking,
-    open_incident,
-    parse_incident,
-    path_of,
-)
+from runbook_lib.evidence.incidents import STEPS, Incident, Incidents, parse_incident, read_line
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.release import next_opening, stages_before
 from runbook_lib.evidence.store import Store
@@ -44,7 +34,7 @@ OPENING = event("incident-opened", at=AT)
 
 def opened(store: Store, **more: Any) -> Incident:
     """An incident that a recovery's log names."""
-    found = open_incident(store, event("incident-opened", at=AT, **more), lambda one: False)
+    found = Incidents(store).open(event("incident-opened", at=AT, **more), lambda one: False)
     recovery(store, found)
     return found
 
@@ -64,14 +54,14 @@ def over(
 ) -> None:
     """Taken through all its steps, as somebody who writes files would; ``approve`` is Bob's word."""
     for step in ("acknowledged", "mitigated"):
-        add(store, ID, event(f"incident-{step}", by="alice", at=AT))
-    closing = incidents.load(store, ID).closing("it is over", "alice", AT)
+        Incidents(store).add(ID, event(f"incident-{step}", by="alice", at=AT))
+    closing = Incidents(store).load(ID).closing("it is over", "alice", AT)
     closing = closing.model_copy(update=closed)
-    Log(path_of(store, ID), read_line).append(closing)
+    Log(Incidents(store).path(ID), read_line).append(closing)
     about = {"by": by, "account": by, "at": AT, "digest": closing.digest, "recorded_by": "alice"}
     if approve is not None:
         about["signed_file"] = Path(approve(closing.digest)).read_text()
-    add(store, ID, event("incident-signed-off", **about))
+    Incidents(store).add(ID, event("incident-signed-off", **about))
 
 
 @pytest.fixture
@@ -80,19 +70,19 @@ def store(practice: Any) -> Store:
 
 
 def problems(store: Store, single: bool = False) -> list[str]:
-    return [one.problem for one in blocking(store, RELEASE, single_operator=single)]
+    return [one.problem for one in Incidents(store).blocking(RELEASE, single_operator=single)]
 
 
 def test_an_incident_blocks_until_it_is_signed_off(store: Store) -> None:
     """It is opened once."""
     first = opened(store)
-    assert open_incident(store, first.opened, lambda one: one.id == ID).id == ID
+    assert Incidents(store).open(first.opened, lambda one: one.id == ID).id == ID
     assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
 
     over(store)
 
     assert problems(store) == []
-    assert incidents.load(store, ID).standing == "signed off"
+    assert Incidents(store).load(ID).status == "signed off"
 
 
 def test_its_author_does_not_sign_it_off(store: Store) -> None:
@@ -108,8 +98,8 @@ def test_its_author_does_not_sign_it_off(store: Store) -> None:
 def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
     opened(store)
     over(store)
-    again = incidents.load(store, ID).closing("once more", "alice", AT)
-    Log(path_of(store, ID), read_line).append(again)
+    again = Incidents(store).load(ID).closing("once more", "alice", AT)
+    Log(Incidents(store).path(ID), read_line).append(again)
 
     assert problems(store) == [f"{HELD} closed since 2026-01-01 00:00:00 UTC"]
 
@@ -122,7 +112,9 @@ def test_a_break_glass_blocks_until_it_is_ratified(store: Store) -> None:
         " got no decision"
     ]
 
-    Log(path_of(store, ID), read_line).append(event("decision", by="gus", digest=found.to_ratify))
+    Log(Incidents(store).path(ID), read_line).append(
+        event("decision", by="gus", digest=found.to_ratify)
+    )
 
     assert problems(store) == []
 
@@ -131,7 +123,7 @@ def test_a_deleted_incident_is_noticed(store: Store) -> None:
     """By the log of the recovery that names it; its number is not given again."""
     opened(store)
     over(store)
-    path_of(store, ID).unlink()
+    Incidents(store).path(ID).unlink()
     rows = stages_before(store.root / RELEASE / "canary_recovery" / "0001", ALICES)
     assert [(row.subject, row.outcome, row.observed) for row in rows] == [
         (ID, Outcome.FAIL, problems(store)[0])
@@ -141,7 +133,7 @@ def test_a_deleted_incident_is_noticed(store: Store) -> None:
         " from the store: restore .incidents/v1.4.0-canary-001.jsonl"
     ]
 
-    other = open_incident(store, OPENING, lambda _: False)
+    other = Incidents(store).open(OPENING, lambda _: False)
 
     assert other.id == "v1.4.0-canary-002"
 
@@ -149,8 +141,10 @@ def test_a_deleted_incident_is_noticed(store: Store) -> None:
 def test_another_in_its_place_is_noticed(store: Store) -> None:
     """One that was written anew has another first event."""
     opened(store)
-    path_of(store, ID).unlink()
-    Log(path_of(store, ID), read_line).append(event("incident-opened", at=AT, id=ID, author="bob"))
+    Incidents(store).path(ID).unlink()
+    Log(Incidents(store).path(ID), read_line).append(
+        event("incident-opened", at=AT, id=ID, author="bob")
+    )
     over(store)
 
     assert problems(store) == [
@@ -167,7 +161,7 @@ def test_a_recovery_without_an_incident_blocks(store: Store) -> None:
         "expected it to open an incident, got none yet: continue the recovery"
     ]
 
-    recovery(store, open_incident(store, OPENING, lambda _: False), 2)
+    recovery(store, Incidents(store).open(OPENING, lambda _: False), 2)
 
     assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
 
@@ -188,7 +182,7 @@ def test_a_damaged_incident_blocks(
     opened(store)
     if problem == "the log was altered":
         over(store)
-    path = path_of(store, ID)
+    path = Incidents(store).path(ID)
     path.write_bytes(spoil(path.read_bytes()))
 
     (said,) = problems(store)
@@ -200,15 +194,15 @@ def test_steps_come_in_order(store: Store) -> None:
     opened(store)
     mitigated = event("incident-mitigated", by="bob", at=AT)
     with pytest.raises(StoreError, match="expected it acknowledged first, got it open"):
-        add(store, ID, mitigated, after=IncidentAcknowledged)
+        Incidents(store).add(ID, mitigated)
     over(store)
     with pytest.raises(StoreError, match="expected one that is not over, got it signed off"):
-        add(store, ID, mitigated, after=IncidentAcknowledged)
+        Incidents(store).add(ID, mitigated)
 
 
 def test_an_unknown_incident_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError, match="expected an incident in the store, got none"):
-        incidents.load(store, "v1.4.0-canary-009")
+        Incidents(store).load("v1.4.0-canary-009")
     with pytest.raises(LogDamaged):
         parse_incident(b"{}\n", f"{ID}.jsonl")
 
@@ -250,7 +244,7 @@ def test_an_end_that_nobody_spoke_of_opens_nothing(
     glass = {"by": "alice", "reason": "no time"} if how == "ratified by nobody" else None
     found, other = opened(store, break_glass=glass), f"sha256:{'0' * 64}"
     if glass:
-        add(store, ID, event("decision", by="bob", digest=found.to_ratify))
+        Incidents(store).add(ID, event("decision", by="bob", digest=found.to_ratify))
     words = {
         "no word": None,
         "a word for something else": lambda wanted: practice.approve(other),
@@ -274,8 +268,8 @@ def test_what_was_stopped_may_be_continued(practice: Any, store: Store) -> None:
         practice.open(attempt=1)
 
     over(store, approve=practice.approve)
-    again = incidents.load(store, ID).opened.model_copy(update={"stage": "development"})
-    open_incident(store, again, lambda _: False)
+    again = Incidents(store).load(ID).opened.model_copy(update={"stage": "development"})
+    Incidents(store).open(again, lambda _: False)
     practice.open(attempt=1)
 
 
@@ -326,7 +320,7 @@ def test_an_incident_is_taken_to_its_end(practice: Any, store: Store, command: C
     approval = practice.approve(closing)
     assert command("--sign-off", "--approval", approval)[0] == 0
     assert command(what=RELEASE)[0] == 0
-    events = incidents.load(store, ID).events
+    events = Incidents(store).load(ID).events
     assert [type(event) for event in events] == list(STEPS)
     assert events[-1].account == "bob"
 
@@ -350,7 +344,7 @@ def close(store: Store, command: Command, by: str = "alice") -> str:
     opened(store, author=by)
     for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
         command(*words, by=by)
-    return str(incidents.load(store, ID).events[-1].digest)
+    return str(Incidents(store).load(ID).events[-1].digest)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +363,7 @@ def test_what_is_no_word_of_another_signs_nothing_off(
     ended, told = command("--sign-off", "--approval", practice.approve(other or closing))
 
     assert (ended, said in told) == (code, True)
-    assert incidents.load(store, ID).standing == "closed"
+    assert Incidents(store).load(ID).status == "closed"
 
 
 def test_the_council_ratifies_a_break_glass(practice: Any, store: Store, command: Command) -> None:
@@ -382,7 +376,7 @@ def test_the_council_ratifies_a_break_glass(practice: Any, store: Store, command
 
     assert command("--ratify")[0] == 4
     assert command("--ratify", "--approval", practice.approve(wanted))[0] == 0
-    ratified = incidents.load(store, ID).ratified
+    ratified = Incidents(store).load(ID).ratified
     assert ratified is not None
     assert (ratified.by, ratified.late) == ("bob", datetime.now(UTC) - AT > timedelta(days=1))
 
@@ -413,5 +407,5 @@ def test_an_odd_opening_is_an_incident_or_damaged(body: dict[str, Any]) -> None:
         found = parse_incident(data, f"{ID}.jsonl")
     except LogDamaged:
         return
-    assert found.standing == "open"
+    assert found.status == "open"
     assert found.problem(single_operator=False).startswith("expected it closed and signed off")

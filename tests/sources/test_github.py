@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib.checks.mainnet import Backlog, Milestone, MilestoneIssue
 from runbook_lib.errors import SourceError, SourceRefused
-from runbook_lib.evidence.incident_issues import Issues
+from runbook_lib.evidence.incidents import Issues
 from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
 from runbook_lib.sources.scope import Scope

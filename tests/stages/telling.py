@@ -12,7 +12,7 @@ from runbook_lib import playbook
 from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.checks.recovery import announce_halt, plan_halt
 from runbook_lib.context import Context
-from runbook_lib.evidence.incidents import Incident, incidents_of
+from runbook_lib.evidence.incidents import Incident, Incidents
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage
@@ -79,7 +79,7 @@ class Recovery:
 
     @property
     def incident(self) -> Incident:
-        (found,) = incidents_of(self.store, self.release)
+        (found,) = Incidents(self.store).of(self.release)
         return found
 
     @property

@@ -7,8 +7,9 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.checks import canary, testnet
-from runbook_lib.evidence.incidents import add, open_incident, path_of
+from runbook_lib.evidence.incidents import Incidents, read_line
 from runbook_lib.evidence.ledger import Earlier, Ledger
+from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.site import read_site
@@ -71,18 +72,18 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     store = Store(network.root / "store")
     now = network.now
     first = event("incident-opened", stage="testnet", at=now - timedelta(hours=2))
-    ours = open_incident(store, first, lambda one: False)
-    file = path_of(store, ours.id)
+    ours = Incidents(store).open(first, lambda one: False)
+    file = Incidents(store).path(ours.id)
     try:
         opened, refused = epochs(network)
-        add(store, ours.id, ours.closing("it is over", "rehearsal", now))
+        Log(file, read_line).append(ours.closing("it is over", "rehearsal", now))
         closed, _ = epochs(network)
         file.write_text("[]\n")
         unread, unreadable = epochs(network)
         file.unlink()
         another = first.model_copy(update={"release": "v1.3.0"})
-        theirs = open_incident(store, another, lambda one: False)
-        file = path_of(store, theirs.id)
+        theirs = Incidents(store).open(another, lambda one: False)
+        file = Incidents(store).path(theirs.id)
         others, _ = epochs(network)
     finally:
         file.unlink()

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib import cli
 from runbook_lib.changes.storage import FOLLOWS
 from runbook_lib.checks import recovery
-from runbook_lib.evidence.incidents import incidents_of
+from runbook_lib.evidence.incidents import Incidents
 from runbook_lib.evidence.seal import seals
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
@@ -83,8 +83,8 @@ def test_a_canary_is_taken_back_in_the_dark(
     kit = network.root / "kits" / f"{made.release}-canary-0002"
     assert {"recover.sh", "README.md"} <= {path.name for path in kit.iterdir()}
     assert [path.name for path in (folder / "outbox").iterdir()] == ["01-public-report.json"]
-    (incident,) = incidents_of(Store(network.root / "store"), made.release)
-    assert incident.standing == "open"
+    (incident,) = Incidents(Store(network.root / "store")).of(made.release)
+    assert incident.status == "open"
 
     again, same = recovered(made, attempt=verdict.attempt)
     code = cli.main(["publish", str(folder)])

@@ -10,8 +10,12 @@ import pytest
 from runbook_lib import cli, playbook
 from runbook_lib.checks import recovery as telling
 from runbook_lib.evidence.events import StepTaken, of
-from runbook_lib.evidence.incident_events import CouncilDecided, IncidentClosed, IncidentSignedOff
-from runbook_lib.evidence.incidents import blocking, incidents_of
+from runbook_lib.evidence.incidents import (
+    CouncilDecided,
+    IncidentClosed,
+    Incidents,
+    IncidentSignedOff,
+)
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.replay import seal_by_hand
@@ -42,11 +46,12 @@ def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
         assert text in issue["body"]
     assert [event.kind for event in found.events][:2] == ["incident-opened", "filed"]
     assert [
-        one.name for one in blocking(recovery.store, recovery.release, single_operator=True)
+        one.name
+        for one in Incidents(recovery.store).blocking(recovery.release, single_operator=True)
     ] == [found.id]
     recovery.comes_to(ExitCode.PASSED)
     assert recovery.issue["number"] == issue["number"]
-    assert len(incidents_of(recovery.store, recovery.release)) == 1
+    assert len(Incidents(recovery.store).of(recovery.release)) == 1
 
 
 def test_an_incident_shows_figures_and_gates(network: RehearsalNetwork) -> None:
@@ -148,7 +153,7 @@ def test_what_cannot_be_sent_is_published_later(
     assert str(row(result, "public-report").observed).endswith(
         f"; kept in the outbox: runbook publish {name}"
     )
-    assert recovery.incident.standing == "open"
+    assert recovery.incident.status == "open"
     assert {one.outcome for one in publish(recovery.folder)} == {Outcome.INCONCLUSIVE}
     network.clear("forge-down")
     # What was tampered with is not sent.
@@ -196,7 +201,7 @@ def test_a_later_recovery_joins_the_incident(network: RehearsalNetwork) -> None:
     recovery.run()
     recovery.folder = Path()
     recovery.run()
-    assert len(incidents_of(recovery.store, recovery.release)) == 1
+    assert len(Incidents(recovery.store).of(recovery.release)) == 1
 
 
 # --- the halt -------------------------------------------------------------------------------------
@@ -319,4 +324,4 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
     assert signed is not None
     assert signed.account == "rehearsal-council-a"
     assert f"issues/{number}#" in signed.grounds
-    assert blocking(recovery.store, recovery.release, single_operator=False) == []
+    assert Incidents(recovery.store).blocking(recovery.release, single_operator=False) == []
