@@ -9,10 +9,10 @@ from functools import partial
 from itertools import product
 from math import inf, isnan
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import get_args
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from .. import playbook
 from ..context import Context, judges
@@ -25,7 +25,7 @@ from ..params import RolloutParams
 from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, host_labels, matched
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
-from ..sources.prometheus import Rule, Sample, whole
+from ..sources.prometheus import Duration, Rule, Sample, whole
 from ..strict import Range, Strict, parse_yaml, project_path, validate
 
 CATALOGUE = "params/metrics.yaml"
@@ -153,22 +153,6 @@ def _same(loaded: Rule, shipped: Shipped) -> bool:
 # --- rule files as they are shipped: plain, or PrometheusRule resources with the groups below spec ---
 # Whether a file loads is for Prometheus to say; what is not understood here is an error that names
 # file and key. Source: prometheus/model/rulefmt/rulefmt.go.
-
-
-def _milliseconds(text: Any) -> int:
-    import promql_parser
-
-    if text in ("0", "0s", "0m"):
-        return 0
-    try:
-        span: timedelta = promql_parser.parse_duration(text)
-        return round(span / timedelta(milliseconds=1))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"expected a duration such as 5m or 1h30m, got {text!r}") from error
-
-
-Duration = Annotated[int, BeforeValidator(_milliseconds)]
-"""In milliseconds."""
 
 
 class Shipped(Strict):

@@ -431,10 +431,10 @@ class Slots:
 
 def _whole(ask: Callable[[], T]) -> T | Partial:
     """A partial answer proves nothing, yet what others say is a look; none at all is no look."""
-    try:
-        return ask()
-    except Partial as error:
-        return error
+    found = tried(ask)
+    if isinstance(found, SourceError) and not isinstance(found, Partial):
+        raise found
+    return found
 
 
 def query_of(context: Context, metric: Metric, at: datetime) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
 from httpx import Request, Response
@@ -68,6 +68,22 @@ def _number(value: object) -> object:
 
 
 _Number = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_number)]
+
+
+def _milliseconds(text: Any) -> int:
+    import promql_parser
+
+    if text in ("0", "0s", "0m"):
+        return 0
+    try:
+        span: timedelta = promql_parser.parse_duration(text)
+        return round(span / timedelta(milliseconds=1))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"expected a duration such as 5m or 1h30m, got {text!r}") from error
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds)]
+"""In milliseconds."""
 
 
 class _Sample(Wire):
