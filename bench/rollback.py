@@ -23,7 +23,7 @@ from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
-from runbook_lib.sources.wire import decode_once
+from runbook_lib.sources.wire import decode
 
 WHOLE, CHUNK, RUNS = 4 * 1024**3, 64 * 1024**2, 3
 AIM, AIM_MIB = 1.15, 200
@@ -66,7 +66,7 @@ def ours(bundle: Path) -> Times:
         begun = now()
         found = snapshots.Bundle(bundle, cast(Any, None), cast(Any, None))
         text = scope.read(bundle / snapshots.MANIFEST)
-        manifest = decode_once(snapshots.MANIFEST, text, snapshots.Manifest)
+        manifest = decode(snapshots.MANIFEST, text, snapshots.Manifest, once=True)
         wrong = list(snapshots.wrong_chunks(scope, found, manifest))
         taken = since(begun)
     assert not wrong, wrong[0]
