@@ -151,8 +151,9 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         for name in asked.get("warm", ()):
-            with suppress(ImportError):
-                importlib.import_module(name)
+            if not name.startswith("_"):  # `_asyncio` before `asyncio` leaves half of each
+                with suppress(ImportError):
+                    importlib.import_module(name)
         if display := sys.modules.get("runbook_lib.display"):
             compile_templates(display)
         if http := sys.modules.get("runbook_lib.sources.http"):
