@@ -69,9 +69,9 @@ class NodePlan(Model):
 
     @classmethod
     def of(cls, node: Node, before: NodeState, after: NodeState) -> NodePlan:
-        """The plan of a node of the cluster."""
-        who, control = node.operator, node.control
-        return cls(node=node.name, control=control, operator=who, before=before, after=after)
+        """The plan of a node of the cluster; ``operator`` is who changes it, if not we do."""
+        who = node.operator if node.control == "operator" else ""
+        return cls(node=node.name, control=node.control, operator=who, before=before, after=after)
 
     def changes(self) -> list[tuple[str, str | bool, str | bool]]:
         """(key, before, after) of what will differ."""

@@ -444,7 +444,7 @@ def restore_nodes(
     height = _finalized(work, down) if log else chosen.height
     ready = work.each(down, "data", partial(work.data, height=height))
     agreed = _agreed(work, ready, height)
-    theirs = [node for node in context.cluster.nodes if node.name in nodes and node.operator]
+    theirs = [n for n in context.cluster.nodes if n.name in nodes and n.name not in ours]
     told = list[Row]()
     if agreed or not ours:
         root = work.report(agreed[0]).commitment_root if agreed else chosen.root

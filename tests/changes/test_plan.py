@@ -14,8 +14,9 @@ from runbook_lib.changes.power import Powers, cut, margins, power_of, quorum_of
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import check_row, unknown_row
-from runbook_lib.plan import NodeState, Phase, Plan, moved
+from runbook_lib.plan import NodePlan, NodeState, Phase, Plan, moved, phase_of
 from runbook_lib.runs import plan_card
+from runbook_lib.site import Node
 from runbook_lib.sources.node import Validator
 
 from ..cards import judged, verdict
@@ -52,6 +53,26 @@ def test_a_plan_knows_its_changes_and_the_way_back() -> None:
         ("rollout.feature_gates.a", False, True),
         ("config", "sha256:1", "sha256:3"),
     ]
+
+
+@pytest.mark.parametrize(("control", "who"), [("ours", ""), ("operator", "ada")])
+def test_a_plan_names_an_operator_only_where_they_change_the_node(control: str, who: str) -> None:
+    """A node of ours whose validator an operator speaks for is ours to put back, and in the kit."""
+    given = {
+        "name": "n1",
+        "validator": "v",
+        "control": control,
+        "operator": "ada",
+        "url": "http://n1",
+    }
+    assert NodePlan.of(Node.model_validate(given), WAS, BUILT).operator == who
+
+
+@pytest.mark.parametrize(
+    ("step", "phase"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
+)
+def test_a_step_tells_its_phase(step: str, phase: str) -> None:
+    assert phase_of(step) == phase
 
 
 def test_what_moved_is_said_by_node_and_key() -> None:
