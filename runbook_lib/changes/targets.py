@@ -257,7 +257,7 @@ def _places(context: Context, digest: str) -> Iterator[str]:
             yield from fill("artifacts.node", [template], release=before)
     if template:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
-    with suppress(LogDamaged):  # one that is damaged tells of none
+    with suppress(LogDamaged, SourceError):  # one that cannot be read tells of none
         known = context.ledger.known(context.cluster_name).values()
         for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
             for made in of(context.ledger.events(origin, PlanMade), PlanMade):

@@ -1,5 +1,6 @@
 """What a node's TOML must become, and that its secrets reach the node but never the evidence."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from runbook_lib.changes.targets import (
     Delta,
     Turn,
     artifact,
+    artifact_of,
     delta,
     keep_target,
     rendered,
@@ -166,3 +168,18 @@ def test_a_site_without_an_artifact_is_the_users_mistake(context: Context) -> No
     context.site = context.site.model_copy(update={"artifacts": {}})
     with saying(ParameterError, "site: artifacts.node: expected the path of the release, got none"):
         artifact(context)
+
+
+def test_an_attempt_without_its_log_hides_no_file_of_a_build(
+    context: Context, tmp_path: Path
+) -> None:
+    """Or one damaged folder of the store would stop every way back."""
+    (file := tmp_path / "builds" / "v0.9.0").parent.mkdir()
+    file.write_bytes(b"old")
+    given = {"artifacts": {"node": f"{file.parent}/{{release}}"}}
+    context.site = context.site.model_copy(update=given)
+    (context.store.root / "v0.9.0" / "development" / "0001").mkdir(parents=True)
+    found = artifact_of(context, BEFORE.model_copy(update={"artifact": digest_bytes(b"old")}))
+
+    assert found is not None
+    assert found.path == str(file)
