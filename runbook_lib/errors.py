@@ -65,11 +65,12 @@ class Answers(Mapping[K, T]):
     """What several sources gave, by name, in their order; taking one that failed raises its error."""
 
     def __init__(self, ask: Callable[[K], T], names: Iterable[K], each: Any = map) -> None:
-        names = list(dict.fromkeys(names))
+        self._names = list(dict.fromkeys(names))
         self.known, self.failed = dict[K, T](), dict[K, SourceError]()
-        for name, answer in zip(names, each(lambda name: tried(ask, name), names), strict=True):
+        for name, answer in zip(
+            self._names, each(lambda name: tried(ask, name), self._names), strict=True
+        ):
             (self.failed if isinstance(answer, SourceError) else self.known)[name] = answer
-        self._names = names
 
     def __getitem__(self, name: K) -> T:
         if name in self.failed:

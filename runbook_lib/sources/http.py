@@ -187,10 +187,7 @@ class Http:
             return self._loop
 
     def close(self) -> None:
-        """End what an interrupt left unfinished, give back sockets and thread.
-
-        What is asked later opens them again.
-        """
+        """End what is unfinished, give back sockets and thread; what is asked later opens them."""
         with self._opening:
             if (loop := self._loop) is None:
                 return
@@ -198,13 +195,15 @@ class Http:
             clients, self._clients = [*self._clients.values()], {}
 
         async def end() -> None:
-            unfinished = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
-            await asyncio.gather(*(client.aclose() for client in clients))
-            await asyncio.sleep(0)  # a socket is let go of one round later
-            loop.stop()
+            try:
+                unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in unfinished:
+                    task.cancel()
+                await asyncio.gather(*unfinished, return_exceptions=True)
+                await asyncio.gather(*(client.aclose() for client in clients))
+                await asyncio.sleep(0)  # a socket is let go of one round later
+            finally:  # or who closes waits for ever
+                loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
         thread.join()
