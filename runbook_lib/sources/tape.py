@@ -1,4 +1,4 @@
-"""The tape: everything from outside passes here, is recorded, and can be answered from the log.
+"""The tape: everything from outside passes here, is recorded, and can be answered again.
 
 A live tape performs a request, takes the secrets out, writes body and entry, and only then hands
 the answer on, so that what was judged is what was recorded. A replayed tape answers from the
