@@ -10,7 +10,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -118,6 +118,16 @@ def key_of(request: Request) -> str:
     """What the tape calls a request: no headers, which hold tokens."""
     body = f" {digest_bytes(request.content)}" if request.content else ""
     return f"{request.method} {request.url}{body}"
+
+
+def answered(status: int, headers: Mapping[str, str], body: bytes) -> Response:
+    """An answer with the headers we keep, whatever they hold; by none of them its body is decoded."""
+    kept = [
+        (name.encode(), text.encode("utf-8", "backslashreplace"))
+        for name, text in headers.items()
+        if name in KEPT_HEADERS
+    ]
+    return Response(status, headers=kept, content=body)
 
 
 @dataclass

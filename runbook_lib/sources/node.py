@@ -17,7 +17,7 @@ from ..errors import Answers, SourceError
 from ..plan import rollout_keys
 from ..site import Cluster, Node
 from . import wire
-from .http import MAX_NODE, make_request
+from .http import MAX_NODE, answered, make_request
 from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
@@ -211,4 +211,4 @@ def parse_printed(source: str, printed: bytes) -> Response:
     length = headers.get("content-length", "")
     if length.isdigit() and len(body) < int(length):
         raise SourceError(source, f"expected {length} bytes, got {len(body)}")
-    return Response(status, headers=headers, content=body)
+    return answered(status, headers, body)

@@ -37,6 +37,7 @@ from .http import (
     Budget,
     Http,
     Purpose,
+    answered,
     key_of,
     read_body,
     retry_wait,
@@ -363,7 +364,7 @@ class Scope(httpx.AsyncBaseTransport):
         if got.failure:
             why = f"{got.failure}: {got.text}".encode("ascii", "replace")
             return httpx.Response(0, extensions={"reason_phrase": why})
-        return httpx.Response(got.status, headers=got.headers, content=body)
+        return answered(got.status, got.headers, body)
 
     # --- the machinery --------------------------------------------------------------------------
 

@@ -7,7 +7,9 @@ import pytest
 
 from runbook_lib import reach, site
 from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.sources.http import make_request
 from runbook_lib.sources.node import Account, Fleet, Peer, parse_printed
+from runbook_lib.sources.tape import LiveTape, Sent
 
 from ..messages import saying
 from .conftest import World, says
@@ -130,7 +132,25 @@ def test_a_printed_answer_is_read_behind_interim_ones() -> None:
     for text in (PRINTED, PRINTED.replace("\r\n", "\n")):
         answer = parse_printed("n", text.encode())
         assert (answer.status_code, answer.content) == (200, b"{}")
-        assert dict(answer.headers) == {"content-length": "2", "x-a": "b: c"}
+        assert dict(answer.headers) == {"content-length": "2"}
+
+
+HEADERS = [("server", b"\xe9"), ("content-type", b"t/\xe9"), ("content-encoding", b"gzip, gzip")]
+
+
+def test_no_header_breaks_an_answer_or_lets_it_grow(world: World) -> None:
+    """Printed by a command, live, and of a tape that somebody wrote."""
+    printed = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in HEADERS)
+    answer = parse_printed("n", b"HTTP/1.1 200 OK\r\n" + printed + b"\r\n{}")
+    assert (answer.content, answer.headers["content-type"]) == (b"{}", "t/\u00e9")
+
+    live = world.scope(lambda request: httpx.Response(200, headers=HEADERS[:2], content=b"{}"))
+    tape = LiveTape(world.folder, world.redactor)
+    given = Sent(status=200, headers={"content-encoding": "gzip, gzip", "link": "\u00e9"})
+    tape.record(("item", 1, "GET http://n/hostile", 1), given, b"{}")
+    for scope, path in ((live, ""), (None, ""), (None, "hostile")):
+        [found] = (scope or world.replay()).http([make_request("GET", f"http://n/{path}")])
+        assert (found.status_code, found.content) == (200, b"{}")
 
 
 @pytest.mark.parametrize(
