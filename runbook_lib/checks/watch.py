@@ -323,16 +323,22 @@ def _pages(over: quiet.Window) -> Iterator[quiet.Seen]:
         yield replace(seen, subject=f"alert {seen.subject}") if seen.breaks else seen
 
 
-def judge_level(context: Context, metric: Metric, what: str, frame: Frame) -> float | None:
-    """Every judged point of a metric against its limit; the worst, unless one is beyond it or unknown."""
+def judge_level(
+    context: Context, metric: Metric, what: str, frame: Frame, *, look: bool = False
+) -> float | None:
+    """Every judged point of a metric against its limit; the worst, unless one is beyond it or unknown.
+
+    A look has few points: one may be missing, but of no series the newest.
+    """
     values, most = frame.values.to_numpy()[frame.kept], context.params.max_missing
     judge = partial(context.judge, metric.name, what, limit_words(metric))
-    gone = (~np.isfinite(values)).sum(axis=0)
-    lost = int(gone.max()) if values.size else len(values)
-    lacking = not values.size or lost > max(most * len(values), 1)
-    if lacking:
-        got = f"{lost} of {len(values)} points missing, more than {most:.0%}"
+    gone = ~np.isfinite(values)
+    lost = int(gone.sum(axis=0).max()) if values.size else len(values)
+    got = f"{lost} of {len(values)} points missing, more than {most:.0%}"
+    if lacking := not values.size or lost > max(most * len(values), int(look)):
         judge(got if frame.labels else "no series", Outcome.INCONCLUSIVE)
+    elif lacking := look and bool(gone[-1].any()):
+        judge(f"no data of {gone[-1].sum()} of {gone[-1].size} series", Outcome.INCONCLUSIVE)
     finite = values[np.isfinite(values)]
     if (wrong := beyond(metric, finite)) is not None:
         judge(wrong, ok=False, unit=metric.unit)
@@ -449,6 +455,6 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
 def _look_at(context: Context, metric: Metric, frame: Frame | Partial, slot: Span) -> float | None:
     what = "level since the look before"
     if isinstance(frame, Frame):
-        return judge_level(context, metric, what, frame.between(slot.start, slot.end))
+        return judge_level(context, metric, what, frame.between(slot.start, slot.end), look=True)
     context.unknown(metric.name, what, limit_words(metric), frame.problem)
     return None

@@ -83,8 +83,12 @@ HIGH = {"direction": "higher", "limit": {"min": 0.66}}
             {},
             [(INCONCLUSIVE, "2 of 15 points missing, more than 2%"), (FAIL, 101.0)],
         ),
+        # Of a look that a restart leaves a point or two, the newest counts.
+        ([[1.0], [NAN]], {}, [(INCONCLUSIVE, "no data of 1 of 2 series")]),
+        ([[NAN]], {}, [(INCONCLUSIVE, "no data of 1 of 1 series")]),
+        ([[1.0, NAN], [1.0, NAN]], {}, [(INCONCLUSIVE, "no data of 2 of 2 series")]),
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_a_level_is_held_to_its_limit_at_each_minute(
     values: list[list[float]], more: dict[str, Any], judged: list[tuple[Outcome, object]]
@@ -93,16 +97,31 @@ def test_a_level_is_held_to_its_limit_at_each_minute(
         samples(BEGUN, {at: v for at, v in enumerate(row) if not np.isnan(v)}, node=str(number))
         for number, row in enumerate(values)
     ]
-    frame = align("prometheus", found, BEGUN, BEGUN + 14 * STEP)
+    last = BEGUN + (max(map(len, values), default=15) - 1) * STEP
+    frame = align("prometheus", found, BEGUN, last)
     metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
     context: Any = Bare(params=SimpleNamespace(max_missing=0.02))
-    level = judge_level(context, metric, "level", frame)
+    level = judge_level(context, metric, "level", frame, look=True)
 
     assert [(row.outcome, row.observed) for row in context.findings] == judged
     assert {row.expected for row in context.findings} == {
         "at least 0.66 ms" if more else "at most 100 ms"
     }
     assert level == (judged[0][1] if judged[0][0] is PASS else None)
+
+
+def test_a_window_that_may_lack_nothing_lacks_nothing() -> None:
+    found = [samples(BEGUN, dict.fromkeys(range(14), 10.0), node="a")]
+    frame = align("prometheus", found, BEGUN, BEGUN + 14 * STEP)
+    metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}})
+    context: Any = Bare(params=SimpleNamespace(max_missing=0.0))
+    judge_level(context, metric, "level", frame)
+
+    [row] = context.findings
+    assert (row.outcome, row.observed) == (
+        INCONCLUSIVE,
+        "1 of 15 points missing, more than 0%",
+    )
 
 
 # --- Anomalies: one for what goes on, another for what begins anew --------------------------------
