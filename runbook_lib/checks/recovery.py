@@ -187,7 +187,10 @@ def announce_halt(context: Context, applier: Applier) -> None:
     reference, release = halted_attempt(context), context.params.release
     governance = Governance(context.scope, context.site.commands)
     stands = partial(governance.halted, release, context.stage, reference)
-    text = halt_text(context)
+    text = tried(halt_text, context)
+    if isinstance(text, SourceError):  # going back waits for no text
+        context.judge(text.source, "halt announced", "the template filled", text)
+        return
     path, what = context.folder / "halt.txt", "stands in the channel"
     replace_file(path, text)
     values = {"release": release, "stage": context.stage, "reference": reference}

@@ -1,18 +1,20 @@
-"""The release report: attempts of the store on one page."""
+"""The release report: attempts of the store on one page; what a recovery announces."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from runbook_lib import open_stage
-from runbook_lib.checks import report
-from runbook_lib.errors import StageRefused
+from runbook_lib.checks import recovery, report
+from runbook_lib.errors import SourceError, StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import ReportParams
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import ExitCode
 
 from ..conftest import stages_of
+from .conftest import Bare
 
 
 @pytest.fixture
@@ -67,3 +69,27 @@ def test_a_report_passes_whole_and_promotes_nothing(practice: Any, page: Any) ->
     verdict = stage.verdict()
 
     assert (verdict.exit_code, verdict.mode, verdict.items) == (ExitCode.PASSED, "plan", ())
+
+
+def test_an_announcement_that_cannot_be_made_stops_no_recovery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is a finding, and what goes back goes on."""
+
+    def missing(context: Any) -> str:
+        raise SourceError("halt.txt", "expected a template, got none")
+
+    monkeypatch.setattr(recovery, "halt_text", missing)
+    monkeypatch.setattr(recovery, "halted_attempt", lambda context: "v1/testnet/0001")
+    site = SimpleNamespace(commands=None)
+    context: Any = Bare(
+        params=SimpleNamespace(release="v1"), site=site, scope=None, stage="testnet"
+    )
+    recovery.announce_halt(context, cast(Any, None))
+
+    [found] = context.findings
+    assert (found.subject, found.what, found.outcome) == (
+        "halt.txt",
+        "halt announced",
+        Outcome.INCONCLUSIVE,
+    )
