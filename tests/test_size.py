@@ -21,9 +21,9 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (30_189, 19_222, 133),
+    "runbook_lib": (30_211, 19_232, 133),
     "runbook_rehearsal": (8_415, 5_103, 44),
-    "tests": (32_561, 18_112, 156),
+    "tests": (32_629, 18_152, 156),
 }
 LOADED = {"development": 17_653, "testnet": 18_834, "canary": 19_994, "mainnet": 19_921}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""

@@ -225,7 +225,9 @@ def newest_attempt(stage: str, params: StageParams) -> int:
     A plan made meanwhile does not hide the apply that waits.
     """
     store = Store(read_site(params.site).store_path)
-    attempts = store.readable(params.release, stage)[0]
+    attempts, problems = store.readable(params.release, stage)
+    if problems:
+        raise StoreError(problems[0])
     mine = [one for one in attempts if one.opened.mode == params.mode]
     if not mine:
         what = f"expected an attempt with mode: {params.mode} to continue, got none yet"

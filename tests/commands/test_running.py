@@ -15,7 +15,7 @@ import yaml
 
 from runbook_lib import launch
 from runbook_lib.commands import running
-from runbook_lib.errors import StageRefused
+from runbook_lib.errors import StageRefused, StoreError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
 from runbook_lib.verdicts import ExitCode
@@ -127,6 +127,9 @@ def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
     for mode, newest in (("plan", 4), ("apply", 3)):
         asked = stage_params(DEVELOPMENT, {**given, "mode": mode}, "p")
         assert running.newest_attempt(DEVELOPMENT, asked) == newest
+    practice.open(mode="apply").folder.joinpath("log.jsonl").write_text("{}\n")
+    with pytest.raises(StoreError, match=r"0005: .*log\.jsonl: line 1: expected an event"):
+        running.newest_attempt(DEVELOPMENT, asked)
 
 
 @pytest.mark.parametrize(
