@@ -16,9 +16,7 @@ import httpx
 
 from runbook_lib import site
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.http import Http
 from runbook_lib.sources.node import Fleet
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.loopback import Loopback, free_addresses
@@ -29,14 +27,13 @@ AIM = 12.0
 
 def ours(cluster: site.Cluster) -> float:
     """As a stage does it, the tape included."""
-    redactor = Redactor()
-    outside = Http(redactor)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)
+        tape = LiveTape(Path(folder))
+        scope = Scope(tape, "bench", 1)
         found = Fleet(scope, cluster).rollout()
         taken = time.perf_counter() - begin
-    outside.close()
+    tape.close()
     failed = [str(each) for each in found.values() if isinstance(each, SourceError)]
     assert not failed, failed[0]
     return taken

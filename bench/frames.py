@@ -24,9 +24,7 @@ from prometheus_pandas.query import Prometheus as PrometheusPandas
 
 from runbook_lib import reach
 from runbook_lib.metrics.frames import Frame, fetch
-from runbook_lib.sources.http import Http
 from runbook_lib.sources.prometheus import Prometheus
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 
@@ -103,13 +101,12 @@ def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def ours(url: str, points: int = POINTS) -> Frame:
     """As a stage does it: through a tape that is written, into an aligned frame."""
-    redactor = Redactor()
-    outside = Http(redactor)
     start = END - (points - 1) * STEP
     with tempfile.TemporaryDirectory() as folder:
-        scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)
+        tape = LiveTape(Path(folder))
+        scope = Scope(tape, "bench", 1)
         frame = fetch(Prometheus(scope, reach.Endpoint(url=url)), "latency", start, END)
-    outside.close()
+    tape.close()
     return frame
 
 

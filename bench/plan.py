@@ -21,8 +21,6 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.plan import NodeState, Plan
 from runbook_lib.site import Site
-from runbook_lib.sources.http import Http
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.chain.templates import bundle, node_config, profile
@@ -172,8 +170,7 @@ def opened(fleet: LargeFleet, stage: str) -> Iterator[Context]:
     """A context in which a stage plans."""
     folder, now = fleet.root / stage, datetime.now(UTC)
     folder.mkdir()
-    redactor = Redactor()
-    outside = Http(redactor, transport=fleet.transport())
+    tape = LiveTape(folder / "tape", transport=fleet.transport())
     given = STAGE_PARAMS[stage]().model_dump() | {
         "site": "large",
         "release": "v1.4.0",
@@ -188,7 +185,7 @@ def opened(fleet: LargeFleet, stage: str) -> Iterator[Context]:
             stage=stage,
             params=STAGE_PARAMS[stage].model_validate(given),
             site=site,
-            scope=Scope(LiveTape(folder / "tape", redactor), outside, "stage.plan", 1),
+            scope=Scope(tape, "stage.plan", 1),
             store=Store(site.store_path),
             folder=folder,
             log=Log(folder / "log.jsonl"),
@@ -196,7 +193,7 @@ def opened(fleet: LargeFleet, stage: str) -> Iterator[Context]:
             private=folder,
         )
     finally:
-        outside.close()
+        tape.close()
 
 
 def planned(fleet: LargeFleet, stage: str) -> tuple[Plan, float]:

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from runbook_lib.sources import snapshots
-from runbook_lib.sources.http import Http
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.wire import decode
@@ -60,9 +58,8 @@ def write(bundle: Path, size: int) -> None:
 
 
 def ours(bundle: Path) -> Times:
-    redactor = Redactor()
     with tempfile.TemporaryDirectory() as folder:
-        scope = Scope(LiveTape(Path(folder), redactor), Http(redactor), "bench", 1)
+        scope = Scope(LiveTape(Path(folder)), "bench", 1)
         begun = now()
         found = snapshots.Bundle(bundle, cast(Any, None), cast(Any, None))
         text = scope.read(bundle / snapshots.MANIFEST)

@@ -79,7 +79,7 @@ def _ask(args: argparse.Namespace) -> tuple[Rollout, bool | None, datetime]:
     cluster = Cluster(chain_id="", nodes=[node], rpc=rpc)
     clock = Clock(source="offset-file", path=str(args.clock.absolute())) if args.clock else Clock()
     secrets = frozenset({args.token_env} if args.token_env else ())
-    with live_scope(where, secrets, clock=clock) as scope:
+    with live_scope(where, secrets=secrets, clock=clock) as scope:
         rollout = Fleet(scope, cluster).rollout()[args.node]
         accepted = None
         if args.dry_run:

@@ -121,7 +121,7 @@ def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
     """Where else than in its issues words about it are; kept with what they ended."""
     signed = ""
     if args.approval:
-        with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
+        with live_scope("incident", site) as scope:
             data = scope.read(project_path(args.approval), limit=MAX_SIGNED)
             signed = data.decode("utf-8", "replace")
     return {"in_issue": args.issue or 0, "signed_file": signed}

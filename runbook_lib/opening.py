@@ -22,8 +22,6 @@ from .session import OPEN, PARAMETERS, Session, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
 from .sources.github import GitHub
-from .sources.http import Http
-from .sources.redact import Redactor
 from .sources.scope import live_scope, read_clock
 from .sources.tape import LiveTape
 from .strict import project_path
@@ -50,13 +48,11 @@ def live_session(
     site: Site, attempt: Attempt, params: StageParams, operator: str, number: int
 ) -> Session:
     """A session that asks the world and records its answers."""
-    redactor = Redactor(site.secret_names())
     return Session(
         site=site,
         store=Store(site.store_path),
         attempt=attempt,
-        tape=LiveTape(attempt.folder / "tape", redactor),
-        outside=Http(redactor),
+        tape=LiveTape(attempt.folder / "tape", site.secret_names()),
         number=number,
         source=site.source,
         operator=operator,
@@ -251,7 +247,7 @@ def _token_owner(site: Site, proven: bool) -> Person | None:
     """The person whose token is exported; None for an app's, or where there is none."""
     if not (site.forge.token_env and os.environ.get(site.forge.token_env)):
         return None
-    with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
+    with live_scope("operator", site) as scope:
         me = tried(GitHub(scope, site.forge).me)
     if isinstance(me, SourceError) and proven:
         raise ParameterError(f"operator: {me}; who runs this must be known") from me

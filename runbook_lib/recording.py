@@ -17,10 +17,8 @@ from .package import VERSION
 from .params import stage_params
 from .session import OPEN, Session, hand_over, last_runs, params_in, run_kind
 from .site import Site, parse_site
-from .sources.http import Http
 from .sources.local import Folder, plain_files
 from .sources.local import recorded as read
-from .sources.redact import Redactor
 from .sources.tape import ReplayTape, read_body, read_entries
 from .strict import PROJECT
 
@@ -55,7 +53,6 @@ def open_replay(stage: str, folder: Folder) -> Session:
         store=store,
         attempt=attempt,
         tape=tape,
-        outside=Http(Redactor()),
         number=len(sessions),
         source="replay",
         operator=sessions[-1].operator,

@@ -222,7 +222,7 @@ def _ended(session: Session, context: Context, run: Run) -> CheckResult | None:
         session.log.append(kinds.RunStopped(item=context.item, number=context.scope.number))
         raise
     except Exception as error:
-        clean = session.outside.redactor.clean_text
+        clean = session.tape.redactor.clean_text
         got = f"internal error: {clean(repr(error))}"
         row = unknown_row(context.item, "completes", "a result", got)
         data["traceback"] = clean(traceback.format_exc())

@@ -19,7 +19,6 @@ from .files import replace_file
 from .params import StageParams, promoted, stage_params
 from .plan import Plan
 from .site import Site
-from .sources.http import Http
 from .sources.scope import Scope
 from .sources.tape import Tape
 from .verdicts import Mode, RunKind, Source
@@ -41,7 +40,6 @@ class Session:
     store: Store
     attempt: Attempt
     tape: Tape
-    outside: Http
     number: int
     source: Source
     operator: str
@@ -90,7 +88,6 @@ class Session:
         item, number = under[-1] if under else (item, number)
         return Scope(
             self.tape,
-            self.outside,
             item,
             number,
             clock=self.site.clock,
@@ -151,7 +148,7 @@ class Session:
         return stage_params(self.stage, known, "recorded parameters")
 
     def close(self) -> None:
-        self.outside.close()
+        self.tape.close()
         self.folders.close()
 
 

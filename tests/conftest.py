@@ -41,8 +41,8 @@ from runbook_lib.plan import Artifact, NodePlan, NodeState, Phase, Plan
 from runbook_lib.reach import Command
 from runbook_lib.recording import recorded_site
 from runbook_lib.signers import Trust
+from runbook_lib.sources.tape import Answer, Read, Slot, Tape, read_entries
 from runbook_lib.sources.tape import Entry as TapeEntry
-from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.strict import PROJECT
 
@@ -168,6 +168,7 @@ DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = SMALL
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 NOWHERE = "http://127.0.0.1:9"
 ALICE, BOB = "alice", "bob"
+READ = Read()
 CELLS = (
     "stage.check(preflight.config_drift",
     "stage.check(development.",
@@ -190,6 +191,11 @@ def not_passed(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
 def text(card: Any) -> str:
     """A card as a terminal shows it."""
     return card._repr_mimebundle_()[0]["text/plain"]
+
+
+def recorded(tape: Tape, slot: Slot, body: bytes = b"", answer: Answer = READ) -> TapeEntry:
+    """An entry on a tape."""
+    return tape.answer(slot, lambda: (answer, body), "read", datetime.now(UTC))[0]
 
 
 def short(item: str) -> str:

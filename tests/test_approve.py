@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.site import read_site
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.words import hear, in_force, read_words
 
 from .conftest import NOWHERE, Terminal, as_pem, named
@@ -31,7 +30,7 @@ class Desk:
         self.key.write_bytes(as_pem(practice.key))
         (self.root / "words").mkdir()
         self.write_site()
-        self.world = World(self.root / "tape", Redactor())
+        self.world = World(self.root / "tape")
 
     def write_site(self, **changes: Any) -> None:
         node = {"name": "dev-1", "url": NOWHERE, "validator": "rpp1a", "signoff_key": named(NODE)}

@@ -57,7 +57,7 @@ def adopt(
     opened = Adopting(cluster=cluster, source=site.source, site=site.name, operator=operator)
     attempt = store.adopt(opened)
     tape = attempt.folder / "tape"
-    with live_scope(ADOPT, site.secret_names(), clock=site.clock, tape=tape) as scope:
+    with live_scope(ADOPT, site, tape=tape) as scope:
         read = _read(scope, site, cluster, artifacts)
         states = {name: state for name, (state, _) in read.items()}
         dumped = {name: state.model_dump(mode="json") for name, state in states.items()}

@@ -207,7 +207,7 @@ def has_secret(context: Context, what: str, text: str) -> bool:
     """Whether a text that is to be posted holds a secret."""
 
     def look() -> str:
-        return "yes" if context.scope.outside.redactor.found_in(text.encode()) else ""
+        return "yes" if context.scope.tape.redactor.found_in(text.encode()) else ""
 
     return bool(context.scope.derive(f"a secret in the {what}", look))
 

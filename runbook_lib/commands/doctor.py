@@ -123,7 +123,7 @@ def _endpoints(site: Site) -> Iterator[Row]:
         "forge": site.forge,
         "grafana": site.dashboards.grafana,
     }
-    with live_scope("doctor", site.secret_names()) as scope:
+    with live_scope("doctor", site) as scope:
         for name, place in places.items():
             if place is None:
                 continue

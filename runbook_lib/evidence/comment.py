@@ -354,7 +354,7 @@ def compare_heads(site: Site, release: str, issue: int) -> tuple[list[str], str]
     """What the store lacks of what the release issue tells, and why that was not compared."""
     if not issue:
         return [], ""
-    with live_scope("heads", site.secret_names(), clock=site.clock) as scope:
+    with live_scope("heads", site) as scope:
         forge = GitHub(scope, site.forge)
         told = tried(lambda: heads_told(forge.comments(issue), forge.me(), site))
     if isinstance(told, SourceError):

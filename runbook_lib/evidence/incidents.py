@@ -440,7 +440,7 @@ def approvals_of(
     Raises SourceError.
     """
     issues, release = [in_issue, one.opened.issue, *one.filed], one.opened.release
-    with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
+    with live_scope("incident", site) as scope:
         files = [signed_file.encode()]
         heard = hear(scope, site, wanted, issues=issues, files=files, release=release)
         return in_force(site, heard, wanted)

@@ -36,7 +36,7 @@ def accepted_policy(
         raise ParameterError(f"{differs}expected a site file of {policy} on its tape, got none")
     differs += policy_moved(was, now)
     line = f"accept-policy {now.policy_digest}"
-    with live_scope("policy", was.secret_names(), clock=was.clock) as scope:
+    with live_scope("policy", was) as scope:
         heard = tried(read_words, scope, was, issue=issue, release=release)
     if isinstance(heard, SourceError):
         raise ParameterError(f"{differs}; whether `{line}` was said: {heard}") from heard

@@ -30,7 +30,7 @@ from ..recording import recorded_site
 from ..site import Site
 from ..sources import wire
 from ..sources.github import GitHub, complete
-from ..sources.http import Http
+from ..sources.http import Transport
 from ..sources.local import recorded
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
@@ -48,11 +48,11 @@ from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
 
-def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
+def send(folder: Path, site: Site, opened: Opened, transport: Transport | None = None) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
-    found, secrets, clock = Findings(), site.secret_names(), site.clock
+    found = Findings()
     kept = found.reading("kept", "nothing", "outbox", clean="nothing")
-    with live_scope("publish", secrets, clock=clock, outside=http) as scope, kept:
+    with live_scope("publish", site, transport=transport) as scope, kept:
         for path in outbox.pending(folder):
             document = Document(scope, site, opened, path)
             with document.reading("sent", "done", path.name):
@@ -175,7 +175,7 @@ class Attempt(Findings):
     redactor: Redactor
 
 
-def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
+def at_sealing(folder: Path, transport: Transport | None = None) -> list[str]:
     """Publish what was just sealed, if it is a live apply with a release issue; what went wrong.
 
     Raises nothing: a failure of any kind leaves the note in the outbox, for ``runbook publish``.
@@ -185,7 +185,7 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
         publishes = opened.source in PUBLISHED and opened.mode == "apply"
         if not (publishes and (opened.issue or outbox.pending(folder))):
             return []
-        open_rows = [row for row in publish(folder, http) if row.outcome is not Outcome.PASS]
+        open_rows = [row for row in publish(folder, transport) if row.outcome is not Outcome.PASS]
         problems = [f"{row.subject}: {row.what}: {row.observed}" for row in open_rows[:1]]
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
         said = str(error) if isinstance(error, RunbookError | OSError) else repr(error)
@@ -193,11 +193,11 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
     return [f"publish: {why}; the outbox keeps it: runbook publish {folder}" for why in problems]
 
 
-def publish(folder: Path, http: Http | None = None) -> list[Row]:
+def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
     """Attach the files of a sealed apply and tell it in the issue; one row for each thing done.
 
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
-    that cannot be written. ``http`` may be given a transport by tests.
+    that cannot be written. Tests may give a ``transport``.
     """
     events, kept = Log(folder / "log.jsonl").events(), list[Row]()
     opened = opened_by(events, folder.name)
@@ -207,13 +207,12 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
             f"{folder.name}: expected a live apply, got {got}; nothing else is published"
         )
     if opened.stage in RECOVERY or outbox.pending(folder):  # what could not be sent, first
-        kept = send(folder, _recorded(folder, opened), opened, http)
+        kept = send(folder, _recorded(folder, opened), opened, transport)
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder, opened, events)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
-    secrets, clock = attempt.site.secret_names(), attempt.site.clock
-    with live_scope("publish", secrets, clock=clock, outside=http) as scope:
+    with live_scope("publish", attempt.site, transport=transport) as scope:
         forge = Releases(scope, attempt.site.forge, "notify")
         _post(forge, attempt, _attach(forge, attempt))
     bad = [row for row in attempt.findings if row.outcome is not Outcome.PASS]

@@ -30,6 +30,7 @@ from .redact import Redactor
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Purpose = Literal["read", "change", "notify"]
+Transport = httpx.AsyncBaseTransport
 Pairs = tuple[tuple[str, str], ...]
 PARALLEL = 64
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
@@ -175,9 +176,7 @@ class Http:
     On an event loop in a thread of its own: a kernel's main thread already runs one.
     """
 
-    def __init__(
-        self, redactor: Redactor, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, redactor: Redactor, transport: Transport | None = None) -> None:
         self.redactor = redactor
         self._transport = transport
         self._clients: dict[tuple[object, ...], httpx.AsyncClient] = {}

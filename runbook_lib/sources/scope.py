@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,7 @@ from ..canonical import canonical, digest_bytes
 from ..errors import Answers, LogDamaged, SourceError, TapeMiss
 from ..files import replace_file
 from ..reach import Clock, Command
+from ..site import Site
 from ..strict import PROJECT
 from . import http, local, process
 from .http import (
@@ -35,8 +36,8 @@ from .http import (
     KEPT_HEADERS,
     RETRIED_STATUS,
     Budget,
-    Http,
     Purpose,
+    Transport,
     answered,
     key_of,
     read_body,
@@ -46,7 +47,6 @@ from .http import (
 )
 from .local import MAX_FILE, Algorithm, FileDigest
 from .process import Ended
-from .redact import Redactor
 from .tape import (
     A,
     Clocked,
@@ -55,7 +55,6 @@ from .tape import (
     LiveTape,
     Ran,
     Read,
-    ReplayTape,
     Sent,
     Slot,
     Tape,
@@ -78,15 +77,14 @@ class Scope(httpx.AsyncBaseTransport):
     def __init__(
         self,
         tape: Tape,
-        outside: Http,
         item: str,
         number: int,
         *,
         clock: Clock | None = None,
         aliases: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self.item, self.tape, self.outside = item, tape, outside
-        self.number = tape.number(item, number) if isinstance(tape, ReplayTape) else number
+        self.item, self.tape = item, tape
+        self.number = tape.number(item, number)
         self._clock = clock or Clock()
         self._aliases = sorted([*aliases, (str(PROJECT), "project")], key=lambda a: -len(a[0]))
         self._uses: Counter[str] = Counter()
@@ -264,7 +262,7 @@ class Scope(httpx.AsyncBaseTransport):
                 self.clean_files(outputs)
             # Redacted one by one: the split between the two must still be right on the tape.
             out, err = (
-                self._named(self.outside.redactor.clean(said), argv)
+                self._named(self.tape.redactor.clean(said), argv)
                 for said in (ended.stdout, ended.stderr)
             )
             asked = {"digest": digest_bytes(ended.stdout)} if private else {}
@@ -284,8 +282,8 @@ class Scope(httpx.AsyncBaseTransport):
                 text = local.recorded(path)
             except OSError:  # none, or a link to what is not ours
                 continue
-            if text != self.outside.redactor.clean(text):
-                replace_file(path, self.outside.redactor.clean(text))
+            if text != self.tape.redactor.clean(text):
+                replace_file(path, self.tape.redactor.clean(text))
 
     def derive(self, what: str, compute: Callable[[], str]) -> str:
         """A value computed from what may not be recorded; a replay has only the value."""
@@ -321,7 +319,7 @@ class Scope(httpx.AsyncBaseTransport):
             try:
                 for n, request in asked.items():
                     work = self.handle_async_request(request)
-                    sent[n] = asyncio.run_coroutine_threadsafe(work, self.outside.loop)
+                    sent[n] = asyncio.run_coroutine_threadsafe(work, self.tape.http.loop)
                 answers |= {n: one.result() for n, one in sent.items()}
             except BaseException:
                 for one in sent.values():
@@ -345,7 +343,7 @@ class Scope(httpx.AsyncBaseTransport):
         if self.live:
             budget = self._budgets.setdefault(source_of(request), Budget())
             try:
-                async with self.outside.turn(request, budget) as turn:
+                async with self.tape.http.turn(request, budget) as turn:
                     response = await turn.client.send(turn.request, stream=True)
                     try:
                         body = await read_body(response, terms.max_bytes, budget)
@@ -358,7 +356,7 @@ class Scope(httpx.AsyncBaseTransport):
                 sent = Sent(status=response.status_code, headers=kept)
             except ERRORS as error:
                 kind, body = type(error).__name__, b""
-                text = self.outside.redactor.clean_text(str(error) or kind)
+                text = self.tape.redactor.clean_text(str(error) or kind)
                 sent = Sent(failure=kind, text=text)
         got, body = self._ask(key_of(request), Sent, lambda: (sent, body), terms.purpose, at)
         if got.failure:
@@ -382,10 +380,7 @@ class Scope(httpx.AsyncBaseTransport):
         at: datetime | None = None,
     ) -> tuple[A, bytes]:
         slot, at = self._claim(key), at or datetime.now(UTC)
-        if isinstance(self.tape, LiveTape):
-            entry, body = self.tape.record(slot, *ask(), purpose, at)
-        else:
-            entry, body = self.tape.recall(slot)
+        entry, body = self.tape.answer(slot, ask, purpose, at)
         self._entries.append(entry)
         return answer_of(entry, model), body
 
@@ -405,22 +400,24 @@ class Scope(httpx.AsyncBaseTransport):
 @contextmanager
 def live_scope(
     item: str,
-    secrets: frozenset[str] = frozenset(),
+    site: Site | None = None,
     *,
+    secrets: Iterable[str] = (),
     clock: Clock | None = None,
     tape: Path | None = None,
-    outside: Http | None = None,
+    transport: Transport | None = None,
 ) -> Iterator[Scope]:
     """A live scope of its own; without ``tape`` its recording goes away: nothing of it is evidence.
 
-    ``secrets`` are names of environment variables whose values are kept out of the recording.
+    Clock and names of ``secrets`` are the site's where one is given.
     """
-    redactor = Redactor(secrets)
+    if site is not None:
+        secrets, clock = site.secret_names(), site.clock
     with ExitStack() as stack:
         if tape is None:
             tape = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-")))
-        outside = stack.enter_context(closing(outside or Http(redactor)))
-        yield Scope(LiveTape(tape, redactor), outside, item, 1, clock=clock)
+        kept = stack.enter_context(closing(LiveTape(tape, secrets, transport)))
+        yield Scope(kept, item, 1, clock=clock)
 
 
 # --- The clock that a site names: UTC, or ahead of it by what a rehearsal's file says ---

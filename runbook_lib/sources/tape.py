@@ -11,10 +11,11 @@ many-th use of that request in that try.
 
 import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import LogDamaged, TapeMiss
 from ..files import naming, open_own, place, replace_file
-from .http import FAILURES, Purpose
+from .http import FAILURES, Http, Purpose, Transport
 from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
 from .redact import Redactor
 
@@ -117,6 +118,8 @@ class Told(Answer):
 
 
 A = TypeVar("A", bound=Answer)
+Ask = Callable[[], tuple[Answer, bytes]]
+"""Asks the world: the small part of what it answers, and the rest."""
 
 
 def answer_of(entry: Entry, model: type[A]) -> A:
@@ -185,19 +188,50 @@ def _require(name: str, found: str) -> None:
         raise LogDamaged(f"tape: {name}: expected that content, got {found}")
 
 
-class ReplayTape:
+class Tape(ABC):
+    """Where answers come from: the world, which is recorded, or a recording of it.
+
+    It holds the client and what keeps secrets out: of the environment's variables ``secrets``.
+    """
+
+    def __init__(self, secrets: Iterable[str] = (), transport: Transport | None = None) -> None:
+        self.redactor = Redactor(secrets)
+        self.http = Http(self.redactor, transport)
+        self._written: set[Path] = set()
+
+    def number(self, item: str, number: int) -> int:
+        """The run whose answers are given for one of that number."""
+        return number
+
+    @abstractmethod
+    def answer(self, slot: Slot, ask: Ask, purpose: Purpose, at: datetime) -> tuple[Entry, bytes]:
+        """What ``ask`` gets of the world, at that instant, or what it got when it was recorded."""
+
+    def sync(self) -> None:
+        """Make everything recorded so far survive a power cut; called before a result is."""
+        for path in self._written:
+            with suppress(FileNotFoundError), naming(path), path.open("rb") as file:
+                os.fsync(file.fileno())
+        self._written.clear()
+
+    def close(self) -> None:
+        """Give back sockets and thread; what is asked later opens them."""
+        self.http.close()
+
+
+class ReplayTape(Tape):
     """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
 
     def __init__(self, folder: Folder, judged: Mapping[str, int]) -> None:
+        super().__init__()
         self._folder, self._judged = folder, judged
         self._entries = {entry.slot: entry for entry in read_entries(folder)}
 
     def number(self, item: str, number: int) -> int:
-        """The try whose answers are given for one of that number."""
         return self._judged.get(item, number)
 
-    def recall(self, slot: Slot) -> tuple[Entry, bytes]:
-        """What was answered. Raises TapeMiss, LogDamaged."""
+    def answer(self, slot: Slot, ask: Ask, purpose: Purpose, at: datetime) -> tuple[Entry, bytes]:
+        """Raises TapeMiss, LogDamaged."""
         entry = self._entries.get(slot)
         if entry is None:
             item, number, key, n = slot
@@ -207,42 +241,35 @@ class ReplayTape:
             )
         return entry, read_body(self._folder, entry.body)
 
-    def sync(self) -> None:
-        """Nothing was written."""
 
-
-class LiveTape:
+class LiveTape(Tape):
     """Records what the world answers. Safe for several processes appending to one attempt."""
 
-    def __init__(self, folder: Path, redactor: Redactor) -> None:
-        self._folder, self._redactor = folder, redactor
+    def __init__(
+        self, folder: Path, secrets: Iterable[str] = (), transport: Transport | None = None
+    ) -> None:
+        super().__init__(secrets, transport)
+        self._folder = folder
         self._index = place(folder.parent, f"{folder.name}/index.jsonl")
-        self._written: set[Path] = set()
 
-    def record(
-        self,
-        slot: Slot,
-        answer: Answer,
-        body: bytes,
-        purpose: Purpose = "read",
-        at: datetime | None = None,
-    ) -> tuple[Entry, bytes]:
-        """Take the secrets out of an answer to what was asked ``at``, and write it."""
-        body = self._redactor.clean(body)
+    def answer(self, slot: Slot, ask: Ask, purpose: Purpose, at: datetime) -> tuple[Entry, bytes]:
+        """The answer as it was written: without its secrets."""
+        answer, body = ask()
+        body = self.redactor.clean(body)
         name = digest_bytes(body)
         path = place(self._folder, _body_name(name))
         if not path.exists():
             replace_file(path, body, lasting=False)
             self._written.add(path)
         item, number, key, n = slot
-        meta = self._redactor.clean_value(answer.model_dump(exclude_unset=True))
+        meta = self.redactor.clean_value(answer.model_dump(exclude_unset=True))
         entry = Entry(
             item=item,
             number=number,
             n=n,
-            key=self._redactor.clean_text(key),
+            key=self.redactor.clean_text(key),
             purpose=purpose,
-            at=(at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
+            at=at.isoformat(timespec="milliseconds"),
             meta=meta,
             body=name,
         )
@@ -251,18 +278,8 @@ class LiveTape:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_unfinished_line(file)
             file.write(canonical(vars(entry)) + b"\n")
+        self._written.add(self._index)
         return entry, body
-
-    def sync(self) -> None:
-        """Make everything recorded so far survive a power cut; called before a result is."""
-        for path in (*self._written, self._index):
-            with suppress(FileNotFoundError), naming(path), path.open("rb") as file:
-                os.fsync(file.fileno())
-        self._written.clear()
-
-
-Tape = LiveTape | ReplayTape
-"""Where a scope's answers come from: the world, which is recorded, or a recording of it."""
 
 
 def _drop_unfinished_line(file: IO[bytes]) -> None:

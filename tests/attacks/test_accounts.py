@@ -15,9 +15,9 @@ from runbook_lib.changes.kit_script import _put
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.files import keep_file
-from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Read
+from runbook_lib.sources.tape import LiveTape
 
+from ..conftest import recorded
 from ..events import event
 
 GROUP, ADA, GRACE = 47110, 47111, 47112
@@ -63,8 +63,8 @@ def by_ada(root: Path) -> str:
     made = store.create(event("opened", stage="canary"))
     with store.cluster_lock("main", "ada"):
         keep_file(made.folder, "targets/main-1.toml", "[a]")
-        tape = LiveTape(made.folder / "tape", Redactor())
-        tape.record(("i", 1, "k", 1), Read(), b"body")
+        tape = LiveTape(made.folder / "tape")
+        recorded(tape, ("i", 1, "k", 1), b"body")
     _put(root / "kits" / "v1-canary-0001", {"recover.sh": b"", "targets/m.toml": b"[kept]"}, GROUP)
     return made.name
 
@@ -75,8 +75,8 @@ def by_grace(root: Path) -> str:
     with store.cluster_lock("main", "grace"):
         made.log.append(event("session"))
         keep_file(made.folder, "targets/main-1.toml", "[b]")
-        tape = LiveTape(made.folder / "tape", Redactor())
-        tape.record(("i", 1, "k", 2), Read(), b"other")
+        tape = LiveTape(made.folder / "tape")
+        recorded(tape, ("i", 1, "k", 2), b"other")
     kept = root / "kits" / "v1-canary-0001" / "targets" / "m.toml"
     return f"{store.create(event('opened', stage='canary')).name} {kept.read_text()}"
 

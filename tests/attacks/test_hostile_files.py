@@ -24,11 +24,10 @@ from runbook_lib.plan import NodePlan, NodeState
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
-from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Read
+from runbook_lib.sources.tape import LiveTape
 from runbook_lib.stage import Stage
 
-from ..conftest import ALICES_KEY, NOWHERE, Terminal, declare, practising, stages_of
+from ..conftest import ALICES_KEY, NOWHERE, Terminal, declare, practising, recorded, stages_of
 from ..events import event
 from ..sources.conftest import World
 from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
@@ -107,7 +106,7 @@ def taped(alter: Callable[[dict[str, Any], LiveTape], object], purpose: str = "r
     def made(folder: Path) -> None:
         path = folder / INDEX
         found = [json.loads(line) for line in path.read_bytes().splitlines()]
-        tape = LiveTape(folder / "tape", Redactor())
+        tape = LiveTape(folder / "tape")
         for one in found:
             if one["purpose"] == purpose:
                 alter(one, tape)
@@ -120,7 +119,7 @@ def answered(body: bytes, **meta: Any) -> Callable[[dict[str, Any], LiveTape], o
     """Another answer, under its own digest."""
 
     def alter(one: dict[str, Any], tape: LiveTape) -> None:
-        made = tape.record(("x", 1, one["key"], 1), Read(), body)[0]
+        made = recorded(tape, ("x", 1, one["key"], 1), body)
         one.update(body=made.body, meta={**one["meta"], **meta})
 
     return alter
@@ -298,7 +297,7 @@ def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) 
     (tmp_path / "key").write_text("a key")
     (store / "link").symlink_to(tmp_path / "key")
     (store / "linked").symlink_to(tmp_path, target_is_directory=True)
-    world = World(tmp_path / "tape", Redactor())
+    world = World(tmp_path / "tape")
     with pytest.raises(SourceError, match="expected a"):
         world.scope(aliases=((str(store), "store"),)).read(store / name)
     world.close()

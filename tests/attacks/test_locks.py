@@ -14,10 +14,9 @@ from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.process import Ended
-from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Read
+from runbook_lib.sources.tape import LiveTape
 
-from ..conftest import PROVISION, text
+from ..conftest import PROVISION, recorded, text
 from ..events import event
 from ..messages import saying
 
@@ -38,13 +37,13 @@ def test_what_is_written_to_in_the_store_is_nobodys_own_file(
     key.write_bytes(b"a key")
     folder = store.create(event("opened")).folder
     (folder / "log.jsonl").unlink()
-    tape = LiveTape(folder / "tape", Redactor())
+    tape = LiveTape(folder / "tape")
     locks, log, asked = store.root / ".locks", folder / "log.jsonl", ("i", 1, "k", 1)
     writes: dict[Path, Callable[[], object]] = {
         locks / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
         locks / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
         log: lambda: Log(log).append(event("note", text="x")),
-        folder / "tape" / "index.jsonl": lambda: tape.record(asked, Read(), b""),
+        folder / "tape" / "index.jsonl": lambda: recorded(tape, asked),
     }
     for path, write in writes.items():
         trap(path, key)

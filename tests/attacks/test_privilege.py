@@ -22,7 +22,6 @@ from runbook_lib.playbook import NOTEBOOKS as NAMES
 from runbook_lib.site import Cluster, Site, parse_site
 from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.node import Fleet
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.wire import Wire
 from runbook_lib.strict import PROJECT, parse_yaml
 
@@ -43,7 +42,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in OURS | {"LANG", "TMPDIR"}:
         monkeypatch.setenv(name, f"/value/of/{name}")
     monkeypatch.setenv("LC_CTYPE", "C.UTF-8")
-    made = World(tmp_path / "tape", Redactor())
+    made = World(tmp_path / "tape")
     yield made
     made.close()
 

@@ -13,7 +13,6 @@ from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.words import Heard, Refused, Said, Word, hear, in_force
 
 from ..sources.conftest import World
@@ -30,7 +29,7 @@ class Asking:
     def __init__(self, practice: Any) -> None:
         self.comments: list[dict[str, Any]] = []
         self.site = read_site(str(practice.site))
-        self.world = World(practice.root / "tape", Redactor(self.site.secret_names()))
+        self.world = World(practice.root / "tape", self.site.secret_names())
         self.scope = self.world.scope(self._answer)
 
     def say(self, body: str, by: str = "bob") -> None:

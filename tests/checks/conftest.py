@@ -16,7 +16,6 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.findings import Findings
 from runbook_lib.outcomes import CheckResult, Row, unknown_row
 from runbook_lib.site import read_site
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import ReplayTape
 from runbook_lib.sources.words import Window
@@ -47,7 +46,7 @@ class Bench:
             "notice_hours": 1.0, "as_of": "",
         }  # fmt: skip
         self._tries = count(1)
-        self.scopes = World(root / "tape", Redactor(self.site.secret_names()))
+        self.scopes = World(root / "tape", self.site.secret_names())
 
     def change_site(self, **changes: Any) -> None:
         self.site = self.site.model_copy(update=changes)
@@ -83,7 +82,7 @@ def _result(check: Judge, context: Context) -> CheckResult:
 def offline(context: Context) -> Context:
     """The same, answered from its tape alone."""
     tape, scope = ReplayTape(context.folder / "tape", {context.item: 1}), context.scope
-    replayed = Scope(tape, scope.outside, context.item, 9, aliases=scope._aliases)
+    replayed = Scope(tape, context.item, 9, aliases=scope._aliases)
     return replace(context, scope=replayed, findings=[])
 
 

@@ -16,7 +16,6 @@ from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.reach import Endpoint
 from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.strict import PROJECT, Range
 
 from ..conftest import not_passed
@@ -133,7 +132,7 @@ class Look:
 
     def __init__(self, root: Path) -> None:
         self.world, self.tape, self.root = World(root), root / "tape", root
-        self.scopes = Scopes(self.tape, Redactor())
+        self.scopes = Scopes(self.tape)
 
     def site(self, limits: dict[str, Range] | None = None, **telemetry: Any) -> Site:
         given = {

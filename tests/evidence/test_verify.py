@@ -22,13 +22,12 @@ from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.signers import Signing
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Answer, LiveTape
 from runbook_lib.verdicts import ExitCode
 from runbook_lib.wording import utc
 
 from ..attacks.conftest import Alter, attest, chained, resealed
-from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising
+from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising, recorded
 from ..events import event
 
 STEPS = [
@@ -155,8 +154,9 @@ def test_13_what_was_added_since_the_seal_is_named(
     at = utc(datetime.fromisoformat(log.events()[-1].written))
     for kind in kinds:
         log.append(event(kind))
-    tape = LiveTape(sealed / "tape", Redactor(()))
-    tape.record(("mainnet.activate.watch/look", 1, "GET /", 0), Answer(), b"an answer")
+    tape = LiveTape(sealed / "tape")
+    asked = ("mainnet.activate.watch/look", 1, "GET /", 0)
+    recorded(tape, asked, b"an answer", Answer())
     (sealed / "figures").mkdir(exist_ok=True)
     (sealed / "figures" / "anomaly.png").write_bytes(b"drawn")
     rows, verdict = verify(sealed, ALICES)

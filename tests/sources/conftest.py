@@ -13,10 +13,8 @@ import pytest
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
 from runbook_lib.sources.commands import SiteCommands
-from runbook_lib.sources.http import Http
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
-from runbook_lib.sources.tape import LiveTape, ReplayTape
+from runbook_lib.sources.tape import LiveTape, ReplayTape, Tape
 
 from .verifying import DATA
 
@@ -32,9 +30,9 @@ class World:
     """Makes scopes on one tape folder; ``asked`` lists the requests that went out."""
 
     folder: Path
-    redactor: Redactor
+    secrets: frozenset[str] = frozenset()
     asked: list[httpx.Request] = field(default_factory=list)
-    _outside: list[Http] = field(default_factory=list)
+    _tapes: list[Tape] = field(default_factory=list)
 
     def scope(
         self,
@@ -46,36 +44,31 @@ class World:
         aliases: tuple[tuple[str, str], ...] = (),
     ) -> Scope:
         """A live scope; without ``handler`` it asks the real world."""
-        tape = LiveTape(self.folder, self.redactor)
-        outside = self._make(handler)
-        return Scope(tape, outside, item, number, clock=clock, aliases=aliases)
 
-    def replay(
-        self, *, item: str = "item", judged: int = 1, aliases: tuple[tuple[str, str], ...] = ()
-    ) -> Scope:
-        """A scope that answers from what the live ones recorded, and asks nobody."""
-        tape = ReplayTape(self.folder, {item: judged})
-        return Scope(tape, self._make(nobody), item, 9, aliases=aliases)
-
-    def close(self) -> None:
-        for outside in self._outside:
-            outside.close()
-
-    def _make(self, handler: Handler | None) -> Http:
         def answer(request: httpx.Request) -> httpx.Response:
             self.asked.append(request)
             assert handler is not None
             return handler(request)
 
         transport = httpx.MockTransport(answer) if handler is not None else None
-        outside = Http(self.redactor, transport)
-        self._outside.append(outside)
-        return outside
+        self._tapes.append(LiveTape(self.folder, self.secrets, transport))
+        return Scope(self._tapes[-1], item, number, clock=clock, aliases=aliases)
+
+    def replay(
+        self, *, item: str = "item", judged: int = 1, aliases: tuple[tuple[str, str], ...] = ()
+    ) -> Scope:
+        """A scope that answers from what the live ones recorded, and asks nobody."""
+        self._tapes.append(ReplayTape(self.folder, {item: judged}))
+        return Scope(self._tapes[-1], item, 9, aliases=aliases)
+
+    def close(self) -> None:
+        for tape in self._tapes:
+            tape.close()
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "tape", Redactor())
+    made = World(tmp_path / "tape")
     yield made
     made.close()
 

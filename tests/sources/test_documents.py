@@ -16,8 +16,6 @@ from runbook_lib.sources.artifacts import (
     parse_sbom,
     read_artifact,
 )
-from runbook_lib.sources.http import Http
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.signatures import PROVENANCE, Material, Policy
 from runbook_lib.sources.tape import LiveTape
@@ -50,8 +48,8 @@ OURS = "https://forge.example/owner/chain"
 
 
 def examination(file: Path, policy: Policy, *of: str) -> Examination:
-    tape = LiveTape(file.parent / "tape", Redactor())
-    scope = Scope(tape, Http(Redactor()), "test", 1)
+    tape = LiveTape(file.parent / "tape")
+    scope = Scope(tape, "test", 1)
     return Examination(read_artifact(str(file), scope), Trust(policy, scope), *of)
 
 

@@ -11,6 +11,7 @@ from runbook_lib.sources.http import make_request
 from runbook_lib.sources.node import Account, Fleet, Peer, parse_printed
 from runbook_lib.sources.tape import LiveTape, Sent
 
+from ..conftest import recorded
 from ..messages import saying
 from .conftest import World, says
 
@@ -145,9 +146,9 @@ def test_no_header_breaks_an_answer_or_lets_it_grow(world: World) -> None:
     assert (answer.content, answer.headers["content-type"]) == (b"{}", "t/\u00e9")
 
     live = world.scope(lambda request: httpx.Response(200, headers=HEADERS[:2], content=b"{}"))
-    tape = LiveTape(world.folder, world.redactor)
+    tape = LiveTape(world.folder)
     given = Sent(status=200, headers={"content-encoding": "gzip, gzip", "link": "\u00e9"})
-    tape.record(("item", 1, "GET http://n/hostile", 1), given, b"{}")
+    recorded(tape, ("item", 1, "GET http://n/hostile", 1), b"{}", given)
     for scope, path in ((live, ""), (None, ""), (None, "hostile")):
         [found] = (scope or world.replay()).http([make_request("GET", f"http://n/{path}")])
         assert (found.status_code, found.content) == (200, b"{}")

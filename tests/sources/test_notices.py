@@ -13,7 +13,6 @@ from runbook_lib.evidence.comment import stands
 from runbook_lib.reach import Command, Webhook
 from runbook_lib.site import Commands
 from runbook_lib.sources.github import GitHub
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.running import tell
 from runbook_lib.sources.tape import read_entries
 
@@ -24,7 +23,7 @@ from .github_answers import SETTINGS, comment
 
 @pytest.fixture
 def world(world: World) -> World:
-    world.redactor = Redactor(frozenset({"PAGER_TOKEN", "PAGER_URL"}))
+    world.secrets = frozenset({"PAGER_TOKEN", "PAGER_URL"})
     return world
 
 

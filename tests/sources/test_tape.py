@@ -13,9 +13,9 @@ from runbook_lib.errors import LogDamaged, TapeMiss
 from runbook_lib.reach import Command
 from runbook_lib.sources.http import make_request
 from runbook_lib.sources.scope import Scope
-from runbook_lib.sources.tape import Read, read_entries
+from runbook_lib.sources.tape import read_entries
 
-from ..conftest import mutations
+from ..conftest import mutations, recorded
 from ..messages import saying
 from .conftest import World, told
 
@@ -106,7 +106,7 @@ def test_an_entry_that_is_no_answer_to_its_question_is_damage(
     world: World, key: str, meta: dict[str, object]
 ) -> None:
     live, file = world.scope(), Path("/f")
-    live.tape.record(("item", 1, key, 1), Read(), b"")  # type: ignore[union-attr]
+    recorded(live.tape, ("item", 1, key, 1))
     index = world.folder / "index.jsonl"
     entry = json.loads(index.read_bytes().splitlines()[-1])
     index.write_bytes(canonical({**entry, "meta": meta}) + b"\n")

@@ -24,8 +24,6 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.site import read_site
 from runbook_lib.sources.github import Comment
-from runbook_lib.sources.http import Http
-from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -350,7 +348,7 @@ def test_a_release_that_is_no_evidence_is_not_added_to(network: RehearsalNetwork
         return httpx.Response(404, json={"message": "Not Found"})
 
     folder = sealed(network)
-    rows = publish(folder, Http(Redactor(), httpx.MockTransport(answer)))
+    rows = publish(folder, httpx.MockTransport(answer))
 
     assert rows[0].outcome is Outcome.INCONCLUSIVE
     assert str(rows[0].observed).endswith("expected a pre-release, got a release")
