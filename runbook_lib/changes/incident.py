@@ -43,9 +43,9 @@ from ..findings import Findings
 from ..outcomes import Outcome, Row, value_text
 from ..params import RecoveryParams
 from ..playbook import COUNCIL, GATE_STEPS
+from ..sources.commands import tell
 from ..sources.process import Ended
 from ..sources.prometheus import Vector
-from ..sources.running import tell
 from ..sources.words import hear, in_force
 from ..strict import project_path
 from ..wording import count, utc, visible

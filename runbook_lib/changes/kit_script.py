@@ -22,9 +22,9 @@ from ..evidence.comment import MARKDOWN
 from ..files import place, replace_file, sync_names
 from ..plan import Plan, differences
 from ..site import Site
+from ..sources.commands import command_of, fill
 from ..sources.process import program
 from ..sources.redact import MARK
-from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
 from .targets import KitNode, Variant
 

@@ -32,10 +32,9 @@ from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..site import Node
 from ..sources import snapshots
-from ..sources.commands import OfNode, Root, Wal, answer
+from ..sources.commands import OfNode, Root, Wal, answer, require_well
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
-from ..sources.running import require_well
 from ..sources.snapshots import About, Bundle
 from ..sources.wire import Height
 from ..strict import project_path

@@ -25,10 +25,9 @@ from ..files import keep_file, place, replace_file
 from ..params import RolloutParams
 from ..plan import Artifact, NodePlan, NodeState, Phase, Plan, moves
 from ..site import Site
-from ..sources.commands import NodeConfig
+from ..sources.commands import NodeConfig, fill
 from ..sources.config import GATES, Bundle, Flat, Profile, parse_bundle, render
 from ..sources.redact import MARK
-from ..sources.running import fill
 from ..sources.scope import Scope
 from ..strict import project_path
 from .power import Powers, cut, powers

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context
-from ..sources.running import filled, require_well
+from ..sources.commands import filled, require_well
 
 if TYPE_CHECKING:
     from tqdm import tqdm

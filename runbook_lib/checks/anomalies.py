@@ -29,9 +29,9 @@ from ..metrics.frames import fetch
 from ..outcomes import Outcome
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import wire
+from ..sources.commands import tell
 from ..sources.github import GitHub
 from ..sources.http import JSON, make_request
-from ..sources.running import tell
 from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible

@@ -12,7 +12,7 @@ from ..changes.targets import of_release
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, worst
-from ..sources.running import fill
+from ..sources.commands import fill
 from ..strict import project_path
 from ..wording import count
 from .ci import checkout

@@ -29,12 +29,12 @@ from ..playbook import RECOVERY
 from ..recording import recorded_site
 from ..site import Site
 from ..sources import wire
+from ..sources.commands import tell
 from ..sources.github import GitHub, complete
 from ..sources.http import Transport
 from ..sources.local import recorded
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
-from ..sources.running import tell
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn

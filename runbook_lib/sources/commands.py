@@ -1,4 +1,6 @@
-"""What the site's commands are asked, and their answers typed.
+"""Commands of the site: what they are asked, and their answers typed.
+
+A command is an argv whose ``{placeholders}`` are filled in, run without a shell.
 
 Those that change the world need the cluster's lock and return how they ended, for the journal,
 whatever their exit code.
@@ -14,17 +16,88 @@ from pydantic import AwareDatetime, Field
 
 from .. import site
 from ..canonical import digest_bytes
-from ..errors import SourceError
+from ..errors import ParameterError, SourceError
 from ..reach import Command, Url
 from . import wire
 from .process import Ended
-from .running import command_of, execute, filled, reason
 from .scope import Scope
 from .wire import Digest, Height, Wire
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
 STRICT = "--strict-config-validation"
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+LONGEST_REASON = 300
 Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def fill(where: str, argv: list[str], **values: str) -> list[str]:
+    """``argv`` with its placeholders filled. Raises ParameterError for one it cannot know."""
+
+    def replace(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in values:
+            known = ", ".join(f"{{{key}}}" for key in sorted(values)) or "none"
+            raise ParameterError(
+                f"site: {where}: expected placeholders among {known}, got {{{name}}}"
+            )
+        return values[name]
+
+    return [_PLACEHOLDER.sub(replace, word) for word in argv]
+
+
+def filled(where: str, command: Command, **values: str) -> Command:
+    """``command`` with its placeholders filled. Raises ParameterError."""
+    return command.model_copy(update={"argv": fill(where, command.argv, **values)})
+
+
+def execute(
+    scope: Scope,
+    source: str,
+    command: Command,
+    *,
+    any_code: bool = False,
+    private: bool = False,
+) -> Ended:
+    """Run a command that only reads. Raises SourceError unless it ended, with exit code 0 or any."""
+    ended = scope.run(command, private=private)
+    if ended.code is None:
+        raise SourceError(source, f"expected the command to end, got: {ended.problem}")
+    if not any_code:
+        require_well(source, ended)
+    return ended
+
+
+def reason(ended: Ended) -> str:
+    """The last thing a command said on stderr, else on stdout; one line."""
+    text = ended.stderr.strip() or ended.stdout.strip()
+    lines = text.decode("utf-8", "replace").splitlines() or ["it said nothing"]
+    return lines[-1].strip()[:LONGEST_REASON]
+
+
+def require_well(source: str, ended: Ended) -> bytes:
+    """What a command printed. Raises SourceError unless it ended with exit code 0."""
+    if ended.code != 0:
+        got = ended.problem or f"{ended.code}: {reason(ended)}"
+        raise SourceError(source, f"expected exit code 0, got {got}")
+    return ended.stdout
+
+
+def command_of(commands: site.Commands, purpose: str, source: str) -> Command:
+    """The site's command for a purpose. Raises SourceError when it names none."""
+    command: Command | None = getattr(commands, purpose)
+    if command is None:
+        raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
+    return command
+
+
+def tell(scope: Scope, commands: site.Commands, purpose: str, **values: str) -> None:
+    """Notify people by a command of the site. Raises SourceError unless it ends well."""
+    where = f"commands.{purpose}"
+    command = filled(where, command_of(commands, purpose, where), **values)
+    require_well(where, scope.run(command, purpose="notify"))
+
+
+# --- what is asked, and the answers -----------------------------------------------------------
 
 
 class Build(Wire):
@@ -155,7 +228,9 @@ class SiteCommands:
 
     def read_config(self, node: str) -> NodeConfig:
         """The node's TOML as it lies on its disk."""
-        ended = self._read("read_config", node, node=node, private=True)
+        source = f"read_config {node}"
+        command = self._command("read_config", source, node=node)
+        ended = execute(self._scope, source, command, private=True)
         return NodeConfig(ended.stdout, ended.digest, ended.raw)
 
     def dry_run(self, config: Path) -> ToolVerdict:
@@ -208,14 +283,14 @@ class SiteCommands:
 
     def revision(self) -> str:
         """The commit that is checked out: 40 hex digits."""
-        text = self._read("revision").stdout.decode("utf-8", "replace").strip()
+        text = self._printed("revision").strip()
         if not re.fullmatch(r"[0-9a-f]{40}", text):
             raise SourceError("revision", f"expected 40 hex digits, got {text[:80]!r}")
         return text
 
     def tree_status(self) -> str:
         """What ``git status --porcelain`` says of the tree; nothing when it is clean."""
-        return self._read("tree_status").stdout.decode("utf-8", "replace").rstrip("\n")
+        return self._printed("tree_status").rstrip("\n")
 
     def probe(self, backend: str) -> Probe:
         """What the probe inside the VPC saw of a backend; a mix-up of backends is an error."""
@@ -250,16 +325,14 @@ class SiteCommands:
         return self._scope.run(command, outputs=outputs)
 
     def _answer(self, purpose: str, subject: str, model: type[T], **values: str) -> T:
-        ended = self._read(purpose, subject, private=False, **values)
+        source = f"{purpose} {subject}".strip()
+        ended = execute(self._scope, source, self._command(purpose, source, **values))
         return answer(purpose, subject, ended.stdout, model)
+
+    def _printed(self, purpose: str) -> str:
+        ended = execute(self._scope, purpose, self._command(purpose, purpose))
+        return ended.stdout.decode("utf-8", "replace")
 
     def _command(self, purpose: str, source: str, **values: str) -> Command:
         command = command_of(self._commands, purpose, source)
         return filled(f"commands.{purpose}", command, **values)
-
-    def _read(
-        self, purpose: str, subject: str = "", *, private: bool = False, **values: str
-    ) -> Ended:
-        source = f"{purpose} {subject}".strip()
-        command = self._command(purpose, source, **values)
-        return execute(self._scope, source, command, private=private)

@@ -17,8 +17,8 @@ from ..errors import Answers, SourceError
 from ..plan import rollout_keys
 from ..site import Cluster, Node
 from . import wire
+from .commands import execute, filled
 from .http import MAX_NODE, answered, make_request
-from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
 

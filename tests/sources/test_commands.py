@@ -15,9 +15,8 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources import wire
-from runbook_lib.sources.commands import Build, Probe, Provisioned, ToolVerdict
+from runbook_lib.sources.commands import Build, Probe, Provisioned, ToolVerdict, fill
 from runbook_lib.sources.process import Ended, run
-from runbook_lib.sources.running import fill
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import PROJECT
 

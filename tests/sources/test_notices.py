@@ -12,8 +12,8 @@ from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.evidence.comment import stands
 from runbook_lib.reach import Command, Webhook
 from runbook_lib.site import Commands
+from runbook_lib.sources.commands import tell
 from runbook_lib.sources.github import GitHub
-from runbook_lib.sources.running import tell
 from runbook_lib.sources.tape import read_entries
 
 from ..messages import saying
