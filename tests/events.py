@@ -46,8 +46,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         },
     },
     "watching": {"number": 1, "operator": "alice", "run": "headless"},
-    "look": {"key": "1", "slot": 1, "at": AT, "made": AT, "seen": "live", "rows": [], "levels": {},
-             "height": None, "queries": {}},
+    "look": {"key": "1", "at": AT},
     "incident-opened": {
         "release": "v1.4.0", "commit": "c0ffee", "stage": "canary", "cluster": "testnet",
         "attempt": "v1.4.0/canary_recovery/0001", "undoes": None, "author": "alice", "by": "alice",

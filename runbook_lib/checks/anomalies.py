@@ -1,7 +1,7 @@
 """Anomalies of a watch: what is wrong, who was notified, who acknowledged it, what was decided.
 
-A finding of a look (or of the judged window) is part of the anomaly of its subject that is open;
-once that is decided, a finding that begins anew is a new one. Whether an anomaly was acknowledged
+A failing finding is part of the anomaly of its subject that is open; once that is decided, what begins
+afterwards is a new one. Whether an anomaly was acknowledged
 in time is computed from timestamps by each look; there is no timer.
 """
 
@@ -14,19 +14,12 @@ from .. import reach
 from ..canonical import canonical, digest
 from ..context import Context
 from ..errors import SourceError, tried
-from ..evidence.events import (
-    Acknowledged,
-    AnomalyOpened,
-    Decided,
-    Judged,
-    Notified,
-    WindowJudged,
-)
+from ..evidence.events import Acknowledged, AnomalyOpened, Decided, Notified
 from ..files import keep_file
 from ..findings import Findings
 from ..metrics.catalogue import Metric
 from ..metrics.frames import fetch
-from ..outcomes import Outcome
+from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import wire
 from ..sources.commands import tell
@@ -98,48 +91,46 @@ class Anomaly:
 
 
 def known(log: WatchLog) -> list[Anomaly]:
-    """Every anomaly of the attempt, in the order of its looks."""
+    """Every anomaly of the attempt, in the order in which they were found."""
     acknowledged = {answer.key: answer for answer in log.of(Acknowledged)}
     decided = {answer.key: answer for answer in log.of(Decided)}
-    found = sorted(log.of(AnomalyOpened), key=lambda each: (each.at, each.subject))
+    found = sorted(log.of(AnomalyOpened), key=lambda each: (each.opened, each.subject))
     return [Anomaly(each, acknowledged.get(each.key), decided.get(each.key)) for each in found]
 
 
-def open_new(log: WatchLog, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
-    """An anomaly for every finding that is part of none, of any look and of judged windows.
+def open_new(
+    log: WatchLog,
+    attempt: str,
+    now: datetime,
+    queries: Mapping[str, str],
+    failing: Sequence[tuple[Row, datetime]],
+) -> list[AnomalyOpened]:
+    """An anomaly for every failing finding, and when it began, that is part of none.
 
-    ``queries`` by subject, for a person to look with. The ids of those that we opened.
+    It is part of the last of its subject until that is decided, and afterwards if it began before.
+    ``queries`` by subject, for a person to look with.
     """
-    opened: list[str] = []
-    before: set[str] = set()
-    for judged in log.judged():
-        failing = [row for row in judged.rows if row.outcome is Outcome.FAIL]
-        for row in failing:
-            subject, kind = row.subject, row.subject.partition(" ")
-            if _part(known(log), subject, judged, before):
-                continue
-            alert = f'ALERTS{{alertstate="firing",alertname="{kind[2]}"}}'
-            metric = queries.get(kind[0], f"{row.what}, by its own source")
-            query = alert if kind[0] == "alert" else metric
-            about = {"attempt": attempt, "subject": subject, "at": judged.at.isoformat()}
-            name = "A" + digest(about).removeprefix("sha256:")[:8]
-            made = AnomalyOpened(
-                key=name, subject=subject, query=query, at=judged.at, opened=now, row=row
-            )
-            opened += [name] if log.add(made) else []
-        before = {row.subject for row in failing}
+    opened: list[AnomalyOpened] = []
+    for row, begun in failing:
+        subject, (first, _, alert) = row.subject, row.subject.partition(" ")
+        same = [each for each in known(log) if each.found.subject == subject]
+        if same and (same[-1].decided is None or begun <= same[-1].decided.at):
+            continue
+        about = {"attempt": attempt, "subject": subject, "at": begun.isoformat()}
+        query = queries.get(first, f"{row.what}, by its own source")
+        if first == "alert":
+            query = f'ALERTS{{alertstate="firing",alertname="{alert}"}}'
+        made = AnomalyOpened(
+            key="A" + digest(about).removeprefix("sha256:")[:8],
+            subject=subject,
+            query=query,
+            at=begun,
+            opened=now,
+            row=row,
+        )
+        log.add(made)
+        opened.append(made)
     return opened
-
-
-def _part(anomalies: Sequence[Anomaly], subject: str, judged: Judged, before: set[str]) -> bool:
-    """Whether a finding is part of what is known; one of a whole window is of any in it."""
-    last = next((each for each in reversed(anomalies) if each.found.subject == subject), None)
-    if last is None:
-        return False
-    if last.decided is None or judged.at <= last.decided.at:
-        return True
-    goes_on = isinstance(judged, WindowJudged) or subject in before
-    return last.decided.decision == "continue" and goes_on
 
 
 # --- who is notified of an anomaly, how, and what they answered ---
@@ -252,17 +243,18 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
 
 
 def engage(
-    context: Context, log: WatchLog, metrics: Sequence[Metric], queries: Mapping[str, str]
+    context: Context,
+    log: WatchLog,
+    metrics: Sequence[Metric],
+    queries: Mapping[str, str],
+    failing: Sequence[tuple[Row, datetime]],
 ) -> dict[str, str]:
     """Open what was found, notify whoever must know, hear what they say.
 
     By anomaly's id what went wrong with that; a figure that could not be drawn is a finding.
-    ``queries`` by subject, for a person to look with.
     """
-    opened = open_new(log, context.attempt_name, context.now, queries)
-    for found in log.of(AnomalyOpened):
-        if found.key in opened:
-            draw(context, metrics, found)
+    for found in open_new(log, context.attempt_name, context.now, queries, failing):
+        draw(context, metrics, found)
     trouble = _deliver(context, log)
     if undecided := [each for each in known(log) if each.decided is None]:
         failed = tried(_listen, context, log)

@@ -79,16 +79,12 @@ def told(found: Break) -> str:
 
 @dataclass
 class Window:
-    """A cluster (that of ``context``) from ``start`` to ``end``; ``planned`` restarts are cut out.
-
-    ``within`` is a window that holds the answers for this one.
-    """
+    """A cluster (that of ``context``) from ``start`` to ``end``; ``planned`` restarts are cut out."""
 
     context: Context
     start: datetime
     end: datetime
     planned: tuple[Stretch, ...] = ()
-    within: "Window | None" = None
 
     @cached_property
     def paging(self) -> set[str]:
@@ -99,8 +95,6 @@ class Window:
     @cached_property
     def firing(self) -> Frame:
         """Every alert that fired: the watchdog's proof and what it proves, in one answer."""
-        if self.within is not None:
-            return self.within.firing.between(self.start, self.end)
         return self.read(ALERTS, narrow=False)
 
     @cached_property

@@ -9,73 +9,56 @@ from datetime import timedelta
 
 from ..canonical import canonical
 from ..context import Context
-from ..evidence.events import E, Event, Judged, Keyed, Looked, WindowJudged, of, read_line
+from ..evidence.events import E, Event, Keyed, of, read_line
 from ..outcomes import Outcome
 from ..playbook import COMMANDER
 
 
 class WatchLog:
-    """The watch's events of an attempt, oldest first, as far as this run knows them.
+    """The watch's events of an attempt, oldest first, as this look knows them.
 
     The watch's cell, ``--continue`` and ``runbook watch`` write to one log, at once if need be:
-    appends are idempotent by key. What others added goes through the tape, so that a replay learns
-    of it at the same place.
+    appends are idempotent by kind and key. What the log holds goes through the tape, so that a
+    replay learns of it at the same place.
     """
 
     def __init__(self, context: Context) -> None:
         self._scope, self._log = context.scope, context.log
-        journal = context.journal
-        self._known = journal[-1].seq + 1 if journal else 0
-        self._events = of(journal, Keyed)
-        self._own: set[int] = set()
+
+        def known() -> str:
+            lines = [event.line().decode() for event in of(self._log.events(), Keyed)]
+            return canonical(lines).decode()
+
+        found = json.loads(self._scope.derive("what the watch knows", known))
+        self._events = [read_line(line.encode()) for line in found]
 
     def of(self, kind: type[E]) -> list[E]:
         """The events of a kind."""
         return of(self._events, kind)
 
-    def judged(self) -> list[Judged]:
-        """What has rows: looks in the order of their instants, then judged windows."""
-        looks = sorted(self.of(Looked), key=lambda look: (look.at, look.made))
-        return [*looks, *self.of(WindowJudged)]
-
     def has(self, kind: type[Keyed], key: str) -> bool:
         return any(event.key == key for event in self.of(kind))
 
-    def refresh(self) -> None:
-        """Learn what others have added."""
-
-        def news() -> str:
-            added = self._log.events()[self._known :]
-            self._known += len(added)
-            theirs = [event for event in of(added, Keyed) if event.seq not in self._own]
-            return canonical([event.line().decode() for event in theirs]).decode()
-
-        found = json.loads(self._scope.derive("what others added to the watch", news))
-        self._events += of([read_line(line.encode()) for line in found], Keyed)
-
-    def add(self, event: Keyed) -> bool:
-        """Add an event, unless there is one of its kind and key. Whether it was added by us."""
+    def add(self, event: Keyed) -> None:
+        """Add an event, unless there is one of its kind and key, which is known from then on."""
         kind, key = type(event), event.key
         if self.has(kind, key):
-            return False
+            return
 
         def claim() -> str:
+            standing = list[Keyed]()
+
             def make(known: list[Event]) -> Keyed | None:
-                return None if any(one.key == key for one in of(known, kind)) else event
+                standing.extend(one for one in of(known, kind) if one.key == key)
+                return None if standing else event
 
-            made = self._log.append_if(make)
-            if made is not None:
-                self._own.add(made.seq)
-            return "ours" if made is not None else "another's"
+            self._log.append_if(make)
+            return standing[0].line().decode() if standing else ""
 
-        ours = self._scope.derive(f"{event.kind} {key}", claim) == "ours"
-        if ours:
-            if not self._scope.live:
-                self._log.append(event)
-            self._events.append(event)
-        else:
-            self.refresh()
-        return ours
+        theirs = self._scope.derive(f"{event.kind} {key}", claim)
+        if not theirs and not self._scope.live:
+            self._log.append(event)
+        self._events.append(read_line(theirs.encode()) if theirs else event)
 
 
 def reachable(context: Context) -> None:

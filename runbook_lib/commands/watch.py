@@ -1,8 +1,8 @@
 """``runbook watch``: one look of mainnet's watch, from cron or CI, without running the notebook.
 
 It adds looks to the newest applied attempt and judges nothing: that is the notebook's, with
-``--continue``. Several at once, beside an open notebook, are safe: of two looks at the same minutes
-one is recorded. Its questions lie on the attempt's tape under a name of their own.
+``--continue``. Several at once, beside an open notebook, are safe: its questions lie on the attempt's
+tape under a name of their own.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from time import sleep
 
-from ..checks.watch import ITEM, LATE, Watching
+from ..checks.watch import ITEM, SHOWN, Watch
 from ..errors import ParameterError, StoreError
 from ..evidence.events import Event, WatchBegun, of
 from ..evidence.log import opened_by
@@ -132,9 +132,9 @@ def _look(session: Session) -> Looked:
     context = replace(context_of(session, f"{ITEM}/look", _claim(session)), item=ITEM)
     said, due = "no look yet", None
     with context.reading("readable", "an answer"):
-        watching = Watching(context)
-        watching.look(judge=False)
-        said, due = line(watching), watching.due()
+        watch = Watch(context)
+        watch.look(judge=False)
+        said, due = line(watch), watch.due()
     session.tape.sync()
     result = context.conclude(empty="no look")
     waived = waived_rows(session.log.events(), ITEM)
@@ -156,18 +156,10 @@ def _claim(session: Session) -> int:
     return begun.number
 
 
-def line(watch: Watching) -> str:
-    """Height, participation, proof latency and open incidents, as of the last look."""
-    look = next(reversed(watch.looks()), None)
-    levels, height = (look.levels, look.height) if look else ({}, None)
-    share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
+def line(watch: Watch) -> str:
+    """The worst participation and proof latency of the window, and open anomalies."""
+    levels = [seen for seen in watch.seen if seen.subject in SHOWN]
+    shown = [f"{each.subject} {each.observed or 'unknown'}" for each in levels]
     undecided = [each.id for each in watch.anomalies if each.decided is None]
-    parts = [
-        f"height {height:,}" if height else "height not read",
-        f"participation {share:.1%}" if share is not None else "participation unknown",
-        f"proof latency {latency:.4g} ms" if latency is not None else "proof latency unknown",
-        f"open incidents: {', '.join(undecided) or 'none'}",
-    ]
-    late = " (seen late)" if look and look.seen == LATE else ""
-    at = utc(look.at) if look else "no look yet"
-    return f"{at}{late}: {', '.join(parts)}"
+    said = ", ".join([*shown, f"open anomalies: {', '.join(undecided) or 'none'}"])
+    return f"{utc(watch.looks[-1])}: {said}" if watch.looks else f"no look yet: {said}"

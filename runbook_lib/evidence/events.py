@@ -409,25 +409,8 @@ class Keyed(Event):
     at: AwareDatetime
 
 
-class Judged(Keyed):
-    rows: tuple[Row, ...]
-
-
-class Looked(Judged, kind="look"):
-    """One look at the minutes up to ``at``; ``queries`` by metric where they are new."""
-
-    slot: int
-    made: AwareDatetime
-    seen: Literal["live", "late"]
-    levels: Mapping[str, float]
-    height: int | None
-    queries: Mapping[str, str]
-
-
-class WindowJudged(Judged, kind="watched"):
-    """The whole window from ``start`` to ``at``."""
-
-    start: AwareDatetime
+class Looked(Keyed, kind="look"):
+    """Somebody looked at the window up to ``at``."""
 
 
 class AnomalyOpened(Keyed, kind="anomaly"):

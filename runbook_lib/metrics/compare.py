@@ -47,7 +47,9 @@ class Compared:
         time = f" ({more * STEP / timedelta(hours=1):.3g} h)" if more else ""
         return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason + time
 
-    def rows(self, what: str, due: Callable[[int], datetime | None]) -> list[Row]:
+    def rows(
+        self, what: str, due: Callable[[int], datetime | None] = lambda points: None
+    ) -> list[Row]:
         """A row a judgement; ``due`` says when so many more points will have been seen."""
         expected = f"proven within {tolerance_words(self.metric)}"
         if not self.judgements:

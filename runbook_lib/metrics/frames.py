@@ -69,11 +69,6 @@ class Frame:
         """(Labels, values) of each."""
         return zip(self.labels, self.values.to_numpy().T, strict=True)
 
-    def between(self, start: datetime, end: datetime) -> Frame:
-        """The points after ``start``, up to ``end``."""
-        index = self.values.index
-        return Frame(self.values[(index > start) & (index <= end)], self.labels, self.planned)
-
     def of(self, label: str, value: str) -> Floats:
         """The series with that label; of none, one without a sample."""
         none = np.full(len(self.instants), np.nan)

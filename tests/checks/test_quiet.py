@@ -1,6 +1,5 @@
 """What of a window is quiet, answer by answer, with a store and an Alertmanager of plain values."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -139,21 +138,6 @@ def test_a_page_is_named_with_node_and_times_and_a_partial_answer_proves_nothing
         ("Stall", "fired (page) on dev-1, 2026-01-01 00:05:00 UTC to 2026-01-01 00:07:00 UTC"),
         ("Stall", "fired (page) on dev-1, 2026-01-01 00:40:00 UTC to 2026-01-01 00:41:00 UTC"),
     ]
-
-
-def test_a_part_of_a_window_judges_its_own_minutes_of_one_answer(
-    over: quiet.Window, store: Store
-) -> None:
-    stall = {"alertname": "Stall", "severity": "page"}
-    store.answers["ALERTS"] = [(WATCHDOG, range(50), 1.0), (stall, [20, 21], 1.0)]
-    found = []
-    for begun in range(0, 60, 15):
-        start, end = (T0 + timedelta(minutes=minute) for minute in (begun, begun + 15))
-        part = replace(over, start=start, end=end, within=over)
-        seen = quiet.look(part, quiet.watchdog, quiet.pages)
-        found.append(worst(row.outcome for each in seen for row in each.rows()))
-
-    assert (found, store.asked) == ([PASS, FAIL, PASS, INCONCLUSIVE], 1)
 
 
 @pytest.mark.parametrize(
