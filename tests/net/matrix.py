@@ -18,7 +18,6 @@ from . import seam
 from .practice import STAGES, Practice
 
 OUTCOMES = Path(__file__).with_name("outcomes.json")
-REASONS = Path(__file__).with_name("reasons.json")
 GROUPS = ("preflight", *STAGES)
 SEEN_AFTER_S = 900.0  # a chain stands still that long before anybody must notice
 POINTS = {
@@ -167,8 +166,8 @@ def _spoken(practice: Practice, case: Case) -> seam.Run:
     return practice.run(case.stage)
 
 
-def frozen(path: Path = OUTCOMES) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
+def frozen() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(OUTCOMES.read_text())
     return found
 
 
@@ -206,14 +205,13 @@ def freeze(practice: Practice, wanted: list[str], tell: Callable[[str], None]) -
     for key, run, item in _all(practice, wanted):
         found = came_to(run, item) if item else came_out(run)
         why = run.verdict.get("refused") or (run.reason(item) if item else "")
-        _write(OUTCOMES, key, found)
-        _write(REASONS, key, why)
+        _write(key, found)
         tell(f"{key}: {found} {why[:160]}")
 
 
-def _write(path: Path, key: str, value: Any) -> None:
+def _write(key: str, value: Any) -> None:
     """Others may write their groups meanwhile."""
-    with path.open("a+") as file:
+    with OUTCOMES.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         known = json.loads(file.read() or "{}") | {key: value}
