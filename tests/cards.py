@@ -1,10 +1,9 @@
-"""Standings and verdicts to show, and the outline of a card as a browser reads it."""
+"""Standings and verdicts to show, and HTML as a browser reads it."""
 
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
-from runbook_lib import display
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, explain, unknown_row, worst
 from runbook_lib.verdicts import Standing, Verdict, WaivedRow
 
@@ -45,38 +44,27 @@ def verdict(*items: Standing, **more: Any) -> Verdict:
     return Verdict(**{**facts, **more})
 
 
-ALLOWED = {
-    "div", "strong", "code", "details", "summary", "span", "wbr",
-    "table", "thead", "tbody", "tr", "th", "td",
-}  # fmt: skip
+class Page(HTMLParser):
+    """HTML as a browser reads it; what was left open, or closed without having been, is ``open``."""
 
-
-class Outline(HTMLParser):
-    """Tags that are opened and closed, and the text a reader sees."""
-
-    def __init__(self) -> None:
+    def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.open: list[str] = []
-        self.attributes: set[str] = set()
-        self.text = ""
+        self.attributes: list[tuple[str, str | None]] = []
+        self.nodes: list[str] = []
+        self.feed(html)
+        self.close()
+        self.text = "".join(self.nodes)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes |= {name for name, _ in attrs}
+        self.attributes += attrs
         if tag != "wbr":
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        self.open = self.open[:-1] if self.open[-1:] == [tag] else [*self.open, f"/{tag}"]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def outline(card: display.Card) -> Outline:
-    parsed = Outline()
-    parsed.feed(card.html)
-    parsed.close()
-    assert parsed.open == []
-    return parsed
+        self.nodes.append(data)
