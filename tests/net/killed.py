@@ -1,10 +1,9 @@
 """Runs the code cells of shipped notebooks, each run a process that is killed where it is told.
 
-``python killed.py`` imports once what runs import, then forks: each line on its input is a list of
-runs ``{"notebook", "params", "kill"}`` that begin at once, or of commands ``{"argv"}``. A line on
-its output is the list of their ends ``{"code", "said"}``, once they and whatever they left at work
-have ended. A run ends as its notebook would: 0 where no cell raised, else the ``exit_code`` of what
-one raised.
+``python -m tests.net.killed`` imports once what runs import, then forks: each line on its input is a
+list of runs ``{"runbook", "params", "kill"}`` that begin at once, or of commands ``{"argv"}``. A line
+on its output is the list of their ends ``{"code", "said"}``, once they and whatever they left at work
+have ended. A run ends as its notebook would.
 
 ``kill`` is what an entry of the log must hold (its body's fields beside its kind): the run is
 killed (SIGKILL, or ``signal``) as such an entry is on disk. With ``arm`` it is not: that is written to the file
@@ -12,21 +11,20 @@ killed (SIGKILL, or ``signal``) as such an entry is on disk. With ``arm`` it is 
 ``within_s`` it is killed so many seconds after its begin, unless it has ended.
 """
 
-import ast
 import ctypes
 import importlib
 import json
 import os
-import re
 import runpy
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from . import seam
 
 LOG = "log.jsonl"
 PR_SET_CHILD_SUBREAPER = 36
@@ -60,51 +58,14 @@ def kill_at(point: dict[str, Any], armed: Path) -> None:
     os.fsync = watched
 
 
-def cells(notebook: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
-    """Its cells with the parameters behind those that it declares, as papermill puts them."""
-    found = json.loads(notebook.read_bytes())["cells"]
-    at = 1 + next(i for i, c in enumerate(found) if "parameters" in c["metadata"].get("tags", ()))
-    text = "".join(f"{name} = {value!r}\n" for name, value in params.items())
-    injected = {
-        "cell_type": "code",
-        "id": "injected",
-        "metadata": {"tags": ["injected-parameters"]},
-    }
-    return [*found[:at], {**injected, "source": text}, *found[at:]]
-
-
-def play(source: str, names: dict[str, Any]) -> Any:
-    """Run one cell; what its last expression comes to."""
-    tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "<cell>", "exec"), names)
-    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None
-
-
-def run(notebook: Path, params: dict[str, Any], without: Sequence[str], *, told: bool) -> int:
-    names: dict[str, Any] = {}
-    played, code = cells(notebook, params), 0
-    for number, cell in enumerate(played, start=1):
-        source = "".join(cell["source"])
-        if cell["cell_type"] != "code" or any(re.search(each, source) for each in without):
-            continue
-        cell |= {"execution_count": number, "outputs": []}
-        try:
-            shown = play(source, names)
-        except Exception as error:
-            code = getattr(error, "exit_code", 3)
-            print(traceback.format_exc())
-            break
-        if told and hasattr(shown, "_repr_mimebundle_"):
-            data, metadata = shown._repr_mimebundle_()
-            output = {"output_type": "display_data", "data": data, "metadata": metadata}
-            cell["outputs"].append(output)
-    stage = names.get("stage")
-    if stage is not None:
-        book = {**json.loads(notebook.read_bytes()), "cells": played}
-        (stage.folder / notebook.name).write_text(json.dumps(book))
-        stage.close()
-    return code
+def run(given: dict[str, Any]) -> int:
+    """A notebook; it is saved as its reader would find it, unless the run was to be killed."""
+    told = not given.get("kill")
+    made = seam.run(given["runbook"], given["params"], without=given.get("without", ()), told=told)
+    print(made.waits, made.verdict.get("refused", ""))
+    if told and "refused" not in made.verdict:
+        seam.save(made)
+    return made.exit_code
 
 
 def fork(given: dict[str, Any]) -> tuple[int, Any]:
@@ -125,8 +86,7 @@ def fork(given: dict[str, Any]) -> tuple[int, Any]:
         else:
             if point := given.get("kill"):
                 kill_at(point, Path(given["armed"]))
-            without, told = given.get("without", ()), not given.get("kill")
-            code = run(Path(given["notebook"]), given["params"], without, told=told)
+            code = run(given)
         if given.get("modules"):
             Path(given["modules"]).write_text(json.dumps(sorted({*sys.modules} - {"__main__"})))
     except SystemExit as end:
@@ -158,6 +118,9 @@ def main() -> None:
             compile_templates(display)
         if http := sys.modules.get("runbook_lib.sources.http"):
             vars(http)["FIRST_WAIT_S"] = 0.0  # who does not answer is asked again at once
+        for each in asked.get("runs", ()):
+            if "runbook" in each:
+                seam.cells(each["runbook"])  # each fork would read it anew
         begun = [fork(each) for each in asked.get("runs", ())]
         ends = []
         for pid, said in begun:

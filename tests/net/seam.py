@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -21,13 +21,11 @@ from typing import Any
 
 import nbformat
 
-from .killed import play
-
 PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
 VARIES = r"(?<=silence )[-0-9a-f]{8,}|(?<=backup-)\d+|(?<=comment )\d+"
 CARD = "application/vnd.rpp-runbook.v1+json"
-FIGURE = re.compile(r"stage\.(?:plot|compare)\(")
+FIGURE = r"stage\.(?:plot|compare)\("
 """A cell that draws what was recorded, and judges nothing."""
 
 
@@ -159,21 +157,33 @@ def short(item: str) -> str:
     return item.rpartition(".")[2].replace("-", "_")
 
 
+def play(source: str, names: dict[str, Any]) -> Any:
+    """Run one cell; what its last expression comes to."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "<cell>", "exec"), names)
+    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None
+
+
 def run(
-    stage: str, params: Mapping[str, Any], item: str = "", begin: Callable[[], object] = int
-) -> Run:
+    stage: str, params: Mapping[str, Any], item: str = "", begin: Callable[[], object] = int,
+    *, without: Sequence[str] = (), told: bool = True,
+) -> Run:  # fmt: skip
     """The cells of a stage's notebook with ``params``; ``begin`` is called before ``item``'s cell,
     and what is run for one item's sake draws no figures.
 
-    What refuses to open or breaks a cell ends the run with its exit code, as ``refused``.
+    ``without`` cells in which one of these stands; unless ``told`` nobody looks at the cards. What
+    refuses to open or breaks a cell ends the run with its exit code, as ``refused``.
     """
     _, found = cells(stage)
+    passed_over = [*without, *([FIGURE] if item else ())]
     space: dict[str, Any] = {"__name__": "__main__"}
     shown: list[dict[str, Any]] = []
     code, opened, refused = -1, None, ""
     try:
         for cell in found:
-            if item and FIGURE.search(cell.code):
+            if any(re.search(each, cell.code) for each in passed_over):
+                shown.append({})
                 continue
             if cell.item and cell.item == short(item):
                 begin()
@@ -190,7 +200,7 @@ def run(
                 space |= params
             elif opened is None:
                 opened = value
-            shown.append(bundle(value))
+            shown.append(bundle(value) if told else {})
         if opened is None or refused:
             return Run(stage, code, {"items": [], "refused": refused}, Path(), shown)
         verdict = json.loads(json.dumps(bundle(opened)[CARD]["verdict"]))

@@ -42,10 +42,6 @@ from .seam import FIGURE
 
 pytestmark = pytest.mark.timeout(600)  # the first of a stage carries the release there
 HERE, RELEASE = Path(__file__).parent, layout.RELEASE
-BOOKS = {
-    book.stem.partition("_")[2]: book
-    for book in sorted((layout.PROJECT / "notebooks").glob("*.ipynb"))
-}
 SIZES = {"development": 3, "testnet": 5}
 
 LOG = {
@@ -120,7 +116,8 @@ class Driven:
             command["argv"] = [*script, *command["argv"]]
         network.site.write_text(yaml.safe_dump(site, sort_keys=False))
         self._driver = subprocess.Popen(
-            [sys.executable, str(HERE / "killed.py")],
+            [sys.executable, "-m", "tests.net.killed"],
+            cwd=layout.PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -164,7 +161,7 @@ class Driven:
         """
         number = self.attempt(runbook) if self.folder(runbook).exists() else 0
         run = {
-            "notebook": str(BOOKS[runbook]),
+            "runbook": runbook,
             "params": {**self.params[runbook], "attempt": number, **more},
             "armed": str(self.armed),
             "modules": str(self.gate / "modules"),
@@ -173,7 +170,7 @@ class Driven:
             {
                 **run,
                 "kill": kill,
-                "without": [*LONG, *([FIGURE.pattern] if draws_none(kill) else ())],
+                "without": [*LONG, *([FIGURE] if draws_none(kill) else ())],
             }
             for kill in kills or (None,)
         ]
@@ -282,7 +279,7 @@ class Driven:
             network.speak("acknowledge", stage, start, end)
         network.fast_forward((due - network.now).total_seconds())
         self.params[stage] = {**params, "mode": "plan"}
-        [planned] = self.ask(runs=[{"notebook": str(BOOKS[stage]), "params": self.params[stage]}])
+        [planned] = self.ask(runs=[{"runbook": stage, "params": self.params[stage]}])
         assert planned["code"] in (0, 4), planned["said"]
         [plan] = [entry for entry in self.entries(stage, 1) if entry["kind"] == LOG["plan"]]
         if stage == "mainnet":
