@@ -34,6 +34,7 @@ from runbook_lib.evidence.events import Event
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
+from runbook_lib.evidence.verify import verify
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
@@ -44,7 +45,7 @@ from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Answer, Read, Slot, Tape, read_entries
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.stage import Stage
-from runbook_lib.strict import PROJECT
+from runbook_lib.strict import PROJECT, parse_yaml
 
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)
@@ -229,6 +230,20 @@ def stages_of(*names: str) -> dict[str, Any]:
     return {"stages": {name: name for name in names}, "clusters": clusters}
 
 
+def example_site() -> dict[str, Any]:
+    """The values of the site file that explains every key."""
+    return parse_yaml((PROJECT / "params/sites/example.yaml").read_bytes(), "example.yaml")
+
+
+def put(values: Any, key: str, value: Any) -> Any:
+    """``values`` with one dotted key set; numbers are places in lists, and tables are made."""
+    at, (*path, last) = values, key.split(".")
+    for word in path:
+        at = at[int(word)] if isinstance(at, list) else at.setdefault(word, {})
+    at[int(last) if isinstance(at, list) else last] = value
+    return values
+
+
 def signed_file(key: Ed25519PrivateKey, **statement: Any) -> str:
     """A document of somebody's word, as a folder of words holds it."""
     signature = base64.b64encode(key.sign(canonical(statement))).decode()
@@ -243,6 +258,12 @@ def trust_of(folder: Path) -> Trust:
 ALICES_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 ALICES = Trust.model_validate({"signers": {"keys": [{"name": ALICE, "key": named(ALICES_KEY)}]}})
 """Who may sign what is sealed in tests."""
+
+
+def red(folder: Path, by: Trust | None = ALICES, head: str = "") -> dict[str, str]:
+    """Step -> what was found, of every step of the verification that does not hold."""
+    rows, _ = verify(folder, by, head=head)
+    return {row.what: str(row.observed) for row in rows if row.outcome is not PASS}
 
 
 class Terminal:

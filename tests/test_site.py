@@ -7,16 +7,9 @@ import yaml
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.site import Site, parse_site
-from runbook_lib.strict import PROJECT
 
+from .conftest import example_site, put
 from .messages import saying
-
-EXAMPLE = PROJECT / "params" / "sites" / "example.yaml"
-
-
-def example() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(EXAMPLE.read_bytes())
-    return loaded
 
 
 def parse(values: dict[str, Any]) -> Site:
@@ -25,7 +18,7 @@ def parse(values: dict[str, Any]) -> Site:
 
 def test_the_example_is_a_site_and_names_its_secrets() -> None:
     """Every key in it is one we read; what holds secrets is known by name."""
-    site = parse_site(EXAMPLE.read_bytes(), "example.yaml")
+    site = parse(example_site())
     assert site.secret_names() == {
         "RPP_RPC_TOKEN", "PROXY_TOKEN", "PROMETHEUS_TOKEN", "TENANT", "GRAFANA_TOKEN",
         "PAGER_TOKEN", "CHAT_WEBHOOK", "RUNBOOK_SIGNING_PASSPHRASE", "GITHUB_TOKEN",
@@ -36,17 +29,7 @@ def test_the_example_is_a_site_and_names_its_secrets() -> None:
     assert (person.name, site.person("nobody")) == ("Ada Lovelace", None)
 
 
-def change(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """``values`` with one dotted key set; numbers are places in lists."""
-    at: Any = values
-    *path, last = key.split(".")
-    for word in path:
-        at = at[int(word)] if isinstance(at, list) else at[word]
-    at[int(last) if isinstance(at, list) else last] = value
-    return values
-
-
-MAINNET_ID = example()["clusters"]["mainnet"]["chain_id"]
+MAINNET_ID = example_site()["clusters"]["mainnet"]["chain_id"]
 URL = "expected an http(s) URL without credentials, query or fragment"
 ENV = "expected the name of an environment variable, got something else"
 
@@ -106,7 +89,7 @@ ENV = "expected the name of an environment variable, got something else"
 )  # fmt: skip
 def test_a_wrong_site_is_refused_naming_the_key(key: str, value: Any, problem: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        parse(change(example(), key, value))
+        parse(put(example_site(), key, value))
     assert f"s.yaml: {problem}" in caught.value.problems
     assert len(caught.value.problems) == 1 or key.startswith("stages.")
 
@@ -114,10 +97,10 @@ def test_a_wrong_site_is_refused_naming_the_key(key: str, value: Any, problem: s
 def test_an_empty_set_of_people_or_nodes_is_refused() -> None:
     for key in ("people", "clusters.testnet.nodes", "forge.ci.required", "telemetry.backends"):
         with saying(ParameterError, f"s.yaml: {key}: expected ", whole=False):
-            parse(change(example(), key, []))
+            parse(put(example_site(), key, []))
 
 
 def test_trailing_slashes_do_not_make_another_url() -> None:
     """A path prefix is kept, its last slash is not."""
-    site = parse(change(example(), "telemetry.prometheus.url", "https://host/path/"))
+    site = parse(put(example_site(), "telemetry.prometheus.url", "https://host/path/"))
     assert site.telemetry.prometheus.url == "https://host/path"

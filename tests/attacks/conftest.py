@@ -19,6 +19,9 @@ from runbook_lib.evidence.log import GENESIS, Log
 from runbook_lib.signatures import Envelope
 from runbook_lib.signers import Trust
 
+from ..sources.conftest import serve, world
+
+__all__ = ["serve", "world"]
 MALLORY = Ed25519PrivateKey.from_private_bytes(b"m" * 32)
 BOBS_KEY = ec.derive_private_key(12345, ec.SECP256R1())
 ATTESTATION = f"{seal.FOLDER}/0001.alice.json"

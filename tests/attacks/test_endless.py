@@ -24,9 +24,8 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import parse_yaml
 
 from ..messages import saying
-from ..sources.conftest import World, serve, told, world
+from ..sources.conftest import World, told
 
-__all__ = ["serve", "world"]
 SOON = reach.Reached(timeout_s=0.2)
 GIVEN_UP = (0, b"", "GivenUp: no answer in 0.8 s; not asked again")
 

@@ -27,16 +27,11 @@ from runbook_lib.signatures import Envelope, read_envelope, read_signer
 from runbook_lib.signers import Signing, Trust
 from runbook_lib.verdicts import ExitCode
 
-from ..conftest import ALICES, ALICES_KEY, as_pem, named
+from ..conftest import ALICES, ALICES_KEY, as_pem, named, red
 from ..sources.verifying import pae
 from .conftest import ATTESTATION, BOBS_KEY, MALLORY, attest, chained, pem, resealed, signer, trust
 
 SEALED = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-def red(folder: Path, by: Trust | None = ALICES, head: str = "") -> dict[str, str]:
-    rows, _ = verify(folder, by, head=head)
-    return {row.what: str(row.observed) for row in rows if row.outcome is not Outcome.PASS}
 
 
 def rewritten(folder: Path, change: Callable[[list[dict[str, Any]]], None], key: Any) -> None:

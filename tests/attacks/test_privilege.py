@@ -23,9 +23,8 @@ from runbook_lib.site import Cluster, Site, parse_site
 from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.wire import Wire
-from runbook_lib.strict import PROJECT, parse_yaml
 
-from ..conftest import ran
+from ..conftest import example_site, put, ran
 from ..messages import saying
 from ..sources.conftest import World
 
@@ -38,13 +37,11 @@ OURS = {
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     for name in OURS | {"LANG", "TMPDIR"}:
         monkeypatch.setenv(name, f"/value/of/{name}")
     monkeypatch.setenv("LC_CTYPE", "C.UTF-8")
-    made = World(tmp_path / "tape")
-    yield made
-    made.close()
+    return world
 
 
 class Nothing(Wire):
@@ -76,14 +73,10 @@ def test_the_candidates_suite_sees_no_token_and_a_nodes_command_its_own(
     argv = ["sh", "-c", 'printf "HTTP/1.1 200 OK\\r\\n\\r\\n{}"; env >"{path}"']
     command = {"argv": argv, "env": ["RPP_RPC_TOKEN"]}
     node = {"name": "a", "validator": "v", "peer": "p", "control": "ours", "rpc_command": command}
-    cluster = Cluster.model_validate({**example()["clusters"]["development"], "nodes": [node]})
+    cluster = Cluster.model_validate({**example_site()["clusters"]["development"], "nodes": [node]})
     Fleet(world.scope(), cluster).get(str(tmp_path / "seen"), Nothing)
     seen = {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
     assert seen & OURS == {"RPP_RPC_TOKEN"}
-
-
-def example() -> dict[str, Any]:
-    return parse_yaml((PROJECT / "params/sites/example.yaml").read_bytes(), "s.yaml")
 
 
 def parsed(values: dict[str, Any]) -> Site:
@@ -93,7 +86,7 @@ def parsed(values: dict[str, Any]) -> Site:
 @pytest.mark.parametrize("variable", ["GITHUB_TOKEN", "CHAT_WEBHOOK", "CARGO_REGISTRY_PASSWORD"])
 def test_a_suite_that_lists_a_secret_is_refused(variable: str) -> None:
     """One that the site names elsewhere, or one whose name says so."""
-    values = example()
+    values = example_site()
     values["commands"]["suites"]["tests/pipeline"]["env"] = [variable]
 
     with pytest.raises(ParameterError) as caught:
@@ -113,14 +106,11 @@ def test_a_suite_that_lists_a_secret_is_refused(variable: str) -> None:
 )
 def test_nobody_is_handed_the_key_that_signs(key: str, variable: str) -> None:
     """No command by its environment, no server by a header."""
-    values = example()
+    values = example_site()
     values["clock"] = {"source": "offset-file", "path": "c", "wait": {"argv": ["wind"]}}
     values["clusters"]["testnet"]["nodes"] = [{"name": "a", "rpc_command": {"argv": ["ask"]}}]
-    at: Any = values
-    *tables, last = key.removesuffix(".0").split(".")
-    for name in tables:
-        at = at[int(name)] if isinstance(at, list) else at.setdefault(name, {})
-    at[last] = [variable] if key.endswith(".0") else variable
+    name = key.removesuffix(".0")
+    put(values, name, [variable] if name != key else variable)
 
     with pytest.raises(ParameterError) as caught:
         parsed(values)
@@ -131,10 +121,10 @@ def test_nobody_is_handed_the_key_that_signs(key: str, variable: str) -> None:
 
 def test_a_listed_variable_whose_name_says_secret_is_one_and_a_kit_forgets_the_others() -> None:
     """Nobody has to name it twice; a kit is run in a shell that may hold them all."""
-    values = example()
+    values = example_site()
     values["commands"]["deploy"]["env"] = ["OPS_API_KEY", "PROXY_TOKEN", "SSH_AUTH_SOCK"]
     named = parsed(values).secret_names()
-    assert named - parsed(example()).secret_names() == {"OPS_API_KEY"}
+    assert named - parsed(example_site()).secret_names() == {"OPS_API_KEY"}
 
     made = Kit("v1.4.0/canary/0001", Mock(), ())
     [line] = [line for line in script(made, parsed(values)).splitlines() if b"unset" in line]

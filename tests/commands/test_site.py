@@ -10,7 +10,7 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.strict import PROJECT
 
-from ..conftest import Terminal
+from ..conftest import Terminal, example_site
 
 DEVELOPMENT = "development"
 
@@ -105,10 +105,9 @@ def test_doctor_names_every_problem_of_a_site(terminal: Terminal, practice: Any)
 def test_schemas_accept_what_we_ship(terminal: Terminal) -> None:
     """The example site and the development parameters, and nothing misspelt."""
     site = terminal.json("schema", "site")
-    example = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_text())
-    jsonschema.validate(example, site)
+    jsonschema.validate(example_site(), site)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**example, "stor": "x"}, site)
+        jsonschema.validate({**example_site(), "stor": "x"}, site)
 
     stage = terminal.json("schema", DEVELOPMENT)
     jsonschema.validate(yaml.safe_load((PROJECT / "params/development.yaml").read_text()), stage)

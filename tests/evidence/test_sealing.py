@@ -15,19 +15,14 @@ from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import replay, seal_by_hand
 from runbook_lib.evidence.seal import facts_of, seals
 from runbook_lib.evidence.sealing import LEAKED
-from runbook_lib.evidence.verify import verify
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
-from ..conftest import ALICES
+from ..conftest import red
 from ..events import event
 
 BOOK = "10_development.ipynb"
-
-
-def red(folder: Path) -> set[str]:
-    return {row.what for row in verify(folder, ALICES)[0] if row.outcome is not Outcome.PASS}
 
 
 # --- by hand ----------------------------------------------------------------------------------------
@@ -41,12 +36,12 @@ def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> 
 
     assert "✓ PASS" in book.cells[0].outputs[0].data["text/plain"]
     assert (facts["run"], facts["outcome"], facts["foreign"]) == ("interactive", "PASS", False)
-    assert red(folder) == set()
+    assert red(folder) == {}
 
     before = (folder / BOOK).read_bytes()
     seal_by_hand(folder)
     assert (folder / "10_development.try1.ipynb").read_bytes() == before
-    assert red(folder) == set()
+    assert red(folder) == {}
 
 
 def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None:
@@ -66,7 +61,7 @@ def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None
     assert (first.exit_code, second.exit_code) == (ExitCode.INCONCLUSIVE, ExitCode.PASSED)
     kept = sorted(path.name for path in (practice.folder() / "attestations").iterdir())
     assert kept == ["0001.alice.json", "0002.alice.json"]
-    assert red(practice.folder()) == set()
+    assert red(practice.folder()) == {}
 
 
 def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:

@@ -27,7 +27,7 @@ from runbook_lib.verdicts import ExitCode
 from runbook_lib.wording import utc
 
 from ..attacks.conftest import Alter, attest, chained, resealed
-from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising, recorded
+from ..conftest import ALICES, ALICES_KEY, BASELINE, DRIFT, declare, practising, recorded, red
 from ..events import event
 
 STEPS = [
@@ -49,13 +49,6 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sealed(passed: Path, declared: None, tmp_path: Path) -> Path:
     return shutil.copytree(passed, tmp_path / "store" / "v1.4.0" / "development" / "0001")
-
-
-def red(folder: Path) -> dict[str, str]:
-    """Step -> what was found, of every step that does not hold."""
-    rows, _ = verify(folder, ALICES)
-    assert [row.what for row in rows] == STEPS
-    return {row.what: str(row.observed) for row in rows if row.outcome is not Outcome.PASS}
 
 
 def rebook(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -32,9 +32,8 @@ from runbook_lib.sources.words import (
     read_words,
     taken_back,
 )
-from runbook_lib.strict import PROJECT
 
-from ..conftest import named
+from ..conftest import example_site, named
 from .conftest import World
 from .github_answers import spoken
 
@@ -48,7 +47,7 @@ DEV_2 = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
 
 @cache
 def example() -> Site:
-    values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
+    values = example_site()
     values["people"][0]["key"] = named(ADA)
     node = values["clusters"]["development"]["nodes"][1]
     node.update(signoff_key=named(DEV_2), operator="harbor")
