@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from runbook_lib.canonical import canonical
 from runbook_lib.changes.apply import Applier, Change, Step
 from runbook_lib.cli import main
 from runbook_lib.context import Context, Judge, judges
+from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.events import Event
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.replay import seal_by_hand
@@ -491,6 +492,22 @@ class Practice:
         folder = self.enforced(**changes)
         seal_by_hand(folder)
         return folder
+
+    def replaying(self, **outcomes: Any) -> Callable[..., Any]:
+        """Runs the stage as a replay has our notebook run, without a kernel; what it did is kept."""
+
+        def run(stage: str, *given: Any, **more: Any) -> Any:
+            assert (stage, os.environ["RUNBOOK_REPLAY_OK"]) == ("development", "1")
+            try:
+                with closing(self.open()) as replayed:
+                    self.walk(replayed, **outcomes)
+                    kept = Path(os.environ["RUNBOOK_REPLAY_KEEP"])
+                    shutil.copy(replayed.folder / "log.jsonl", kept)
+            except RunbookError as error:
+                return SimpleNamespace(problems=[str(error)])
+            return SimpleNamespace(problems=[])
+
+        return run
 
     def write_notebook(self, cards: list[Any], verdict: Any = None) -> Path:
         """The shipped notebook in the newest attempt's folder, with the cards of its items."""

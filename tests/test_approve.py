@@ -1,7 +1,6 @@
 """``runbook approve``: what it writes is read as that person's word, or nothing is written."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from runbook_lib.site import read_site
 from runbook_lib.sources.words import hear, in_force, read_words
 
 from .conftest import NOWHERE, Terminal, as_pem, named
-from .sources.conftest import World
+from .sources.conftest import World, world
 
+__all__ = ["world"]
 DIGEST = "sha256:" + "a" * 64
 WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
 NODE = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
@@ -24,13 +24,12 @@ PASSPHRASE = "correct horse"
 class Desk:
     """A person at a terminal with a key file, on Bob's site with one validator."""
 
-    def __init__(self, practice: Any, terminal: Terminal) -> None:
-        self.practice, self.terminal = practice, terminal
+    def __init__(self, practice: Any, terminal: Terminal, world: World) -> None:
+        self.practice, self.terminal, self.world = practice, terminal, world
         self.root, self.key = practice.root, practice.root / "key"
         self.key.write_bytes(as_pem(practice.key))
         (self.root / "words").mkdir()
         self.write_site()
-        self.world = World(self.root / "tape")
 
     def write_site(self, **changes: Any) -> None:
         node = {"name": "dev-1", "url": NOWHERE, "validator": "rpp1a", "signoff_key": named(NODE)}
@@ -52,11 +51,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(practice: Any, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.chdir(practice.root)
-    made = Desk(practice, terminal)
-    yield made
-    made.world.close()
+def desk(practice: Any, terminal: Terminal, world: World) -> Desk:
+    practice.patch.chdir(practice.root)
+    return Desk(practice, terminal, world)
 
 
 def test_an_approval_is_written_and_counts(desk: Desk) -> None:

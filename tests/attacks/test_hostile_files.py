@@ -6,7 +6,6 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ from nbconvert import HTMLExporter
 
 from runbook_lib import launch
 from runbook_lib.canonical import canonical
-from runbook_lib.errors import ParameterError, RunbookError, SourceError, StoreError
+from runbook_lib.errors import ParameterError, SourceError, StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.package import VERSION
 from runbook_lib.plan import NodePlan, NodeState
@@ -73,17 +72,7 @@ def world(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.chdir(places["work"])
 
-    def run_stage(stage: str, params: Any, **more: Any) -> Any:
-        """Our notebook's cells over the tape, without a kernel."""
-        try:
-            with closing(made.practice.open()) as replayed:
-                made.practice.walk(replayed)
-                shutil.copy(replayed.folder / LOG, os.environ["RUNBOOK_REPLAY_KEEP"])
-        except RunbookError as error:
-            return SimpleNamespace(problems=[str(error)])
-        return SimpleNamespace(problems=[])
-
-    monkeypatch.setattr(launch, "run_stage", run_stage)
+    monkeypatch.setattr(launch, "run_stage", made.practice.replaying())
     roots = [*places.values(), made.practice.root]
     yield SimpleNamespace(
         folder=made.folder, whole=made.whole, site=str(made.practice.site), roots=roots,

@@ -140,25 +140,10 @@ def test_an_executed_notebook_renders_whole(practice: Any) -> None:
 # --- replay -----------------------------------------------------------------------------------------
 
 
-def again(practice: Any, **outcomes: Any) -> Any:
-    """Runs the practice stage as ``replay`` has our notebook run; what it did is kept for it."""
-
-    def run(stage: str) -> SimpleNamespace:
-        assert stage == "development"
-        assert os.environ["RUNBOOK_REPLAY_OK"] == "1"
-        opened = practice.open()
-        practice.walk(opened, **outcomes)
-        kept = Path(os.environ["RUNBOOK_REPLAY_KEEP"])
-        (kept / "log.jsonl").write_bytes((opened.folder / "log.jsonl").read_bytes())
-        return SimpleNamespace(problems=[])
-
-    return run
-
-
 def test_a_replay_shows_what_differs(practice: Any) -> None:
     """A check that judges otherwise today is a FAIL that quotes both; the environment is as it was."""
     folder = practice.sealed()
-    rows, _ = replay(folder, again(practice, ci_green=Outcome.FAIL))
+    rows, _ = replay(folder, practice.replaying(ci_green=Outcome.FAIL))
 
     assert rows[1].outcome is Outcome.FAIL
     assert rows[1].expected == "PASS (judged): it holds"
@@ -169,7 +154,7 @@ def test_a_replay_shows_what_differs(practice: Any) -> None:
 @pytest.mark.parametrize("ran", [True, False])
 def test_problems_of_a_replay_are_rows(practice: Any, ran: bool) -> None:
     """One that did not run at all proves nothing."""
-    folder, inner = practice.sealed(), again(practice)
+    folder, inner = practice.sealed(), practice.replaying()
 
     def run(stage: str) -> SimpleNamespace:
         if ran:

@@ -186,17 +186,6 @@ def test_closing_drops_kept_connections_too(loopback: Loopback) -> None:
         assert client.get(url).status_code == 200
 
 
-def test_free_addresses_share_a_port() -> None:
-    """One port on every host, in the order asked for."""
-    groups = free_addresses([["127.1.1.1", "127.1.1.2"], ["127.1.2.1"]])
-
-    assert [[host for host, _ in group] for group in groups] == [
-        ["127.1.1.1", "127.1.1.2"],
-        ["127.1.2.1"],
-    ]
-    assert len({port for group in groups for _, port in group}) == 1
-
-
 def test_systems_without_127_8_get_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node its own port on 127.0.0.1."""
 
