@@ -68,9 +68,3 @@ def test_a_bug_says_that_it_is_one_and_where_its_traceback_lies(
     assert said == f"this is a bug of runbook: KeyError: 'x'; please report it with {kept}"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert "raise error" in kept.read_text()
-
-
-def test_a_person_and_a_mistake_need_no_traceback() -> None:
-    assert ParameterError(["a: wrong", "b: wrong"])._render_traceback_() == [
-        "ParameterError: a: wrong\nb: wrong"
-    ]

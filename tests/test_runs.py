@@ -79,15 +79,6 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
     assert practice.events("session")[-1].number == 2
 
 
-def test_an_inconclusive_is_replaced_freely(practice: Any) -> None:
-    stage = practice.open()
-    practice.item(stage, DRIFT, INCONCLUSIVE)
-    card = practice.item(stage, DRIFT)
-
-    assert text(card).splitlines()[0] == f"✓ PASS {DRIFT} · try 2"
-    assert "try 1: ? INCONCLUSIVE" in text(card)
-
-
 def test_a_fail_is_tried_again_for_a_reason_and_shown_for_ever(practice: Any) -> None:
     """The card says FAIL on try 1, and why it was tried again."""
     practice.item(practice.open(), DRIFT, FAIL)

@@ -67,18 +67,6 @@ def test_only_the_nodes_named_are_asked(world: World) -> None:
     assert [str(request.url) for request in world.asked] == ["http://gateway/b/status/rollout"]
 
 
-def test_token_and_headers_come_from_the_environment(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RPC_TOKEN", "token-of-nodes")
-    monkeypatch.setenv("PROXY_TOKEN", "token-of-proxy")
-    rpc = {"token_env": "RPC_TOKEN", "headers_env": {"X-Proxy": "PROXY_TOKEN"}}
-    Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), **rpc)).rollout()
-    [request] = world.asked
-    assert request.headers["authorization"] == "Bearer token-of-nodes"
-    assert request.headers["x-proxy"] == "token-of-proxy"
-
-
 def test_powers_are_decimal_strings_of_any_size(world: World) -> None:
     """u128 does not fit a JSON number."""
     found = Fleet(world.scope(as_json(CONSENSUS)), cluster(by_url("a"))).consensus()["a"]

@@ -13,7 +13,7 @@ import pytest
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.prometheus import Prometheus, whole
+from runbook_lib.sources.prometheus import Prometheus
 
 from ..messages import saying
 from .conftest import World
@@ -83,15 +83,6 @@ def test_an_unusable_vector_is_an_error(world: World, answer: Handler, problem: 
         Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
 
 
-def test_instants_and_freshness_are_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
-    taken, wall = AT - timedelta(seconds=30), (AT - AHEAD).timestamp()
-    answer = vector(sample(str((taken - AHEAD).timestamp()), at=wall))
-    newest = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).newest(["up"], AT)["up"]
-    [found] = whole(newest).samples
-    assert (found.at, datetime.fromtimestamp(found.value, UTC)) == (AT, taken)
-    assert form(world.asked[0]) == {"query": "timestamp(up)", "time": f"{wall:.3f}"}
-
-
 def test_freshness_of_an_expression_and_a_window_upside_down_are_refused(world: World) -> None:
     """The timestamp of rate(x) is the instant of asking: always fresh, so no proof."""
     asked = Prometheus(world.scope(), ENDPOINT)
@@ -134,13 +125,6 @@ def test_windows_over_the_servers_limit_are_split_and_joined(
     assert found.times.tolist() == [(first + 60 * n) * 1000 for n in kept]
     assert found.values.tolist() == [first // 60 + n for n in kept]
     assert len(world.asked) == -(-points // 11_000)
-
-
-def test_a_range_is_translated_both_ways(world: World, ahead: reach.Clock) -> None:
-    scope = world.scope(matrix_server(), clock=ahead)
-    [found] = Prometheus(scope, ENDPOINT).range("up", AT - MINUTE, AT, MINUTE)
-    assert found.times.tolist() == [round((WALL - 60) * 1000), round(WALL * 1000)]
-    assert form(world.asked[0])["end"] == f"{(AT - AHEAD).timestamp():.3f}"
 
 
 def rules(**keys: Any) -> Handler:
