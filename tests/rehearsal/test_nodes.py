@@ -135,13 +135,6 @@ def test_every_route_wants_the_token(visitor: Visitor, auth: str, path: str) -> 
     assert (answer.status_code, answer.json()) == (401, {"error": "unauthorized"})
 
 
-def test_bare_token_is_accepted(visitor: Visitor) -> None:
-    """The scheme may be left out, as the chain allows."""
-    answer = visitor.rpc("dev-1", "/health", auth=visitor.network.env["RPP_RPC_TOKEN"])
-
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-
-
 @pytest.mark.parametrize("path", ["/status", "/status/storage", "/consensus/validators", "/"])
 def test_routes_the_chain_lacks_are_absent(visitor: Visitor, path: str) -> None:
     """Routes that the chain's documents mention and its router does not have."""

@@ -15,7 +15,7 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources import wire
-from runbook_lib.sources.commands import Build, Probe, Provisioned, ToolVerdict, fill
+from runbook_lib.sources.commands import Probe, Provisioned, ToolVerdict, fill
 from runbook_lib.sources.process import Ended, run
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import PROJECT
@@ -26,12 +26,6 @@ from .conftest import World, commands, says
 
 DIGEST, COMMIT = "sha256:" + "d" * 64, "c" * 40
 BUILD = {"digest": DIGEST, "commit": COMMIT, "version": "v1.4.0"}
-
-
-def test_version_tells_the_build_that_runs(world: World) -> None:
-    found = commands(world, version=says(json.dumps(BUILD), "", 0, "{node}")).version("n1")
-    assert found == Build(digest=DIGEST, commit=COMMIT, version="v1.4.0")
-    assert read_entries(world.folder)[0].key.endswith('"0", "n1"]')
 
 
 @pytest.mark.parametrize(

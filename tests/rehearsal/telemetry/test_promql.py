@@ -1,6 +1,5 @@
 """The PromQL subset, against a real Prometheus on the same data and on its own, and its rules."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,17 +161,6 @@ def test_answers_as_prometheus_does(
         )
 
 
-def test_rate_counts_on_over_a_restart() -> None:
-    """A counter that falls was reset: what it had reached before is not lost."""
-    store = Store()
-    times = START + np.arange(5) * MINUTE
-    store.append({"__name__": "c"}, times, np.array([0.0, 60.0, 120.0, 0.0, 60.0]))
-
-    (row,) = evaluate(store, "rate(c[4m])", times[-1:])
-
-    assert row.values.tolist() == [0.75]
-
-
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
@@ -310,25 +298,6 @@ def test_what_cannot_be_evaluated_is_refused_by_name(
 
 
 # --- samples in memory and how they are written ---------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (180.0, "180"),
-        (0.1, "0.1"),
-        (1.5e7, "15000000"),
-        (1e-7, "1e-07"),
-        (1e22, "1e+22"),
-        (-0.25, "-0.25"),
-        (math.nan, "NaN"),
-        (math.inf, "+Inf"),
-        (-math.inf, "-Inf"),
-    ],
-)
-def test_values_are_printed_as_prometheus_prints_them(value: float, text: str) -> None:
-    """No exponent between a millionth and 1e21."""
-    assert format_value(value) == text
 
 
 @given(st.floats(allow_nan=False))
