@@ -19,18 +19,23 @@ KEPT = ("prometheus", "alertmanager", "checkout", "network.json", "calls", "keys
 
 
 def mirror(source: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
-    """Make ``target`` what ``source`` is, but for what is to be skipped of both."""
+    """Make ``target`` what ``source`` is, but for what is skipped of both; writes what differs."""
     target.mkdir(exist_ok=True)
+    wanted = {entry.name: _about(entry) for entry in os.scandir(source) if entry.name not in skip}
     for entry in os.scandir(target):
-        if entry.is_dir(follow_symlinks=False) and entry.name not in skip:
-            shutil.rmtree(entry)
-        elif entry.name not in skip:
-            Path(entry).unlink()
+        if entry.name not in skip and _about(entry) != wanted.get(entry.name):
+            (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry)
+    for name, about in wanted.items():
+        if not about:
+            mirror(source / name, target / name)
+        elif not os.path.lexists(target / name):
+            shutil.copy2(source / name, target / name, follow_symlinks=False)
+    shutil.copystat(source, target)
 
-    def skipped(folder: str, names: list[str]) -> set[str]:
-        return set(skip) & set(names) if Path(folder) == source else set()
 
-    shutil.copytree(source, target, symlinks=True, ignore=skipped, dirs_exist_ok=True)
+def _about(entry: os.DirEntry[str]) -> tuple[int, ...]:
+    found, folder = entry.stat(follow_symlinks=False), entry.is_dir(follow_symlinks=False)
+    return () if folder else (found.st_mode, found.st_size, found.st_mtime_ns)
 
 
 class Saved:

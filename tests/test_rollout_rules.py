@@ -137,11 +137,10 @@ def turn(world: World, at: float, stage: str, *nodes: str) -> None:
 def fired(world: World, until: float = 5 * HOUR) -> dict[str, set[str]]:
     """The shipped alerts that fired, with the nodes they name."""
     store, instants = Store(), np.arange(GENESIS, GENESIS + until, 60.0)
-    Recorder(world, GENESIS).lay(store, instants)
+    wall = Recorder(world, GENESIS).lay(store, instants)
     rules = load(SHIPPED_RULES.parent)
     check(rules)
-    offset = world.clock.offset
-    RuleEngine(rules).run(store, np.round((instants - offset) * 1000.0).astype(np.int64))
+    RuleEngine(rules).run(store, wall)
     found: dict[str, set[str]] = {}
     for series in store:
         if (series.labels["__name__"], series.labels.get("alertstate")) == ("ALERTS", "firing"):

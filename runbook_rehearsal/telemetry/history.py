@@ -22,7 +22,6 @@ TOLD_INSTANTS = ("ALERTS_FOR_STATE",)
 """Series whose values are instants of wall time themselves, in seconds."""
 STEP_S = 60.0
 SCRAPE_MS = 5000
-PART = 720  # instants
 
 
 class History:
@@ -80,10 +79,6 @@ class History:
                 self._lay(clock.offset + steps / 1000.0)
 
     def _lay(self, instants: Floats) -> None:
-        """In parts: what one takes to compute is many times what it leaves."""
-        for part in np.array_split(instants, -(-len(instants) // PART)):
-            self.recorder.lay(self.store, part)
-            offset = self.recorder.world.clock.offset
-            wall: Instants = np.round((part - offset) * 1000.0).astype(np.int64)
-            self.engine.run(self.store, wall)
-            self.last = int(wall[-1])
+        wall = self.recorder.lay(self.store, instants)
+        self.engine.run(self.store, wall)
+        self.last = int(wall[-1])

@@ -9,6 +9,7 @@ rates). What is not supported raises ``Unsupported``: an answer is either Promet
 import operator
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from .tsdb import Key, Matches, Series, Store, key_of, matcher
 
 LOOKBACK_MS = 300_000
 _NAME = "__name__"
+_parsed = cache(pql.parse)
 # (series, first and past-the-end sample per step, window ends, window length in ms)
 OverRange = Callable[[Series, Indices, Indices, Instants, int], tuple[Floats, Flags]]
 
@@ -46,7 +48,7 @@ Value = Vector | Floats
 def evaluate(store: Store, query: str, steps: Instants) -> Vector:
     """The value of ``query`` at each step (ms). Raises BadQuery or Unsupported."""
     try:
-        parsed = pql.parse(query)
+        parsed = _parsed(query)
     except ValueError as error:
         raise BadQuery(f"parse error: {error}") from None
     with np.errstate(all="ignore"):

@@ -316,8 +316,8 @@ class Recorder:
                 self._known = {**self._known, cluster: (own, nodes)}
             yield from nodes
 
-    def lay(self, store: Store, instants: Floats) -> None:
-        """Append every series at those rehearsal instants to ``store``, at their wall times."""
+    def lay(self, store: Store, instants: Floats) -> Instants:
+        """Append every series at those rehearsal instants to ``store``; returns their wall times."""
         offset = self.world.clock.offset
         wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
         # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
@@ -329,6 +329,7 @@ class Recorder:
             for row, values, there in node.samples(instants):
                 labels = {"__name__": row.name, **node.labels, **row.labels}
                 store.append_while(labels, wall, values, there)
+        return wall
 
     def is_up(self, name: str) -> bool:
         now = self.world.clock.now()

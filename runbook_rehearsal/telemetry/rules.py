@@ -99,8 +99,6 @@ class RuleEngine:
 
     def run(self, store: Store, steps: Instants) -> None:
         """Add to ``store`` what Prometheus would: ALERTS and ALERTS_FOR_STATE."""
-        if not len(steps):
-            return
         before, self.active = self.active, {}
         self.errors = {}
         for number, rule in enumerate(self.rules):

@@ -185,14 +185,11 @@ class TelemetryServers:
         when a rule cannot be read."""
         seconds = math.ceil(seconds)
         with self._lock:
-            loaded = self._rules()
-            if seconds and "prometheus" not in self._down and self._history.holds(loaded):
+            if seconds and "prometheus" not in self._down and self._history.holds(self._rules()):
                 self._history.skip(seconds)
                 self._backend.publish(self._history)
             else:
-                rules.check(loaded)
-                self.world.clock.advance(seconds)
-                self._lay()
+                self._lay(seconds)
             if "alertmanager" not in self._down:
                 self._settle(seconds)
 
@@ -246,9 +243,10 @@ class TelemetryServers:
             self._read = texts, rules.load(folder)
         return self._read[1]
 
-    def _lay(self) -> None:
+    def _lay(self, seconds: int = 0) -> None:
         loaded = self._rules()
         rules.check(loaded)
+        self.world.clock.advance(seconds)
         self._history = History(self._recorder, loaded)
         if "prometheus" not in self._down:
             self._backend.publish(self._history)

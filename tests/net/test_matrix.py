@@ -6,11 +6,13 @@ And of each stage one fault of each outcome through the command line, with a ker
 import json
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.faults.table import FAULTS
 
 from ..conftest import ran, unmeasured
@@ -36,13 +38,20 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
         yield made
 
 
+@cache
+def _redactor(names: frozenset[str]) -> Redactor:
+    return Redactor(names)
+
+
 @pytest.fixture(autouse=True)
 def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs a notebook here has the network's tokens, and asks again without a pause."""
+    """Whoever runs a notebook here has the network's tokens, and asks again without a pause; what was
+    found harmless in one is not looked through again in the next."""
     for name, value in practice.network.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
     monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("runbook_lib.opening.Redactor", lambda names: _redactor(frozenset(names)))
 
 
 @pytest.mark.parametrize(
