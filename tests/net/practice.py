@@ -8,7 +8,6 @@ nothing of that has happened.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 
 from runbook_rehearsal import layout
 from runbook_rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.rehearse import take_over
 from runbook_rehearsal.saved import Saved
 
 from . import seam
@@ -93,7 +93,7 @@ class Practice:
 
     def _steps(self) -> Iterator[str]:
         """Every point, in order; what happens before each is done when it is reached."""
-        self._take_over()
+        take_over(self.network)  # on the commander's word
         self.given |= {name: self._file(name) for name in ("preflight", "development")}
         yield "development.apply"
         yield from self._sessions("development")
@@ -150,17 +150,6 @@ class Practice:
         self.healthy[run.stage] = run
         network = self.network
         self.given[f"{run.stage}_recovery"] = layout.recovery(network.world, network.release)
-
-    def _take_over(self) -> None:
-        """Every cluster is adopted, on the commander's word."""
-        before = self.network.release.previous_artifact
-        for cluster in self.network.world.clusters:
-            argv = ("adopt", "--site", self.network.site, "--cluster", cluster)
-            argv = (*argv, "--artifact", before, "--issue", layout.ISSUE, "--json")
-            digest = json.loads(seam.command(*argv)[1])["digest"]
-            self.network.say(layout.COMMANDER, f"approve {digest}")
-            code, said = seam.command(*argv)
-            assert code == 0, said
 
     def pass_until(self, instant: datetime) -> None:
         left = (instant - self.now).total_seconds()
