@@ -5,6 +5,7 @@ Instants that are judged are fields of their own: ``written`` is the machine's c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, TypeAdapter
@@ -463,6 +464,7 @@ def reader(*bases: type[E]) -> Callable[[bytes], E]:
     union = Annotated[Union[kinds], Field(discriminator="kind")]  # type: ignore[valid-type] # noqa: UP007
     adapter: TypeAdapter[E] = TypeAdapter(union)
 
+    @lru_cache(4096)  # logs are read again for each item, and their events are frozen
     def read(line: bytes) -> E:
         event = adapter.validate_json(line)
         load_once(line)
