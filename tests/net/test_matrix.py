@@ -51,7 +51,8 @@ def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("runbook_lib.sources.github.SECONDARY_S", 0.0)
     monkeypatch.setattr("runbook_lib.sources.http.FIRST_WAIT_S", 0.0)
-    monkeypatch.setattr("runbook_lib.opening.Redactor", lambda names: _redactor(frozenset(names)))
+    place = "runbook_lib.sources.tape.Redactor"
+    monkeypatch.setattr(place, lambda names: _redactor(frozenset(names)))
 
 
 @pytest.mark.parametrize(
