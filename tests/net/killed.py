@@ -1,6 +1,6 @@
 """Runs the code cells of shipped notebooks, each run a process that is killed where it is told.
 
-``python -m tests.net.killed`` imports once what runs import, then forks: each line on its input is a
+``python -m tests.net.killed`` imports once what runs import, and forks: each line on its input is a
 list of runs ``{"runbook", "params", "kill"}`` that begin at once, or of commands ``{"argv"}``. A line
 on its output is the list of their ends ``{"code", "said"}``, once they and whatever they left at work
 have ended. A run ends as its notebook would.
@@ -68,11 +68,11 @@ def run(given: dict[str, Any]) -> int:
     return made.exit_code
 
 
-def fork(given: dict[str, Any]) -> tuple[int, Any]:
-    """A run in a process of its own, and the file that holds what it says."""
-    said = os.memfd_create("said")
+def fork(given: dict[str, Any]) -> tuple[int, Any, Any]:
+    """A run in a process of its own, and the files that hold what it says and what it has loaded."""
+    said, loaded = os.memfd_create("said"), os.memfd_create("loaded")
     if pid := os.fork():
-        return pid, os.fdopen(said, "rb")
+        return pid, os.fdopen(said, "rb"), os.fdopen(loaded, "rb")
     code = 3
     try:
         os.dup2(said, 1)
@@ -87,47 +87,46 @@ def fork(given: dict[str, Any]) -> tuple[int, Any]:
             if point := given.get("kill"):
                 kill_at(point, Path(given["armed"]))
             code = run(given)
-        if given.get("modules"):
-            Path(given["modules"]).write_text(json.dumps(sorted({*sys.modules} - {"__main__"})))
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
+        os.write(loaded, json.dumps(sorted({*sys.modules} - {"__main__"})).encode())
         sys.stdout.flush()
         os._exit(code)
 
 
-def compile_templates(display: Any) -> None:
-    """Those of cards, once: each fork would do it anew."""
-    for form in (display._HTML, display._TEXT):
-        for name in form._environment.list_templates(extensions=["j2"]):
-            if "/" not in name and not name.endswith((".md.j2", ".sh.j2")):
-                form._environment.get_template(name)
+def warm(names: list[str]) -> None:
+    """Load what a run has loaded, and compile the templates of cards: each fork would do it anew."""
+    for name in names:
+        if not name.startswith("_"):  # `_asyncio` before `asyncio` leaves half of each
+            with suppress(ImportError):
+                importlib.import_module(name)
+    if display := sys.modules.get("runbook_lib.display"):
+        for form in (vars(display)["_HTML"], vars(display)["_TEXT"]):
+            for name in form._environment.list_templates(extensions=["j2"]):
+                if "/" not in name and not name.endswith((".md.j2", ".sh.j2")):
+                    form._environment.get_template(name)
+    if http := sys.modules.get("runbook_lib.sources.http"):
+        vars(http)["FIRST_WAIT_S"] = 0.0  # who does not answer is asked again at once
 
 
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for line in sys.stdin:
         asked = json.loads(line)
-        for name in asked.get("warm", ()):
-            if not name.startswith("_"):  # `_asyncio` before `asyncio` leaves half of each
-                with suppress(ImportError):
-                    importlib.import_module(name)
-        if display := sys.modules.get("runbook_lib.display"):
-            compile_templates(display)
-        if http := sys.modules.get("runbook_lib.sources.http"):
-            vars(http)["FIRST_WAIT_S"] = 0.0  # who does not answer is asked again at once
-        for each in asked.get("runs", ()):
+        for each in asked:
             if "runbook" in each:
                 seam.cells(each["runbook"])  # each fork would read it anew
-        begun = [fork(each) for each in asked.get("runs", ())]
-        ends = []
-        for pid, said in begun:
+        begun, ends = [fork(each) for each in asked], []
+        for pid, said, loaded in begun:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            said.seek(0)
-            ends.append({"code": code, "said": said.read().decode()})
-            said.close()
+            with said, loaded:
+                said.seek(0)
+                loaded.seek(0)
+                ends.append({"code": code, "said": said.read().decode()})
+                warm(json.loads(loaded.read() or "[]"))
         with suppress(ChildProcessError):  # what they left at work is ours to wait for
             while True:
                 os.waitpid(-1, 0)

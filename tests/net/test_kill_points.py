@@ -141,17 +141,17 @@ class Driven:
 
     # --- runs -----------------------------------------------------------------------------------
 
-    def ask(self, **what: Any) -> list[dict[str, Any]]:
+    def ask(self, *runs: dict[str, Any]) -> list[dict[str, Any]]:
         assert self._driver.stdin is not None and self._driver.stdout is not None
         self.network.rpc.refill()  # who comes back forty times within a minute is no reader
-        self._driver.stdin.write(json.dumps(what) + "\n")
+        self._driver.stdin.write(json.dumps(runs) + "\n")
         self._driver.stdin.flush()
         ends: list[dict[str, Any]] = json.loads(self._driver.stdout.readline())
         return ends
 
     def runbook(self, *argv: object) -> None:
         command = [str(Path(sys.executable).with_name("runbook")), *map(str, argv)]
-        [end] = self.ask(runs=[{"argv": command}])
+        [end] = self.ask({"argv": command})
         assert end["code"] == 0, end["said"]
 
     def run(self, runbook: str, *kills: dict[str, Any] | None, **more: Any) -> list[dict[str, Any]]:
@@ -164,7 +164,6 @@ class Driven:
             "runbook": runbook,
             "params": {**self.params[runbook], "attempt": number, **more},
             "armed": str(self.armed),
-            "modules": str(self.gate / "modules"),
         }
         asked = [
             {
@@ -174,7 +173,7 @@ class Driven:
             }
             for kill in kills or (None,)
         ]
-        return self.ask(runs=asked)
+        return self.ask(*asked)
 
     def kill(self, runbook: str, point: Point) -> None:
         [end] = self.run(runbook, kill := {**point.entry, "arm": point.arm})
@@ -264,7 +263,6 @@ class Driven:
         found.points = points(found.entries, list(found.nodes))
         self._ended[runbook] = found
         self._keep(f"{runbook}_recovery")
-        self.ask(warm=json.loads((self.gate / "modules").read_text()))
         return found
 
     def _plan(self, stage: str) -> None:
@@ -279,7 +277,7 @@ class Driven:
             network.speak("acknowledge", stage, start, end)
         network.fast_forward((due - network.now).total_seconds())
         self.params[stage] = {**params, "mode": "plan"}
-        [planned] = self.ask(runs=[{"runbook": stage, "params": self.params[stage]}])
+        [planned] = self.ask({"runbook": stage, "params": self.params[stage]})
         assert planned["code"] in (0, 4), planned["said"]
         [plan] = [entry for entry in self.entries(stage, 1) if entry["kind"] == LOG["plan"]]
         if stage == "mainnet":
