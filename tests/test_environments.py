@@ -75,15 +75,15 @@ def of(name: str, why: str) -> str:
 
 UNREADABLE = r"p.yaml: expected (YAML|at most 1000000 bytes|a mapping of names), got.*"
 ENVIRONMENTS = {
-    "no HOME": Broken(0, env={"HOME": ""}),
-    "HOME that nobody can write to": Broken(0, env={"HOME": "/proc", "IPYTHONDIR": "/proc/x"}),
-    "stdout in Latin-1": Broken(0, env={"PYTHONIOENCODING": "latin-1"}),
-    "LANG=C": Broken(0, env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "TMPDIR": "/none"}),
+    "no HOME, stdout in Latin-1": Broken(0, env={"HOME": "", "PYTHONIOENCODING": "latin-1"}),
+    "HOME that nobody can write to, LANG=C": Broken(
+        0, env={"HOME": "/proc", "IPYTHONDIR": "/proc/x", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0",
+                "TMPDIR": "/none"}),
     "JSON of odd letters": Broken(3, r"\\udcff: .*", ("verify", "\udcff", "--json")),
-    "all warnings are errors": Broken(0, env={"PYTHONWARNINGS": "error"}),
+    "all warnings are errors, umask 0777": Broken(
+        0, env={"PYTHONWARNINGS": "error"}, shell="umask 0777; {}"),
     "no assertions, no plots": Broken(0, env={"PYTHONOPTIMIZE": "2", "MPLBACKEND": "x"}),
     "no terminal, one column": Broken(0, "", ("--help",), {"COLUMNS": "1", "TERM": ""}),
-    "umask 0777": Broken(0, shell="umask 0777; {}"),
     "stdin and stdout closed": Broken(0, shell="{} <&- >&-"),
     "stderr closed": Broken(3, argv=("verify", "none"), shell="{} 2>&-"),
     "stdout on a full disk": Broken(3, "stdout: .*No space left.*", ("schema", "site"), shell="{} >/dev/full"),
