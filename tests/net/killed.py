@@ -61,6 +61,8 @@ def kill_at(point: dict[str, Any], armed: Path) -> None:
 def run(given: dict[str, Any]) -> int:
     """A notebook; it is saved as its reader would find it, unless the run was to be killed."""
     told = not given.get("kill")
+    if not told and (display := sys.modules.get("runbook_lib.display")):  # nobody sees its cards
+        vars(display)["_card"] = lambda kind, colour, values, data: display.Card("", "", data)
     made = seam.run(given["runbook"], given["params"], without=given.get("without", ()), told=told)
     print(made.waits, made.verdict.get("refused", ""))
     if told and "refused" not in made.verdict:
