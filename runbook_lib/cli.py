@@ -212,8 +212,6 @@ def _incident(made: argparse.ArgumentParser) -> None:
     made.add_argument("--site", required=True, help=SITE)
     steps = made.add_mutually_exclusive_group()
     for step, text in (
-        ("acknowledge", "somebody is at it"),
-        ("mitigated", "its harm is contained"),
         ("close", "it is over, for the --reason given"),
         ("sign-off", "log somebody else's approval of its closing"),
         ("ratify", "log the council's approval of its break-glass"),

@@ -1,7 +1,6 @@
 """``runbook incident``: what became of an incident, and the steps that end it.
 
-Acknowledged, mitigated and closed by whoever runs the command; signed off by somebody else's
-approval of the closing statement's digest, in an issue or a signed file.
+Closed by whoever runs the command; signed off by somebody else's approval of the closing statement's digest, in an issue or a signed file.
 """
 
 import argparse
@@ -14,9 +13,7 @@ from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence.incidents import (
     Incident,
-    IncidentAcknowledged,
     IncidentClosed,
-    IncidentMitigated,
     Incidents,
     IncidentSignedOff,
     Told,
@@ -75,10 +72,6 @@ def _step(
     Raises ParameterError, StoreError.
     """
     match args.step:
-        case "acknowledge":
-            return IncidentAcknowledged(by=operator, at=now)
-        case "mitigated":
-            return IncidentMitigated(by=operator, at=now)
         case "close":
             reason = args.reason.strip()
             if len(reason) < MIN_REASON:
@@ -182,7 +175,5 @@ def missing(one: Incident, site: Site, path: str) -> Iterator[str]:
     if isinstance(closed := one.newest, IncidentClosed):
         who = "anybody" if site.single_operator else f"somebody other than {one.opened.author}"
         yield f"next  {who}: comment `approve {closed.digest}`, then {again} --sign-off"
-    steps = {"open": "--acknowledge", "acknowledged": "--mitigated"}
-    steps["mitigated"] = "--close --reason WHY"
-    if one.status in steps:
-        yield f"next  {again} {steps[one.status]}"
+    if one.status == "open":
+        yield f"next  {again} --close --reason WHY"

@@ -30,7 +30,7 @@ LAYERS = (
     ("metrics", "notebook"),
     ("machine",),
     ("evidence.events",),
-    ("evidence.outbox", "evidence.log", "evidence.store", "evidence.status", "evidence.seal"),
+    ("evidence.posts", "evidence.log", "evidence.store", "evidence.status", "evidence.seal"),
     ("evidence.verify",),
     ("evidence.ledger",),
     ("evidence.comment", "evidence.policy"),

@@ -8,7 +8,7 @@ is assumed. Every changing command inherits the cluster's lock.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 
 from ..canonical import canonical
 from ..context import Context
-from ..errors import SourceError, SourceRefused, tried
-from ..evidence import outbox
-from ..evidence.events import NodeVerified, Queued, StepPhase, StepTaken, of
+from ..errors import tried
+from ..evidence.events import NodeVerified, StepPhase, StepTaken, of
 from ..files import place
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, differences, phase_of
@@ -118,14 +117,21 @@ class Applier:
         steps = of(self.context.journal, StepTaken)
         return [step for step in steps if step.item == self.context.item]
 
-    def settle(self, inspect: Callable[[str], bool]) -> None:
-        """Journal of each step of this change that began and has no good end whether it was done.
+    def settle(self, node: str, base: str, stands: bool) -> None:
+        """Journal of the steps of ``base``, each named by its try, which of them ``stands``.
 
-        For steps that a later try does not take up again; ``inspect`` gets the step's name.
+        For those of earlier tries that have no good end: no later try takes them up again.
         """
-        for node, name in dict.fromkeys((e.node, e.step) for e in self._earlier()):
-            if self._journalled(node, name)[0] in ("intent", "failed"):
-                self._found_done(Step(node, name, is_done=partial(inspect, name)))
+        for name in dict.fromkeys(e.step for e in self._earlier() if e.node == node):
+            if name.rpartition("-")[0] == base:
+                self._found_done(Step(node, name, is_done=lambda: stands))
+
+    def did(self, node: str, base: str) -> bool:
+        """Whether some try did such a step."""
+        done = [
+            e.step.rpartition("-")[0] for e in self.steps() if (e.node, e.phase) == (node, "done")
+        ]
+        return base in done
 
     def verified(self, node: str, state: NodeState, phase: str = "") -> None:
         """Journal a node's read-back state: what the next stage expects to find.
@@ -193,25 +199,6 @@ def failed_row(step: Step, ended: Ended) -> Row:
     return check_row(step.node, step.name, step.expected, text, ok=False)
 
 
-def asked(ask: Callable[[], object], more: str = "") -> Ended:
-    """A request to the forge as a step ends: 1 where it was refused, no code where nobody knows."""
-    match tried(ask):
-        case SourceRefused(problem=why):
-            return Ended(1, b"", b"", why.partition(", got ")[2] + more)
-        case SourceError(problem=why):
-            return Ended(None, b"", b"", why + more)
-    return DONE
-
-
-def has_secret(context: Context, what: str, text: str) -> bool:
-    """Whether a text that is to be posted holds a secret."""
-
-    def look() -> str:
-        return "yes" if context.scope.tape.redactor.found_in(text.encode()) else ""
-
-    return bool(context.scope.derive(f"a secret in the {what}", look))
-
-
 def derived(context: Context, what: str, compute: Callable[[], Any]) -> Any:
     """What follows from the store alone, as JSON; a replay has the answer."""
     return json.loads(context.scope.derive(what, lambda: canonical(compute()).decode()))
@@ -220,43 +207,6 @@ def derived(context: Context, what: str, compute: Callable[[], Any]) -> Any:
 def all_pass(rows: list[Row]) -> bool:
     """Whether there are rows and all of them hold."""
     return bool(rows) and all(row.outcome is Outcome.PASS for row in rows)
-
-
-# --- What could not be sent: kept in the attempt's outbox, and said so in a row ---
-
-
-def later(context: Context) -> str:
-    return f"kept in the outbox: runbook publish {context.attempt_name}"
-
-
-def was_sent(context: Context, kind: str, about: str = "", called: str = "") -> bool:
-    """Whether ``runbook publish`` sent the last of a kind that an earlier try kept, ``about`` that."""
-    kept = [event for event in of(context.journal, Queued) if event.what == kind]
-    if not kept or kept[-1].about != about:
-        return False
-
-    def look() -> str:
-        found = any(outbox.kind_of(path) == kind for path in outbox.pending(context.folder))
-        return "waits" if found else "sent"
-
-    return context.scope.derive(f"what became of {called or kind}", look) == "sent"
-
-
-def keep(
-    context: Context,
-    kind: str,
-    document: Mapping[str, Any],
-    error: SourceError | None,
-    about: str = "",
-) -> Row:
-    """Keep what could not be sent; the row that says so. ``about`` goes into the log with it."""
-    earlier = len(of(context.journal, Queued))
-    own = len(of(context.log.events()[len(context.journal) :], Queued))
-    number = 1 + earlier + (own if context.scope.live else 0)
-    queued = outbox.keep(context.folder, kind, number, document)
-    context.log.append(queued.model_copy(update={"about": about}))
-    why = f"{error}; " if error is not None else ""
-    return unknown_row(kind, "sent", "and read back", f"{why}{later(context)}")
 
 
 T = TypeVar("T")

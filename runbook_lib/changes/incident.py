@@ -19,10 +19,9 @@ from typing import Any, Literal
 
 from ..canonical import digest as digest_of
 from ..context import Context
-from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, tried
-from ..evidence import outbox
-from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
-from ..evidence.events import Convened, Event, IncidentNamed, of
+from ..errors import LogDamaged, ParameterError, RunbookError, SourceError
+from ..evidence.comment import LIMIT, code, plain
+from ..evidence.events import Event, IncidentNamed, of
 from ..evidence.incidents import (
     BreakGlass,
     Incident,
@@ -30,26 +29,23 @@ from ..evidence.incidents import (
     IncidentFiled,
     IncidentOpened,
     Incidents,
-    Issues,
-    Report,
     Told,
     Votes,
     read_line,
 )
 from ..evidence.ledger import states
 from ..evidence.log import opened_by
-from ..files import replace_file
+from ..evidence.posts import OnForge, Post, short
 from ..findings import Findings
 from ..outcomes import Outcome, Row, value_text
 from ..params import RecoveryParams
 from ..playbook import COUNCIL, GATE_STEPS
-from ..sources.commands import tell
-from ..sources.process import Ended
 from ..sources.prometheus import Vector
 from ..sources.words import hear, in_force
 from ..strict import project_path
 from ..wording import count, utc, visible
-from .apply import Applier, Step, all_pass, asked, derived, has_secret, keep, later, was_sent
+from .apply import Applier, all_pass, derived
+from .posts import publish
 
 Audience = Literal["internal", "governance", "public"]
 AUDIENCES: dict[Audience, tuple[str, tuple[str, ...]]] = {
@@ -60,7 +56,6 @@ AUDIENCES: dict[Audience, tuple[str, tuple[str, ...]]] = {
 """How an audience's report is called, and the texts that it cannot be without."""
 _BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
 _DECIDED = ("summary", "impact", "mitigations")
-_NOTICE = "council-notice"
 ROWS = (300, 100, 30, 10)
 """Rows of a table, fewer until the whole fits."""
 NOTHING = "nothing said"
@@ -120,9 +115,6 @@ def _opened(context: Context) -> Incident | None:
 
 def _note(context: Context, found: Incident, event: Told) -> str:
     """Add to the incident, once; what went wrong with that, else nothing."""
-    known = [{**each.content, "at": ""} for each in of(found.events, type(event))]
-    if {**event.content, "at": ""} in known:
-        return ""
 
     def write_it() -> str:
         try:
@@ -169,12 +161,19 @@ def file_incident(context: Context, applier: Applier, audience: Audience) -> Non
 
 def _report(
     context: Context, found: Incident, audience: Audience, facts: Facts, first: str = ""
-) -> Report:
+) -> Post:
     template = "public_report.md" if audience == "public" else "incident.md"
+    marker = f"<!-- rpp-runbook incident={found.id} audience={audience} -->"
     text = first + render(context, template, _values(context, found), facts)
     summary = visible(" ".join(context.params.summary.split()), 120)
-    title = f"{AUDIENCES[audience][0]} {found.id}: {summary}"
-    return Report(found.id, audience, title, text, found.opened.at)
+    return Post(
+        step=f"{audience}-report",
+        subject="forge",
+        text=f"{marker}\n{text}",
+        title=f"{AUDIENCES[audience][0]} {found.id}: {summary}",
+        since=found.opened.at,
+        incident=found.id,
+    )
 
 
 def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, str]:
@@ -223,9 +222,8 @@ def _facts(context: Context, found: Incident) -> str:
 def _ending(found: Incident) -> str:
     """What is to be done with it; no line begins with a verb that counts as somebody's word."""
     lines = [
-        "No apply of this release opens until the incident is acknowledged, mitigated, closed, and"
-        f" signed off by somebody other than {plain(found.opened.author, 80)}:"
-        f" {code(f'runbook incident {found.id}')}."
+        "No apply of this release opens until the incident is closed, and signed off by somebody"
+        f" other than {plain(found.opened.author, 80)}: {code(f'runbook incident {found.id}')}."
     ]
     if found.opened.break_glass:
         due = utc(found.ratify_until)
@@ -236,39 +234,15 @@ def _ending(found: Incident) -> str:
     return "\n\n".join(lines)
 
 
-def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[int]:
+def _file(context: Context, applier: Applier, found: Incident, report: Post) -> list[int]:
     """File a report as an issue and read it back; its number, none where it is not there."""
-    kind = f"{report.audience}-report"
-    document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
-    if has_secret(context, kind, report.body):
-        context.judge(kind, "secrets", "none", "one; take it out of the texts", ok=False)
+    rows, one = publish(context, applier, report)
+    context.findings += rows
+    if not (all_pass(rows) and isinstance(one, OnForge) and one.ours is not None):
         return []
-    board = report.board(Issues(context.scope, context.site.forge))
-    if isinstance(there := tried(find, board, report.marker), SourceError):
-        context.findings.append(keep(context, kind, document, there))
-        return []
-    made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
-    name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
-    applier.settle(lambda step: bool(made) and step.startswith(name))
-    # By its try: one that was done, and does not stand there any more, is done anew.
-    name, more = f"{name}-{context.scope.number}", f"; {later(context)}"
-
-    def run(*_: object) -> Ended:
-        return asked(lambda: made.append(write(there, report.body).number), more)
-
-    if not made and not applier.step(Step("forge", name, run, expected="filed")):
-        keep(context, kind, document, None)
-        return []
-    with context.reading(f"{kind} read back", digest(report.body), "forge"):
-        rows = [*there.rows(), *read_back(there, made[0], report.body)]
-        context.findings += rows
-        if all_pass(rows):
-            outbox.drop(context.folder, kind)
-            by, audience, at = context.opened.operator, report.audience, context.now
-            filed = IncidentFiled(audience=audience, number=made[0], by=by, at=at)
-            _note(context, found, filed)
-            return made
-    return []
+    number = one.ours.number
+    _note(context, found, IncidentFiled(number=number, by=context.opened.operator, at=context.now))
+    return [number]
 
 
 # --- the council ----------------------------------------------------------------------------------
@@ -300,7 +274,7 @@ def convene(context: Context, applier: Applier) -> None:
     text = render(context, "decision.md", _values(context, found, wanted)) + "\n"
     facts = collect(context)
     filed = _file(context, applier, found, _report(context, found, "governance", facts, text))
-    _tell(context, found, wanted)
+    _tell(context, applier, found, wanted)
     _decided(context, found, wanted, [context.params.issue, *found.filed, *filed])
 
 
@@ -314,28 +288,24 @@ def _called(context: Context) -> bool:
     return context.holds
 
 
-def _tell(context: Context, found: Incident, wanted: str) -> None:
+def _tell(context: Context, applier: Applier, found: Incident, wanted: str) -> None:
     """Page the council, once for each thing to decide."""
-    told = any(event.digest == wanted for event in of(context.journal, Convened))
-    if not told and not was_sent(context, _NOTICE, wanted, "the notice"):
-        text = (
-            f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
-            f"to be decided until {utc(found.ratify_until)}\n"
-            f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
-            f"  `approve {wanted}`\n"
-        )
-        subject = f"council convened: {found.id} on {context.cluster_name}"
-        said, path = {"role": COUNCIL, "subject": subject}, context.folder / "council.txt"
-        replace_file(path, text)
-        scope, commands = context.scope, context.site.commands
-        if error := tried(tell, scope, commands, "notify", **said, text=str(path)):
-            document = {"kind": "notice", **said, "text": text, "digest": wanted}
-            context.findings.append(keep(context, _NOTICE, document, error, about=wanted))
-            return
-        outbox.drop(context.folder, _NOTICE)
-    if not told:
-        context.log.append(Convened(digest=wanted, at=context.now))
-    context.judge("council", "told", "once", "once")
+    text = (
+        f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
+        f"to be decided until {utc(found.ratify_until)}\n"
+        f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
+        f"  `approve {wanted}`\n"
+    )
+    subject = f"council convened: {found.id} on {context.cluster_name}"
+    notice = Post(
+        step=f"convene-{short(wanted)}",
+        subject="council",
+        text=text,
+        command="notify",
+        values={"role": COUNCIL, "subject": subject},
+        file="council.txt",
+    )
+    context.findings += publish(context, applier, notice)[0]
 
 
 def _decided(context: Context, found: Incident, wanted: str, issues: Sequence[int]) -> None:

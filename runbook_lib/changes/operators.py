@@ -14,47 +14,38 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from ..canonical import canonical, digest_bytes
+from ..canonical import canonical
 from ..context import Context
 from ..errors import SourceError, tried
-from ..evidence import outbox
-from ..evidence.comment import LIMIT, MARKDOWN, stands
+from ..evidence.comment import LIMIT, MARKDOWN
 from ..evidence.ledger import kept_config
+from ..evidence.posts import Post
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..plan import NodePlan, Phase, differences, rollout_keys
 from ..sources.node import Peers
-from ..sources.process import Ended
 from ..sources.redact import MARK
 from ..sources.words import NodeReport, Received, Reports, read_reports
-from .apply import DONE, Applier, Step, all_pass, asked, keep, was_sent
+from .apply import Applier, all_pass
+from .posts import publish
 from .targets import artifact_of, no_file
 
 FOLDER = "instructions"
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One operator's nodes in one wave of a phase; ``key`` names it among the attempt's."""
-
-    operator: str
-    key: str
-    file: Path
-    marker: str
-    text: str
-    comment: str
+Instruction = list[Post]
+"""The ways in which an operator is told of their nodes in one wave; none where the site has none."""
 
 
 def instruct(
     context: Context, template: str, key: str, document: Mapping[str, Any], **facts: Any
 ) -> Instruction:
-    """An instruction for the operator of ``document``, which stands in it as JSON."""
-    operator = document["operator"]
+    """An instruction for the operator of ``document``, which stands in it as JSON: a comment where
+    there is an issue, the site's command where there is one. ``key`` names it among the attempt's.
+    """
+    operator, params = document["operator"], context.params
     name = f"{operator}.{key}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
     given = {"files": [], **document, **facts, "marker": marker, "mark": MARK}
@@ -62,8 +53,22 @@ def instruct(
     full = comment = MARKDOWN.render(template, **given)
     if len(full.encode("utf-16-le")) // 2 > LIMIT:
         comment = MARKDOWN.render(template, **{**given, "files": []})
-    file = context.folder / FOLDER / f"{name}.md"
-    return Instruction(operator, key, file, marker, full, comment)
+    keep_file(context.folder, file := f"{FOLDER}/{name}.md", full)
+    until = params.window[1] if isinstance(params, RolloutParams) else None
+    posted = Post(
+        step=f"instruct-{key}", subject=operator, text=comment, issue=params.issue, until=until
+    )
+    told = Post(
+        step=f"notify-{key}",
+        subject=operator,
+        text=full,
+        command="instruct",
+        values={"operator": operator},
+        file=file,
+        until=until,
+    )
+    ways = [posted] if params.issue else []
+    return ways if ways and context.site.commands.instruct is None else [*ways, told]
 
 
 def _rollout(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> Instruction:
@@ -254,63 +259,19 @@ PAUSES_S = (10.0, 20.0, 30.0, 60.0)
 """Between looks at what operators do; whoever needs longer is returned to."""
 
 
-Way = tuple[Step, str, dict[str, Any]]
-"""A step that tells an operator, and the same by name as a document that can be sent later."""
-
-
-def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False) -> bool:
+def tell(context: Context, applier: Applier, ways: Instruction, *, all_ways: bool = False) -> bool:
     """Tell an operator, once. False: not by every way there is; what failed is kept.
 
     With ``all_ways`` a way that fails does not stop the other.
     """
-    keep_file(context.folder, str(made.file.relative_to(context.folder)), made.text)
-    ways = _ways(context, made)
-    if not ways:
-        problem = "neither: set `issue` in the parameters or commands.instruct in the site file"
-        row = unknown_row(made.operator, "told", "by an issue or commands.instruct", problem)
-        applier.rows.append(row)
-        return False
     done = True
-    for step, name, document in ways:
-        sent = tried(applier.step, step)
-        if isinstance(sent, SourceError):  # nobody can tell whether an earlier try's stands
-            applier.rows.append(unknown_row(step.node, step.name, step.expected, str(sent)))
-        elif sent:
-            outbox.drop(context.folder, name)
-            continue
-        done = False
-        applier.rows.append(keep(context, name, document, None))
-        if not all_ways:
+    for post in ways:
+        rows, _ = publish(context, applier, post)
+        applier.rows += [row for row in rows if row.outcome is not Outcome.PASS]
+        done = done and all_pass(rows)
+        if not (done or all_ways):
             break
     return done
-
-
-def _ways(context: Context, made: Instruction) -> list[Way]:
-    """A comment where there is an issue, the site's command where there is one."""
-    key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
-    until = context.params.window[1] if isinstance(context.params, RolloutParams) else None
-    said = {"operator": made.operator, "until": until.isoformat() if until else ""}
-    ways = list[Way]()
-    if issue := context.params.issue:
-
-        def post(lock: int, outputs: Path) -> Ended:
-            # Without an answer it may stand there all the same: the next try looks.
-            return asked(lambda: context.forge.create_comment(issue, made.comment))
-
-        posted = partial(stands, context.forge, issue, made.marker)
-        step = Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
-        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
-        ways.append((step, f"instruct-{key}", said | document))
-    if context.site.commands.instruct is not None:
-        name, about = f"notify-{key}", {"operator": made.operator, "file": str(made.file)}
-        send = context.commands.change("instruct", made.operator, **about)
-
-        def notify(lock: int, outputs: Path) -> Ended:
-            return DONE if was_sent(context, name) else send(lock, outputs)
-
-        step = Step(made.operator, f"notify-{made.key}", notify)
-        ways.append((step, name, said | {"kind": "instruct", "text": made.text}))
-    return ways
 
 
 def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
@@ -320,8 +281,8 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    ways = (way for made in instructions(context, phase, wave) for way in _ways(context, made))
-    return all(applier.done(step.node, step.name) for step, _, _ in ways)
+    ways = (post for made in instructions(context, phase, wave) for post in made)
+    return all(applier.did(post.subject, post.step) for post in ways)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
@@ -376,7 +337,7 @@ def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:
     """Operator -> when the first instruction of a phase went out."""
     found = dict[str, datetime]()
     for step in applier.steps():
-        key = step.step.partition("-")[2]
+        key = step.step.partition("-")[2].rpartition("-")[0]
         mine = key == phase.name or key.startswith(f"{phase.name}.")
         if mine and step.phase == "intent":
             found[step.node] = min(step.at, found.get(step.node, step.at))

@@ -204,7 +204,7 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
         quoted = "\n".join(f"    {line}" for line in text.splitlines())
         title = "An anomaly of the watch" if event == "opened" else "Not acknowledged in time"
         body = f"{people}: {title}\n\n{quoted}\n"
-        GitHub(scope, site.forge, writes="notify").create_comment(params.issue, body)
+        GitHub(scope, site.forge, writes="notify").write(body, issue=params.issue)
 
 
 def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from .. import playbook
-from ..changes.apply import Applier, Change, Step, asked, derived, has_secret
+from ..changes.apply import Applier, Change, derived
+from ..changes.posts import leaked, put
 from ..context import Context, Judge
 from ..errors import SourceError
 from ..evidence import comment
 from ..evidence.events import RunStarted
+from ..evidence.posts import OnForge, Post, digest
 from ..evidence.status import plan_digest, verdict
 from ..outcomes import CheckResult, Row, Value
-from ..sources.github import Post
-from ..sources.process import Ended
 from . import binary, drift, rollback
 from . import observability as observing
 from .binary import binary_verification
@@ -36,10 +36,11 @@ def expected(context: Context) -> tuple[str, Value]:
 
 def _plan(context: Context) -> list[Row]:
     """The comment that would be posted. Only reads."""
-    number, found = _state(context)
-    what = f"comment {found.ours.number} is updated" if found.ours else "a new comment"
-    context.unknown(f"issue {number}", "would get", "", what)
-    context.unknown(f"issue {number}", "text", "", _body(context))
+    one, _ = _state(context)
+    where, ours = one.post.subject, one.ours
+    what = f"comment {ours.number} is updated" if ours else "a new comment"
+    context.unknown(where, "would get", "", what)
+    context.unknown(where, "text", "", one.post.text)
     return context.findings
 
 
@@ -48,62 +49,47 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
 
     The text follows from the journal, the plan and the store. Fails when the forge refuses, or what
     is read back is not what was written; without an answer it is INCONCLUSIVE, and the next try
-    looks first.
+    looks first. It is kept in no outbox: what it says holds now.
     """
-    number, found = _state(context)
-    applier.settle(lambda name: found.ours is not None and name == _step_name(found.ours.body))
-    body = _body(context)
-    if has_secret(context, "comment", body):
-        got = "one; find out how it came there"
-        context.judge("comment", "secrets", "none", got, ok=False)
-    made: list[Post] = []
-
-    def run(*_: object) -> Ended:
-        return asked(lambda: made.append(comment.write(found, body)))
-
-    step = Step(f"issue {number}", _step_name(body), run, expected="written")
-    if context.holds and applier.step(step):
-        # A step that was done before has left its comment where it was found.
-        post = made[0] if made else found.ours
-        assert post is not None
-        context.findings += comment.read_back(found, post.number, body)
-        made = [post]
+    one, stands = _state(context)
+    if secret := leaked(context, one.post):
+        context.findings.append(secret)
+    if context.holds:
+        context.findings += put(context, applier, one, stands)
+    there = {"comment": one.ours.html_url} if one.ours is not None else {}
     return context.conclude(
-        passed=f"posted to issue {number} and read back",
+        passed=f"posted to {one.post.subject} and read back",
         empty="nothing was posted",
-        data={"digest": comment.digest(body), **({"comment": made[0].html_url} if made else {})},
+        data={"digest": digest(one.post.text), **there},
     )
 
 
 release_issue = Change(ITEM, _plan, _apply)
 
 
-def _state(context: Context) -> tuple[int, comment.Found]:
-    """The issue's number, and the comments in it that bear the release's marker.
+def _state(context: Context) -> tuple[OnForge, bool]:
+    """The post, and whether it stands in the issue by now.
 
-    A head that it tells of must be in the store: who opened the attempt while the forge was silent
-    could not compare them.
+    A head that the issue tells of must be in the store: who opened the attempt while the forge was
+    silent could not compare them.
     """
     number, release = context.params.issue, context.params.release
     if not number:
         got = "got 0: no release issue named; set `issue`"
         raise SourceError("parameters", f"expected the number of the release issue, {got}")
-    issue = context.forge.issue(number)
-    found = comment.find(comment.comments_of(context.forge, number), comment.marker(release))
-    context.judge(f"issue {number}", "state", "open", issue.state)
-    context.findings += found.rows()
+    where, issue = f"issue {number}", context.forge.issue(number)
+    post = Post(step="comment", subject=where, text=_body(context), issue=number)
+    one = OnForge(post, context.forge)
+    stands = one.stands()
+    context.judge(where, "state", "open", issue.state)
 
     def lost() -> list[str]:
-        told = comment.heads_told(found.posts, found.me, context.site)
+        told = comment.heads_told(one.listed, one.me, context.site)
         return comment.heads_missing(context.store, release, told)
 
     for problem in derived(context, "heads that the store lacks", lost):
         context.judge("store", "heads that the issue tells of", "held", problem, ok=False)
-    return number, found
-
-
-def _step_name(body: str) -> str:
-    return f"comment {comment.digest(body).removeprefix('sha256:')[:12]}"
+    return one, stands
 
 
 def _body(context: Context) -> str:

@@ -6,28 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import incident as reporting
-from ..changes.apply import Applier, Change, Step, all_pass, keep, later
+from ..changes.apply import Applier, Change, all_pass
 from ..changes.back import go_back, undone
 from ..changes.back import make_back_plan as plan
+from ..changes.posts import publish
 from ..changes.roll import planned_rows
 from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_storage, restore_nodes
 from ..context import Context
 from ..errors import SourceError, tried
-from ..evidence import outbox
 from ..evidence.events import FigureDrawn, NodeVerified, Restoring, StepTaken, of
 from ..evidence.log import opened_by
-from ..files import keep_file, replace_file
+from ..evidence.posts import Post
+from ..files import keep_file
 from ..metrics.baseline import capture
 from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from ..params import RecoveryParams
-from ..sources.notices import Governance
-from ..sources.process import Ended
 from ..wording import count
 from .annotations import happened
 from .baselines import names_of, read_catalogue
@@ -184,46 +182,20 @@ def plan_halt(context: Context) -> list[Row]:
 
 def announce_halt(context: Context, applier: Applier) -> None:
     """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
-    reference, release = halted_attempt(context), context.params.release
-    governance = Governance(context.scope, context.site.commands)
-    stands = partial(governance.halted, release, context.stage, reference)
     text = tried(halt_text, context)
     if isinstance(text, SourceError):  # going back waits for no text
         context.judge(text.source, "halt announced", "the template filled", text)
         return
-    path, what = context.folder / "halt.txt", "stands in the channel"
-    replace_file(path, text)
-    values = {"release": release, "stage": context.stage, "reference": reference}
-    document = {"kind": "halt", "values": values, "text": text}
-
-    def run(lock: int, outputs: Path) -> Ended:
-        send = tried(context.commands.change, "announce_halt", **values, text=str(path))
-        if isinstance(send, SourceError):
-            return Ended(None, b"", b"", f"{send.problem}; {later(context)}")
-        ended = send(lock, outputs)
-        if ended.code == 0:
-            return ended
-        last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        why = ended.problem or f"exit {ended.code}: {last[-1]}"
-        return Ended(None, ended.stdout, ended.stderr, f"{why}; {later(context)}")
-
-    # What an earlier try announced, and cannot be looked for, is not announced once more.
-    sent = any(s.node == CHANNEL and s.phase == "done" for s in applier.steps())
-    there = tried(stands)
-    if there is False or (not sent and isinstance(there, SourceError)):
-        # By its try: one that was sent, and does not stand there, is sent anew.
-        name = f"announce-halt-{context.scope.number}"
-        if not applier.step(Step(CHANNEL, name, run, expected="sent")):
-            keep(context, "halt", document, None)
-            return
-        outbox.drop(context.folder, "halt")
-        there = tried(stands)
-    if isinstance(there, SourceError):
-        context.judge(there.source, f"halt {what}", reference, there)
-        return
-    outbox.drop(context.folder, "halt")
-    got = reference if there else "not among those that stand"
-    context.judge("halt", what, reference, got)
+    release, reference = context.params.release, halted_attempt(context)
+    post = Post(
+        step="announce-halt",
+        subject=CHANNEL,
+        text=text,
+        command="announce_halt",
+        values={"release": release, "stage": context.stage, "reference": reference},
+        file="halt.txt",
+    )
+    context.findings += publish(context, applier, post)[0]
 
 
 Tell = Callable[[Context, Applier], None]

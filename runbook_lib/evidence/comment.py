@@ -8,23 +8,17 @@
 
 What others wrote into a result goes through ``plain``: it can neither format, link, mention nor
 refer to an issue. Each seal is told by a short comment of its own as well, as edits notify nobody.
-
-Of one marker there is one post of ours (a comment of an issue, or an issue that tells of an
-incident): found by its first line, written in place of the earlier one, and read back. What others
-wrote under our marker is never trusted nor edited.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 from .. import wording
-from ..canonical import digest_bytes
 from ..display import Form, item_rows, verdict_facts
-from ..errors import RunbookError, SourceError, SourceRefused, tried
-from ..outcomes import Outcome, Row, check_row
+from ..errors import RunbookError, SourceError, tried
+from ..outcomes import Outcome
 from ..playbook import RECOVERY, STAGES
 from ..site import Site
 from ..sources.github import GitHub, Post
@@ -205,110 +199,6 @@ def account_of(name: str, entries: Sequence[Event]) -> Account:
     """What an attempt's own log says of it. Raises LogDamaged."""
     sealed = bool(of(entries, Sealed))
     return Account(verdict_of(entries), name, entries[-1].hash, plan_digest(entries), sealed=sealed)
-
-
-# --- posts on the forge ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Board:
-    """Where posts of one kind stand; each function raises SourceError."""
-
-    what: str
-    me: Callable[[], str]
-    listed: Callable[[], Sequence[Post]]
-    create: Callable[[str], Post]
-    update: Callable[[int, str], Post]
-    read: Callable[[int], Post | None]
-
-
-def comments_of(forge: GitHub, issue: int) -> Board:
-    """The comments of an issue."""
-    listed, create = partial(forge.comments, issue), partial(forge.create_comment, issue)
-    return Board("comment", forge.me, listed, create, forge.update_comment, forge.comment)
-
-
-@dataclass(frozen=True)
-class Found:
-    """The posts of a board, and those that bear a marker; ``ours`` is the oldest that ``me`` wrote."""
-
-    board: Board
-    marker: str
-    me: str
-    ours: Post | None
-    others: tuple[Post, ...] = ()
-    posts: tuple[Post, ...] = ()
-
-    def holds(self, body: str) -> bool:
-        return self.ours is not None and _lines(self.ours.body) == _lines(body)
-
-    def rows(self) -> list[Row]:
-        """What else bears the marker: said, and never edited nor trusted."""
-        rows = []
-        for one in self.others:
-            mine = one.author.casefold() == self.me.casefold()
-            by = f"by {one.author or 'nobody'}, not {self.me}: ignored"
-            text = "ours as well; the older one is kept, delete this" if mine else by
-            where = f"{self.board.what} {one.number}"
-            rows.append(check_row(where, "bears the marker too", text, text, ok=True))
-        return rows
-
-
-def find(board: Board, marker: str) -> Found:
-    """The posts that bear a marker in their first line. Raises SourceError."""
-    me = board.me()
-    posts = sorted(board.listed(), key=lambda one: (one.created_at, one.number))
-    marked = [one for one in posts if _lines(one.body).partition("\n")[0].strip() == marker]
-    ours = next((one for one in marked if one.author.casefold() == me.casefold()), None)
-    others = tuple(one for one in marked if one is not ours)
-    return Found(board, marker, me, ours, others, tuple(posts))
-
-
-def stands(forge: GitHub, issue: int, marker: str) -> bool:
-    """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
-    return find(comments_of(forge, issue), marker).ours is not None
-
-
-def write(found: Found, body: str) -> Post:
-    """Put ``body`` in place of our post, or make it. Raises SourceRefused, SourceError.
-
-    After a lost answer what stands there says whether it was written: it is never assumed, and
-    never written twice.
-    """
-    board = found.board
-    if found.ours is not None and found.holds(body):
-        return found.ours
-    ours = found.ours
-    made = tried(lambda: board.update(ours.number, body) if ours else board.create(body))
-    if isinstance(made, SourceError) and not isinstance(made, SourceRefused):
-        stands = find(board, found.marker)  # whatever was answered, it may stand there
-        if stands.ours is not None and stands.holds(body):
-            return stands.ours
-    if isinstance(made, SourceError):
-        raise made
-    return made
-
-
-def read_back(found: Found, number: int, body: str) -> list[Row]:
-    """The post as it now stands against what was written. Raises SourceError."""
-    now, where, wanted = found.board.read(number), f"{found.board.what} {number}", digest(body)
-    if now is None:
-        return [check_row(where, "read back", wanted, f"no such {found.board.what}", ok=False)]
-    got, mine = digest(now.body), now.author.casefold() == found.me.casefold()
-    return [
-        check_row(where, "author", found.me, now.author or "nobody", mine),
-        check_row(where, "text read back", wanted, got, wanted == got),
-    ]
-
-
-def digest(body: str) -> str:
-    """The digest of a text as it compares."""
-    return digest_bytes(_lines(body).encode("utf-8", "backslashreplace"))
-
-
-def _lines(body: str) -> str:
-    """A forge may change line ends and what surrounds the text."""
-    return body.replace("\r\n", "\n").strip()
 
 
 # --- heads: whoever writes the store can put yesterday's back; what the issue was told stays ---------

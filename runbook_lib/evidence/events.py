@@ -372,19 +372,10 @@ class FigureDrawn(Event, kind="figure"):
 
 
 class Queued(Event, kind="outbox"):
-    """What could not be sent lies in the outbox; ``about`` is the digest of what it tells."""
+    """What is not sent and read back yet lies in the outbox."""
 
     name: str
-    what: str
     digest: str
-    about: str = ""
-
-
-class Convened(Event, kind="convened"):
-    """The council was told what it has to decide."""
-
-    digest: str
-    at: AwareDatetime
 
 
 class IncidentNamed(Event, kind="incident"):

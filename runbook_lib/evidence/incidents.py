@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,19 +24,15 @@ from ..outcomes import Model
 from ..playbook import COUNCIL, COUNCIL_WITHIN, RECOVERY
 from ..site import Site
 from ..sources import local
-from ..sources.github import GitHub, Issue, numbered
 from ..sources.scope import live_scope
 from ..sources.words import Word, hear, in_force
 from ..wording import utc
-from .comment import Board
 from .events import E, Event, IncidentNamed, Torn, Undoes, last, of, reader
 from .ledger import Ledger
 from .log import Log, opened_by, parse
 from .store import INCIDENTS
 
 SUFFIX = ".jsonl"
-CLOCKS_APART = timedelta(days=1)
-"""How far the forge's clock may lag behind the site's."""
 
 
 # --- the events of its log ------------------------------------------------------------------------
@@ -66,14 +61,6 @@ class IncidentOpened(Told, kind="incident-opened"):
     author: str
     issue: int
     break_glass: BreakGlass | None = None
-
-
-class IncidentAcknowledged(Told, kind="incident-acknowledged"):
-    """Somebody takes care of it."""
-
-
-class IncidentMitigated(Told, kind="incident-mitigated"):
-    """It does no more harm."""
 
 
 class IncidentClosed(Told, kind="incident-closed"):
@@ -114,9 +101,8 @@ class CouncilDecided(Spoken, kind="decision"):
 
 
 class IncidentFiled(Told, kind="filed"):
-    """In the forge's issue ``number``, for an audience."""
+    """In the forge's issue ``number``."""
 
-    audience: str
     number: int
 
 
@@ -124,8 +110,6 @@ read_line = reader(Told, Torn)
 """Reads a line of an incident's log."""
 STEPS: Mapping[type[Told], str] = {
     IncidentOpened: "open",
-    IncidentAcknowledged: "acknowledged",
-    IncidentMitigated: "mitigated",
     IncidentClosed: "closed",
     IncidentSignedOff: "signed off",
 }
@@ -346,24 +330,19 @@ class Incidents(Ledger):
             return self.load(name)
 
     def add(self, id: str, event: Told) -> Incident:
-        """Add an event to an incident that is not over; one of ``STEPS`` after the one before it.
+        """Add an event to an incident that is not over.
 
-        It is acknowledged and mitigated once; a closing holds of the incident as it was when it was
-        made. Raises StoreError.
+        The same is added once; a closing holds of the incident as it was when it was made. Raises
+        StoreError.
         """
         problem: list[str] = []
-        steps = list(STEPS)
-        after = steps[steps.index(type(event)) - 1] if type(event) in steps else IncidentOpened
 
         def make(events: list[Event]) -> Told | None:
-            now = Incident(id, events)
-            once = isinstance(event, IncidentAcknowledged | IncidentMitigated)
+            now, same = Incident(id, events), {**event.content, "at": ""}
+            if same in [{**one.content, "at": ""} for one in of(events, type(event))]:
+                return None
             if now.last(IncidentSignedOff) is not None:
                 problem.append(f"{id}: expected one that is not over, got it signed off")
-            elif once and now.last(type(event)):
-                return None
-            elif now.last(after) is None:
-                problem.append(f"{id}: expected it {STEPS[after]} first, got it {now.status}")
             elif isinstance(event, IncidentClosed) and event.head != events[-1].hash:
                 problem.append(f"{id}: expected it as it was read, got more in it; close it again")
             return None if problem else event
@@ -373,60 +352,6 @@ class Incidents(Ledger):
         if problem:
             raise StoreError(problem[0])
         return self.load(id)
-
-
-# --- on the forge: an issue for each audience -----------------------------------------------------
-
-
-class Issues(GitHub):
-    """Reads and writes the issues of one repository."""
-
-    def issue_if_there(self, number: int) -> Issue | None:
-        """The same; None for one that does not exist, or that the token may not see."""
-        found = self.find(f"forge: issue {number}", f"/issues/{number}", Issue)
-        return found and numbered(number, found)
-
-    def issues(self, since: datetime) -> list[Issue]:
-        """Issues (and pull requests), open or closed, updated at ``since`` or later."""
-        source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        # By number: what is updated meanwhile does not change its place.
-        order = {"sort": "created", "direction": "asc"}
-        return self.listed(source, "/issues", Issue, state="all", since=at, **order)
-
-    def create_issue(self, title: str, body: str) -> Issue:
-        """A new issue."""
-        given = {"title": title, "body": body}
-        return self.written("forge: a new issue", "POST", "/issues", given, Issue)
-
-    def update_issue(self, number: int, body: str) -> Issue:
-        """Another text for an issue."""
-        source, path = f"forge: issue {number}", f"/issues/{number}"
-        return self.written(source, "PATCH", path, {"body": body}, Issue)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an incident's issue is to hold. ``since``: nothing of it can have been filed before."""
-
-    incident: str
-    audience: str
-    title: str
-    text: str
-    since: datetime
-
-    @property
-    def marker(self) -> str:
-        return f"<!-- rpp-runbook incident={self.incident} audience={self.audience} -->"
-
-    @property
-    def body(self) -> str:
-        return f"{self.marker}\n{self.text}"
-
-    def board(self, forge: Issues) -> Board:
-        """The issues among which it is filed."""
-        listed = partial(forge.issues, self.since - CLOCKS_APART)
-        create = partial(forge.create_issue, self.title)
-        return Board("issue", forge.me, listed, create, forge.update_issue, forge.issue_if_there)
 
 
 # --- whether those who ended an incident still say so ---------------------------------------------

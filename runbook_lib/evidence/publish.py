@@ -3,28 +3,23 @@
 A recovery's outbox is sent first, sealed or not.
 
 A notification outside item, guard and tape: whatever becomes of it, the verdict and its exit code
-stand. Until all of it is done a note lies in the attempt's outbox, which no seal covers;
-``runbook publish`` tries again. Everything is looked up before it is written, so that trying again
-adds nothing.
+stand. ``runbook publish`` tries again: everything is looked up before it is written, so that
+trying again adds nothing.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ..canonical import canonical, digest_bytes
+from ..canonical import digest_bytes
 from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, StoreError
-from ..files import keep_file
 from ..findings import Findings
-from ..outcomes import Outcome, Row
+from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY
 from ..recording import recorded_site
 from ..site import Site
@@ -33,128 +28,68 @@ from ..sources.commands import tell
 from ..sources.github import GitHub, complete
 from ..sources.http import Transport
 from ..sources.local import recorded
-from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words, withdrawn
 from ..wording import utc
-from . import comment, outbox
+from . import comment, posts
 from .events import Event, Opened, Sealed, of
-from .incidents import IncidentFiled, Incidents, Issues, Report
+from .incidents import IncidentFiled, Incidents
 from .ledger import Ledger
 from .log import Log, opened_by
-from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
+from .posts import OnForge, Post, sending
+from .seal import FOLDER, Seal, facts_of, seals
 from .store import Store
 
 
-def send(folder: Path, site: Site, opened: Opened, transport: Transport | None = None) -> list[Row]:
-    """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
-    found = Findings()
-    kept = found.reading("kept", "nothing", "outbox", clean="nothing")
-    with live_scope("publish", site, transport=transport) as scope, kept:
-        for path in outbox.pending(folder):
-            document = Document(scope, site, opened, path)
-            with document.reading("sent", "done", path.name):
-                document.send(Log(folder / "log.jsonl").events())
-            if document.holds:
-                outbox.drop(folder, outbox.kind_of(path))
-            found.findings += document.findings
-    return found.findings
+def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
+    """Send all that is kept; a row for each thing done. Raises nothing for what cannot be sent."""
+    rows, secrets = list[Row](), site.secret_names()
+    live = live_scope("publish", secrets, clock=site.clock, outside=http)
+    with live as scope, TemporaryDirectory() as texts:
+        for path in posts.pending(folder):
+            found = Findings()
+            with found.reading("sent", "done", path.name, (RunbookError, OSError)):
+                _send(found, path, scope, site, opened, Path(texts))
+            if found.holds:
+                posts.drop(folder, path.name)
+            rows += found.findings
+    return rows or [check_row("outbox", "kept", "nothing", "nothing")]
 
 
-@dataclass
-class Document(Findings):
-    """One document of the outbox, on its way."""
+def _send(
+    found: Findings, path: Path, scope: Scope, site: Site, opened: Opened, texts: Path
+) -> None:
+    try:
+        post = posts.read(path, Log(path.parent.with_name("log.jsonl")).events())
+    except ValueError as error:
+        found.judge(path.name, "sent", "what the log names", str(error), ok=False)
+        return
+    if post.until and (late := _too_late(scope, site, opened, post.until)):
+        found.unknown(path.name, "sent", "while it may be followed", late)
+        return
+    one = sending(post, scope, site, texts, "notify")
+    found.findings += posts.send(one)
+    if found.holds and isinstance(one, OnForge) and one.ours and post.incident:
+        at = read_clock(site.clock)[0]
+        filed = IncidentFiled(number=one.ours.number, by=opened.operator, at=at)
+        Incidents(Store(site.store_path)).add(post.incident, filed)
 
-    scope: Scope
-    site: Site
-    opened: Opened
-    path: Path
 
-    def send(self, events: Sequence[Event]) -> None:
-        """Send what the log names, once. Raises SourceError for what cannot be."""
-        try:
-            document = outbox.read(self.path, events)
-            if document.get("until") and (late := self._too_late(document)):
-                self.unknown(self.path.name, "sent", "while it may be followed", late)
-                return
-            match document["kind"]:
-                case "issue":
-                    self._issue(document)
-                case "comment":
-                    self._comment(document)
-                case "halt":
-                    self._halt(document)
-                case "notice":
-                    role, subject = str(document["role"]), str(document["subject"])
-                    self._command("notify", "text", document, role=role, subject=subject)
-                    self.judge(role, "told", subject, subject)
-                case "instruct":
-                    operator = str(document["operator"])
-                    self._command("instruct", "file", document, operator=operator)
-                    self.judge(operator, "instructed", "exit 0", "exit 0")
-                case kind:
-                    raise KeyError(kind)
-        except (ValueError, KeyError, TypeError, OSError, ParameterError) as error:
-            self.judge(self.path.name, "sent", "what the log names", str(error), ok=False)
-
-    def _too_late(self, document: Mapping[str, Any]) -> str:
-        """Why an instruction must not be followed any more; empty while it may."""
-        opened, site = self.opened, self.site
-        store, release = Store(site.store_path), opened.release
-        if by := Ledger(store).undoing(release, opened.stage, opened.attempt):
-            return f"undone by {by}"
-        plan, issue = opened.params.get("approved_plan"), opened.issue
-        if plan and (issue or site.words):
-            heard = read_words(self.scope, site, issue=issue, release=release)
-            said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
-            gone = [w for w in said if withdrawn(w, heard) is not None]
-            if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
-                return f"its approval was withdrawn by {', '.join(sorted(lost))}"
-        until = datetime.fromisoformat(document["until"])
-        return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
-
-    def _issue(self, document: Mapping[str, Any]) -> None:
-        """A report in an issue of its own, which its incident then names."""
-        texts = {name: str(document[name]) for name in ("incident", "audience", "title", "text")}
-        report = Report(**texts, since=datetime.fromisoformat(document["since"]))
-        board = report.board(Issues(self.scope, self.site.forge, "notify"))
-        found = comment.find(board, report.marker)
-        number = comment.write(found, report.body).number
-        self.findings += [*found.rows(), *comment.read_back(found, number, report.body)]
-        incidents, at = Incidents(Store(self.site.store_path)), read_clock(self.site.clock)[0]
-        by, audience = self.opened.operator, report.audience
-        filed = IncidentFiled(audience=audience, number=number, by=by, at=at)
-        with self.reading("says where", f"issue {number}", report.incident, RunbookError):
-            if self.holds and number not in incidents.load(report.incident).filed:
-                incidents.add(report.incident, filed)
-
-    def _comment(self, document: Mapping[str, Any]) -> None:
-        """An operator's instruction in the release issue, once; by its first line."""
-        issue, marker = int(document["issue"]), str(document["marker"])
-        forge = GitHub(self.scope, self.site.forge, "notify")
-        if not comment.stands(forge, issue, marker):
-            forge.create_comment(issue, str(document["text"]))
-        there = comment.stands(forge, issue, marker)
-        got = f"issue {issue}" if there else "not among its comments"
-        self.judge(str(document["operator"]), "instructed", f"issue {issue}", got)
-
-    def _halt(self, document: Mapping[str, Any]) -> None:
-        values = {name: str(document["values"][name]) for name in ("release", "stage", "reference")}
-        announced = partial(Governance(self.scope, self.site.commands).halted, **values)
-        if not announced():
-            self._command("announce_halt", "text", document, **values)
-        wanted = values["reference"]
-        got = wanted if announced() else "not among those that stand"
-        self.judge("halt", "stands in the channel", wanted, got)
-
-    def _command(self, name: str, file: str, document: Mapping[str, Any], **values: str) -> None:
-        """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
-        with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
-            text.write(str(document["text"]))
-            text.flush()
-            tell(self.scope, self.site.commands, name, **values, **{file: text.name})
+def _too_late(scope: Scope, site: Site, opened: Opened, until: datetime) -> str:
+    """Why an instruction must not be followed any more; empty while it may."""
+    store, release = Store(site.store_path), opened.release
+    if by := Ledger(store).undoing(release, opened.stage, opened.attempt):
+        return f"undone by {by}"
+    plan, issue = opened.params.get("approved_plan"), opened.issue
+    if plan and (issue or site.words):
+        heard = read_words(scope, site, issue=issue, release=release)
+        said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
+        gone = [w for w in said if withdrawn(w, heard) is not None]
+        if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
+            return f"its approval was withdrawn by {', '.join(sorted(lost))}"
+    return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
 
 
 KINDS = {".ipynb": "application/x-ipynb+json", ".json": "application/json"}
@@ -178,26 +113,25 @@ class Attempt(Findings):
 def at_sealing(folder: Path, transport: Transport | None = None) -> list[str]:
     """Publish what was just sealed, if it is a live apply with a release issue; what went wrong.
 
-    Raises nothing: a failure of any kind leaves the note in the outbox, for ``runbook publish``.
+    Raises nothing: after a failure of any kind ``runbook publish`` does it.
     """
     try:
         opened = opened_by(Log(folder / "log.jsonl").events(), folder.name)
         publishes = opened.source in PUBLISHED and opened.mode == "apply"
-        if not (publishes and (opened.issue or outbox.pending(folder))):
+        if not (publishes and (opened.issue or posts.pending(folder))):
             return []
         open_rows = [row for row in publish(folder, transport) if row.outcome is not Outcome.PASS]
         problems = [f"{row.subject}: {row.what}: {row.observed}" for row in open_rows[:1]]
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
         said = str(error) if isinstance(error, RunbookError | OSError) else repr(error)
         problems = ["it was interrupted" if isinstance(error, KeyboardInterrupt) else said]
-    return [f"publish: {why}; the outbox keeps it: runbook publish {folder}" for why in problems]
+    return [f"publish: {why}; to try again: runbook publish {folder}" for why in problems]
 
 
 def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
     """Attach the files of a sealed apply and tell it in the issue; one row for each thing done.
 
-    Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
-    that cannot be written. Tests may give a ``transport``.
+    Raises ParameterError when there is nothing to publish, and StoreError. ``http`` may be given a transport by tests.
     """
     events, kept = Log(folder / "log.jsonl").events(), list[Row]()
     opened = opened_by(events, folder.name)
@@ -206,22 +140,15 @@ def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
         raise ParameterError(
             f"{folder.name}: expected a live apply, got {got}; nothing else is published"
         )
-    if opened.stage in RECOVERY or outbox.pending(folder):  # what could not be sent, first
-        kept = send(folder, _recorded(folder, opened), opened, transport)
+    if opened.stage in RECOVERY or posts.pending(folder):  # what could not be sent, first
+        kept = send(folder, _recorded(folder, opened), opened, http)
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder, opened, events)
-    _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
-    with live_scope("publish", attempt.site, transport=transport) as scope:
+    secrets, clock = attempt.site.secret_names(), attempt.site.clock
+    with live_scope("publish", secrets, clock=clock, outside=http) as scope:
         forge = Releases(scope, attempt.site.forge, "notify")
         _post(forge, attempt, _attach(forge, attempt))
-    bad = [row for row in attempt.findings if row.outcome is not Outcome.PASS]
-    if bad:
-        _note(folder, {"issue": attempt.issue, "problem": f"{bad[0].subject}: {bad[0].observed}"})
-    else:
-        (folder / OUTBOX).unlink(missing_ok=True)
-        with suppress(OSError):  # something else lies there
-            (folder / OUTBOX).parent.rmdir()
     return [*kept, *attempt.findings]
 
 
@@ -257,10 +184,6 @@ def _recorded(folder: Path, opened: Opened) -> Site:
             f"{folder}: expected an attempt in its own store, {home}, got another place"
         )
     return site
-
-
-def _note(folder: Path, body: dict[str, Any]) -> None:
-    keep_file(folder, OUTBOX, canonical({"what": "release-issue", **body}) + b"\n")
 
 
 # --- files --------------------------------------------------------------------------------------------
@@ -331,7 +254,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.facts
     release, stage, number = str(facts["release"]), str(facts["stage"]), int(facts["attempt"])
-    board, store = comment.comments_of(forge, attempt.issue), Store(attempt.site.store_path)
+    store = Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
     later = [one.number for one in known if one.opened.mode == "apply"][-1:]
     with attempt.reading("comment", "done", where):
@@ -339,17 +262,17 @@ def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
         broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
         verdict, head = made.verdict.model_copy(update={"broken": broken}), attempt.sealed.digest
         account = replace(made, verdict=verdict, head=head, sealed=True, files=tuple(files))
-        texts = {comment.seal_marker(account): comment.sealed_text(account)}
+        texts = [comment.sealed_text(account)]
         if later and later[0] > number:
             kept = f"attempt {later[0]} stays, it is later"
             attempt.judge(where, "summary", kept, kept)
         else:
             others = comment.other_stages(store, release, stage)
-            texts[comment.marker(release)] = comment.compose(account, others)
-        for first, text in texts.items():
-            body, found = attempt.redactor.clean_text(text), comment.find(board, first)
-            number = comment.write(found, body).number
-            attempt.findings += [*found.rows(), *comment.read_back(found, number, body)]
+            texts.append(comment.compose(account, others))
+        for text in texts:
+            body = attempt.redactor.clean_text(text)
+            post = Post(step="comment", subject=where, text=body, issue=attempt.issue)
+            attempt.findings += posts.send(OnForge(post, forge))
 
 
 class Release(Wire):

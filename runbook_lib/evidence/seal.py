@@ -20,14 +20,12 @@ from ..files import is_left_of
 from ..outcomes import Outcome
 from ..signatures import Envelope, read_envelope
 from ..sources.local import MAX_FILE, plain_files, recorded
-from . import outbox
+from . import posts
 from .events import Event, Sealed, SessionOpened, last
 from .log import opened_by
 from .status import verdict as verdict_of
 
 FOLDER = "attestations"
-OUTBOX = "outbox/release-issue.json"
-"""What is still to be published: written after the seal, and no part of the evidence."""
 SEALED = {"outcome", "exit_code", "broken", "notebook", "code", "foreign"}
 """What the ``sealed`` event and the statement both say."""
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -151,7 +149,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 def _passing(name: str) -> bool:
     """What Jupyter leaves beside a notebook that was looked at, and the outbox."""
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
-    return jupyter or outbox.is_ours(name) or name == OUTBOX
+    return jupyter or posts.is_ours(name)
 
 
 def _is_half(name: str) -> bool:

@@ -241,19 +241,32 @@ class GitHub:
             raise SourceError(source, f"{got.problem}; or set forge.account in the site file")
         return wire.decode(source, got.content, _User).login
 
-    def comment(self, id: int) -> Comment:
-        """A comment as it now is."""
-        return self.read(f"forge: comment {id}", f"/issues/comments/{id}", Comment)
+    def issues(self, since: datetime) -> list[Issue]:
+        """Issues (and pull requests), open or closed, updated at ``since`` (UTC) or later."""
+        # By number: what is updated meanwhile does not change its place.
+        order = {"sort": "created", "direction": "asc"}
+        at = f"{since:%Y-%m-%dT%H:%M:%SZ}"
+        return self.listed("forge: issues", "/issues", Issue, state="all", since=at, **order)
 
-    def create_comment(self, number: int, body: str) -> Comment:
-        """A new comment in an issue."""
-        source, path = f"forge: a comment in issue {number}", f"/issues/{number}/comments"
-        return self.written(source, "POST", path, {"body": body}, Comment)
+    def post(self, number: int, *, issue: int) -> Post | None:
+        """A comment (of an ``issue``; 0: an issue itself) as it now is; None where none is shown."""
+        if issue:
+            return self.find(f"forge: comment {number}", f"/issues/comments/{number}", Comment)
+        found = self.find(f"forge: issue {number}", f"/issues/{number}", Issue)
+        return found and numbered(number, found)
 
-    def update_comment(self, id: int, body: str) -> Comment:
-        """Another text for a comment."""
-        source, path = f"forge: comment {id}", f"/issues/comments/{id}"
-        return self.written(source, "PATCH", path, {"body": body}, Comment)
+    def write(self, body: str, *, issue: int = 0, title: str = "", number: int = 0) -> Post:
+        """Write a comment (of an ``issue``), or an issue of a ``title``: ``number``, else a new one."""
+        model: type[Post] = Comment if issue else Issue
+        if number:
+            what, path = ("comment", f"/comments/{number}") if issue else ("issue", f"/{number}")
+            source, path = f"forge: {what} {number}", f"/issues{path}"
+            return self.written(source, "PATCH", path, {"body": body}, model)
+        source = f"forge: a comment in issue {issue}" if issue else "forge: a new issue"
+        path = f"/issues/{issue}/comments" if issue else "/issues"
+        return self.written(
+            source, "POST", path, {"body": body} | ({} if issue else {"title": title}), model
+        )
 
 
 def numbered(number: int, found: Issue) -> Issue:

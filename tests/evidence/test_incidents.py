@@ -52,9 +52,7 @@ def recovery(store: Store, names: Incident | None, number: int = 1) -> None:
 def over(
     store: Store, by: str = "bob", approve: Callable[[str], str] | None = None, **closed: Any
 ) -> None:
-    """Taken through all its steps, as somebody who writes files would; ``approve`` is Bob's word."""
-    for step in ("acknowledged", "mitigated"):
-        Incidents(store).add(ID, event(f"incident-{step}", by="alice", at=AT))
+    """Closed and signed off, as somebody who writes files would; ``approve`` is Bob's word."""
     closing = Incidents(store).load(ID).closing("it is over", "alice", AT)
     closing = closing.model_copy(update=closed)
     Log(Incidents(store).path(ID), read_line).append(closing)
@@ -190,14 +188,16 @@ def test_a_damaged_incident_blocks(
     assert problem in said
 
 
-def test_steps_come_in_order(store: Store) -> None:
+def test_nothing_is_added_twice_nor_behind_the_end(store: Store) -> None:
     opened(store)
-    mitigated = event("incident-mitigated", by="bob", at=AT)
-    with pytest.raises(StoreError, match="expected it acknowledged first, got it open"):
-        Incidents(store).add(ID, mitigated)
+    filed = event("filed", number=7, by="bob", at=AT)
+    for at in (AT, AT + timedelta(hours=1)):
+        found = Incidents(store).add(ID, event("filed", number=7, by="bob", at=at))
+    assert found.filed == [7]
     over(store)
+    assert Incidents(store).add(ID, filed).filed == [7]
     with pytest.raises(StoreError, match="expected one that is not over, got it signed off"):
-        Incidents(store).add(ID, mitigated)
+        Incidents(store).add(ID, event("filed", number=8, by="bob", at=AT))
 
 
 def test_an_unknown_incident_is_an_error(store: Store) -> None:
@@ -309,7 +309,6 @@ def test_an_incident_is_taken_to_its_end(practice: Any, store: Store, command: C
     opened(store)
     assert command(what=RELEASE)[0] == 2
     assert command("--sign-off")[1].strip() == f"{ID}: expected it closed first, got it open"
-    assert [command("--acknowledge")[0], command("--mitigated")[0]] == [0, 0]
     code, said = command("--close", "--reason", "short")
     assert (code, "in 10 characters or more" in said) == (3, True)
     code, said = command("--close", "--reason", "the gate is off, cause found", "--json")
@@ -325,7 +324,7 @@ def test_an_incident_is_taken_to_its_end(practice: Any, store: Store, command: C
     assert events[-1].account == "bob"
 
 
-@pytest.mark.parametrize("words", [[], ["--acknowledge"]], ids=["list", "step"])
+@pytest.mark.parametrize("words", [[], ["--sign-off"]], ids=["list", "step"])
 @pytest.mark.parametrize("what", ["v9.9.9", f"{ID}0", "../store", "../../etc/passwd", "*"])
 def test_a_misspelt_name_is_not_a_release_without_incidents(
     store: Store, command: Command, what: str, words: list[str]
@@ -342,8 +341,7 @@ def test_a_misspelt_name_is_not_a_release_without_incidents(
 def close(store: Store, command: Command, by: str = "alice") -> str:
     """An incident of theirs taken to its closing by its author; the closing's digest."""
     opened(store, author=by)
-    for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
-        command(*words, by=by)
+    command("--close", "--reason", "all is well again", by=by)
     return str(Incidents(store).load(ID).events[-1].digest)
 
 
@@ -383,7 +381,7 @@ def test_the_council_ratifies_a_break_glass(practice: Any, store: Store, command
 
 def test_an_operator_nobody_knows_takes_no_step(store: Store, command: Command) -> None:
     opened(store)
-    code, said = command("--acknowledge", by="mallory")
+    code, said = command("--close", "--reason", "all is well again", by="mallory")
 
     assert code == 3
     assert "expected one of the site's people" in said

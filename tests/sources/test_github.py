@@ -10,7 +10,6 @@ import pytest
 
 from runbook_lib.checks.mainnet import Backlog, Milestone, MilestoneIssue
 from runbook_lib.errors import SourceError, SourceRefused
-from runbook_lib.evidence.incidents import Issues
 from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
 from runbook_lib.sources.scope import Scope
@@ -130,10 +129,10 @@ def test_a_secondary_limit_is_waited_for_once_and_a_locked_issue_is_named(
     written = httpx.Response(201, json=comment(7))
     forge = GitHub(world.scope(lambda _: next(answers, written)), SETTINGS)
     if kind is None:
-        assert forge.create_comment(3, "hello").number == 7
+        assert forge.write("hello", issue=3).number == 7
     else:
         with pytest.raises(kind) as caught:
-            forge.create_comment(3, "hello")
+            forge.write("hello", issue=3)
         assert type(caught.value) is kind
         assert caught.value.problem == f"expected it written, got 403: {problem}"
     assert (len(world.asked), slept) == (asked, [60.0] * (asked - 1))
@@ -145,7 +144,7 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
         link = {} if last else {"link": f'<{request.url}&page=2>; rel="next"'}
         return httpx.Response(200, headers=link, json=[issue(2 if last else 1, body=None)])
 
-    found = Issues(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
+    found = GitHub(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
 
     assert [one.number for one in found] == [1, 2]
     assert dict(world.asked[0].url.params) == {
@@ -157,10 +156,11 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
 @pytest.mark.parametrize(
     ("kind", "ask", "path"),
     [
-        (Issues, lambda forge: forge.issue_if_there(7), b"issues/7"),
+        (GitHub, lambda forge: forge.post(7, issue=0), b"issues/7"),
+        (GitHub, lambda forge: forge.post(7, issue=3), b"issues/comments/7"),
         (Releases, lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
     ],
-    ids=["issue", "release"],
+    ids=["issue", "comment", "release"],
 )
 def test_what_is_not_there_is_none(world: World, kind: Any, ask: Any, path: bytes) -> None:
     gone = httpx.Response(404, json={"message": "Not Found"})
@@ -198,13 +198,13 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
 @pytest.mark.parametrize(
     ("ask", "answer", "path", "content"),
     [
-        (lambda f: f.create_comment(3, "hello").number, comment(7), "POST /issues/3/comments",
+        (lambda f: f.write("hello", issue=3).number, comment(7), "POST /issues/3/comments",
          b'{"body":"hello"}'),
-        (lambda f: f.update_comment(7, "more").number, comment(7), "PATCH /issues/comments/7",
+        (lambda f: f.write("more", issue=3, number=7).number, comment(7), "PATCH /issues/comments/7",
          b'{"body":"more"}'),
-        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues",
+        (lambda f: f.write("text", title="title").number, issue(7), "POST /issues",
          b'{"body":"text","title":"title"}'),
-        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7",
+        (lambda f: f.write("more", number=7).number, issue(7), "PATCH /issues/7",
          b'{"body":"more"}'),
     ],
 )  # fmt: skip
@@ -213,7 +213,7 @@ def test_it_is_written_once_and_as_a_change(
 ) -> None:
     method, _, below = path.partition(" ")
     written = httpx.Response(201 if method == "POST" else 200, json=answer)
-    assert ask(Issues(world.scope(lambda _: written), SETTINGS)) == 7
+    assert ask(GitHub(world.scope(lambda _: written), SETTINGS)) == 7
     assert [(r.method, r.url.path, r.content, r.headers["content-type"]) for r in world.asked] == [
         (method, f"/api/repos/o/r{below}", content, "application/json")
     ]
@@ -238,7 +238,7 @@ def test_a_write_that_was_refused_is_told_from_one_that_may_have_landed(
     )
     wanted = f"forge: a comment in issue 3: expected it written, got {status}: "
     with saying(kind, wanted, whole=False) as caught:
-        forge.create_comment(3, "hello")
+        forge.write("hello", issue=3)
     assert type(caught.value) is kind
     assert len(world.asked) == 1
 
@@ -249,7 +249,7 @@ def test_a_refusal_says_which_field_was_wrong(world: World) -> None:
     body = {"message": "Validation Failed", "errors": errors}
     forge = GitHub(world.scope(lambda _: httpx.Response(422, json=body)), SETTINGS)
     with pytest.raises(SourceRefused, match=r"got 422: Validation Failed: Body is too long$"):
-        forge.update_comment(1, "")
+        forge.write("", issue=3, number=1)
 
 
 def test_a_new_release_never_becomes_the_latest(world: World) -> None:

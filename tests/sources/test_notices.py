@@ -9,7 +9,7 @@ import pytest
 
 from runbook_lib.checks.anomalies import by_webhook
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.evidence.comment import stands
+from runbook_lib.evidence.posts import OnForge, Post
 from runbook_lib.reach import Command, Webhook
 from runbook_lib.site import Commands
 from runbook_lib.sources.commands import tell
@@ -132,4 +132,7 @@ def test_what_stands_in_an_issue_is_our_accounts_own_word(
     scoped = world.scope(lambda _: httpx.Response(200, json=[said]))
     forge = GitHub(scoped, SETTINGS.model_copy(update={"token_env": "", "account": "bot"}))
 
-    assert stands(forge, 7, "<!-- m -->") is there
+    one = OnForge(Post(step="comment", subject="x", text="<!-- m -->\nDo this", issue=7), forge)
+
+    assert one.stands() is (there and body.endswith("Do this"))
+    assert (one.ours is not None) is there

@@ -146,17 +146,17 @@ def test_what_cannot_be_sent_is_published_later(
     recovery = Recovery(network, telling.public_report)
     network.fault("forge-down@canary")
     verdict, result = recovery.run()
-    path = recovery.folder / "outbox" / "01-public-report.json"
     name = f"{recovery.release}/canary_recovery/0001"
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
-    assert str(row(result, "public-report").observed).endswith(
+    assert str(row(result, "forge").observed).endswith(
         f"; kept in the outbox: runbook publish {name}"
     )
     assert recovery.incident.status == "open"
     assert {one.outcome for one in publish(recovery.folder)} == {Outcome.INCONCLUSIVE}
     network.clear("forge-down")
     # What was tampered with is not sent.
+    (path,) = (recovery.folder / "outbox").iterdir()
     kept = path.read_bytes()
     path.write_bytes(kept.replace(b"Rewards stopped", b"All is well, no"))
     (found,) = publish(recovery.folder)
@@ -301,8 +301,7 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
     def take(*words: str) -> int:
         return cli.main(["incident", name, "--site", str(network.site), *words])
 
-    for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "cause was mended"]):
-        assert take(*words) == 0
+    assert take("--close", "--reason", "cause was mended") == 0
     closed = recovery.incident.last(IncidentClosed)
     assert closed is not None
     word = f"approve {closed.digest}"
