@@ -17,13 +17,14 @@ from .evidence.incidents import (
     Incidents,
     IncidentSignedOff,
     Told,
-    Votes,
-    approvals_of,
+    decision,
+    heard_of,
 )
 from .evidence.store import Store
 from .opening import find_operator
 from .site import Site, read_site
 from .sources.keys import MAX_SIGNED
+from .sources.quorum import anybody, council
 from .sources.scope import live_scope, read_clock
 from .strict import NAME, project_path
 from .verdicts import ExitCode
@@ -85,8 +86,8 @@ def _step(
         return _sign_off(one, site, operator, now, said)
     if one.opened.break_glass is None:
         raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    votes = Votes(site, approvals_of(one, site, one.to_ratify, **said))
-    made = votes.decision(one, one.to_ratify, ratifies=True)
+    count = council(site).count(heard_of(one, site, one.to_ratify, **said), one.to_ratify)
+    made = decision(one, count, one.to_ratify, ratifies=True)
     return made.model_copy(update=said) if made else None
 
 
@@ -96,14 +97,13 @@ def _sign_off(
     closed, author = one.last(IncidentClosed), one.opened.author
     if closed is None:
         raise StoreError(f"{one.id}: expected it closed first, got it {one.status}")
-    words = approvals_of(one, site, closed.digest, **said)
-    others = [w for w in words if w.account.casefold() != author.casefold()]
+    count = anybody(site, author).count(heard_of(one, site, closed.digest, **said), closed.digest)
     about: dict[str, Any] = {"digest": closed.digest, "recorded_by": operator}
-    if others:
-        first = min(others, key=lambda word: word.at)
+    if count.words:
+        first = count.words[0]
         about |= {"by": first.account, "account": first.account, "at": first.at}
         about |= {**said, "grounds": first.grounds}
-    elif site.single_operator and operator == author:
+    elif count.self_approved and operator == author:
         about |= {"by": operator, "at": now, "account": operator, "self_approved": True}
     else:
         return None

@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.site import read_site
-from runbook_lib.sources.words import hear, in_force, read_words
+from runbook_lib.sources.quorum import anybody
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.words import hear, read_words
 
 from .conftest import NOWHERE, Terminal, as_pem, named
 from .sources.conftest import World, world
@@ -62,7 +64,7 @@ def test_an_approval_is_written_and_counts(desk: Desk) -> None:
     written = Path(out.splitlines()[0].removeprefix("wrote "))
     site = read_site(str(desk.practice.site))
     heard = hear(desk.world.scope(), site, DIGEST, issues=[0], files=[str(written.absolute())])
-    found = in_force(site, heard, DIGEST)
+    found = anybody(site, "").count(heard, DIGEST).words
 
     assert (code, out.splitlines()[1]) == (0, f"approve {DIGEST}")
     assert out.splitlines()[2].startswith("by bob at 20")

@@ -11,8 +11,9 @@ from ..evidence.events import NodeDropped, SessionOpened, WaiverAccepted, last, 
 from ..outcomes import Outcome
 from ..plan import Plan
 from ..session import OPEN, Session
+from ..sources.quorum import anybody
 from ..sources.scope import Scope
-from ..sources.words import hear, in_force
+from ..sources.words import hear
 from ..strict import parse_instant
 
 
@@ -82,14 +83,11 @@ def _by_another(
         heard = hear(scope, site, digest, issues=issues, files=[file], release=release)
     except SourceError as error:
         raise ParameterError(f"{where}.approval: {error}") from error
-    given = in_force(site, heard, digest)
-    others = [one for one in given if one.account != session.operator]
-    if not others and not site.single_operator:
+    count = anybody(site, session.operator).count(heard, digest)
+    if not count.by:
         raise ParameterError(
             f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
-            f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
-            " release issue"
+            f" got none; comment `approve {digest}` in the release issue"
         )
-    accounts = tuple(one.account for one in others) or (session.operator,)
-    by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
-    return by, tuple(one.grounds for one in others)
+    by = {"digest": digest, "approved_by": count.by, "self_approved": count.self_approved}
+    return by, tuple(word.grounds for word in count.words)

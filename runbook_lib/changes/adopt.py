@@ -15,8 +15,9 @@ from ..plan import NodeState
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
+from ..sources.quorum import anybody
 from ..sources.scope import Scope, live_scope
-from ..sources.words import hear, in_force
+from ..sources.words import hear
 from .targets import digests_of
 
 ADOPT = "adopt"
@@ -63,18 +64,16 @@ def adopt(
         dumped = {name: state.model_dump(mode="json") for name, state in states.items()}
         found = digest(dumped)
         heard = hear(scope, site, found, issues=[issue], files=[approval])
-        given = in_force(site, heard, found)
-        others = tuple(one.account for one in given if one.account != operator)
-        approved = others or ((operator,) if site.single_operator else ())
+        count = anybody(site, operator).count(heard, found)
         scope.tape.sync()
-        if approved:
-            by = list(others) or [f"{operator} (self-approved)"]
-            attempt.log.append(Adopted(digest=found, approved_by=tuple(by)))
+        if count.by:
+            by = (f"{operator} (self-approved)",) if count.self_approved else count.by
+            attempt.log.append(Adopted(digest=found, approved_by=by))
             for name, (_, config) in read.items():
                 keep_file(attempt.folder, str(kept_config(Path(), name)), config.text)
                 verified = NodeVerified(item=ADOPT, node=name, state=states[name], at=scope.now())
                 attempt.log.append(verified)
-        return Adoption(attempt, found, states, approved, bool(approved) and not others)
+        return Adoption(attempt, found, states, count.by, count.self_approved)
 
 
 def _read(scope: Scope, site: Site, cluster: str, artifacts: Sequence[Path]) -> Read:

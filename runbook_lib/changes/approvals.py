@@ -9,7 +9,6 @@ approver. Before each node approvals are asked again, and whether the site's pol
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import permutations
 
 from .. import playbook
 from ..context import Context
@@ -21,7 +20,8 @@ from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import RecoveryParams, RolloutParams
 from ..plan import Plan, moved
 from ..site import Site, parse_site
-from ..sources.words import Heard, hear, in_force, withdrawn
+from ..sources.quorum import approvers
+from ..sources.words import Heard, hear
 from ..strict import project_path
 
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
@@ -30,7 +30,11 @@ SUBJECT, OWN = "approval", "(self-approved)"
 UNREAD = (SourceError, ParameterError)
 
 
-def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
+Approval = tuple[tuple[str, ...], list[Row]]
+"""Who approved, and whether that is enough."""
+
+
+def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> Approval:
     """One row per seat that must approve ``digest``, one per forged or withdrawn approval, and one
     per file that cannot be read.
 
@@ -40,51 +44,37 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     policy, person = playbook.APPROVERS.get(stage), site.person(author)
     if policy is None:
         expected = "a policy that says who approves"
-        return [unknown_row(SUBJECT, stage, expected, "none for this stage")]
+        return (), [unknown_row(SUBJECT, stage, expected, "none for this stage")]
     if person is None:
-        return [check_row(SUBJECT, "author", "one of the site's people", author, ok=False)]
-    author = person.account
-    given = {word.account: word.grounds for word in in_force(site, heard, digest)}
-    alone = set(given) <= {author}
-    if not policy.author or alone:
-        given.pop(author, None)
-    # Who fills which seat, so that as many as can be are filled.
-    holders = [site.holders(*seat) for seat in policy.seats]
-    orders = permutations([*given, *("" for _ in holders)], len(holders))
-    pairs = (zip(order, holders, strict=True) for order in orders)
-    fillings = ([one if one in can else "" for one, can in pair] for pair in pairs)
-    seated = max(fillings, key=lambda seats: sum(map(bool, seats)))
+        expected = "one of the site's people"
+        return (), [check_row(SUBJECT, "author", expected, author, ok=False)]
+    quorum = approvers(site, stage, author)
+    count = quorum.count(heard, digest)
     rows = []
-    for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1):
-        what = f"seat {number} of {len(seated)}"
+    seats = zip(policy.seats, quorum.seats, count.seats, strict=True)
+    for number, (seat, holders, word) in enumerate(seats, 1):
+        what = f"seat {number} of {len(quorum.seats)}"
         expected = f"by {' or '.join(sorted(seat))}, not {author} alone"
-        if account or site.single_operator:
-            by = f"{account} ({given[account]})" if account else f"{author} {OWN}"
+        if word or count.author:
+            by = f"{word.account} ({word.grounds})" if word else f"{count.author} {OWN}"
             rows.append(check_row(SUBJECT, what, expected, by, ok=True))
             continue
-        can = sorted(account for account in holders[number - 1] if account != author)
+        can = sorted(account for account in holders if account != person.account)
         how = f"`approve {digest}` in the release issue, or `runbook approve`"
         got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
         rows.append(unknown_row(SUBJECT, what, expected, got))
-    return rows + _objections(site, heard, digest, full=all(seated))
-
-
-def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
-    found = Findings()
     for one in heard.refused:
         said = one.said and (one.said.kind, one.said.plan)
         if one.fault == "forged" and said == ("approve", digest):
             got = f"forged, passed over: {one.grounds}"
-            found.judge(SUBJECT, one.who, "its own key", got, ok=True)
+            rows.append(check_row(SUBJECT, one.who, "its own key", got, ok=True))
         elif one.fault == "unreadable":  # it may be somebody's withdrawal
-            found.unknown(SUBJECT, f"signed word {one.who}", "readable", one.why)
-    standing = {word.account for word in in_force(site, heard, digest)}
-    for word in () if full else heard.words:
-        mine = (word.kind, word.plan) == ("approve", digest) and site.person(word.account)
-        if mine and word.account not in standing and (back := withdrawn(word, heard)) is not None:
-            got = f"withdrawn: {back.grounds}"
-            found.judge(SUBJECT, word.account, "an approval that stands", got, ok=False)
-    return found.findings
+            rows.append(unknown_row(SUBJECT, f"signed word {one.who}", "readable", one.why))
+    for word in count.withdrawn if count.at is None else ():
+        got, what = f"withdrawn: {word.grounds}", "an approval that stands"
+        rows.append(check_row(SUBJECT, word.account, what, got, ok=False))
+    own = (f"{count.author} {OWN}",) if count.self_approved else ()
+    return (*(word.account for word in count.words), *own), rows
 
 
 @dataclass(frozen=True)
@@ -130,18 +120,13 @@ def rule(context: Context, fresh: Plan) -> Ruling:
     return Ruling(plan, author, [*rows, *more], by)
 
 
-def approval(
-    context: Context, digest: str, author: str, *, local: bool = False
-) -> tuple[tuple[str, ...], list[Row]]:
+def approval(context: Context, digest: str, author: str, *, local: bool = False) -> Approval:
     """Who approved ``digest``, and whether that is enough for this stage; ``local``: signed files."""
     params, site = context.params, context.site
     issues = [] if local else [params.issue]
     files, release = params.approvals, params.release
     heard = hear(context.scope, site, digest, issues=issues, files=files, release=release)
-    rows = approved(site, heard, author, context.stage, digest=digest)
-    own = {str(row.observed) for row in rows if row.observed == f"{author} {OWN}"}
-    names = (word.account for word in in_force(site, heard, digest) if word.account != author)
-    return (*dict.fromkeys(names), *own), rows
+    return approved(site, heard, author, context.stage, digest=digest)
 
 
 PAUSES_S = (10.0, 20.0, 30.0, 60.0, 120.0)

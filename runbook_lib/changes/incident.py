@@ -30,7 +30,7 @@ from ..evidence.incidents import (
     IncidentOpened,
     Incidents,
     Told,
-    Votes,
+    decision,
     read_line,
 )
 from ..evidence.ledger import states
@@ -41,7 +41,8 @@ from ..outcomes import Outcome, Row, value_text
 from ..params import RecoveryParams
 from ..playbook import COUNCIL, GATE_STEPS
 from ..sources.prometheus import Vector
-from ..sources.words import hear, in_force
+from ..sources.quorum import council
+from ..sources.words import hear
 from ..strict import project_path
 from ..wording import count, utc, visible
 from .apply import Applier, all_pass, derived
@@ -179,7 +180,7 @@ def _report(
 def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, str]:
     """What is told of an incident, and of what the council is to decide, as Markdown."""
     params: RecoveryParams = context.params
-    none, glass = Votes(context.site, ()), found.opened.break_glass
+    glass, members = found.opened.break_glass, context.site.holders(COUNCIL)
     why = "It does what was approved together with the plan it takes back."
     if glass:
         why = f"Break-glass by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"
@@ -194,9 +195,9 @@ def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, st
         "next_steps": said(params.next_steps),
         "measures": said([*params.mitigations, *params.next_steps]),
         "break_glass": why,
-        "needed": str(none.needed),
-        "members": str(len(none.members)),
-        "names": ", ".join(f"@{account}" for account in none.members),
+        "needed": str(len(council(context.site).seats)),
+        "members": str(len(members)),
+        "names": ", ".join(f"@{account}" for account in members),
         "digest": wanted,
         "due": utc(found.ratify_until),
         "facts": _facts(context, found),
@@ -314,17 +315,19 @@ def _decided(context: Context, found: Incident, wanted: str, issues: Sequence[in
     judge = partial(context.judge, "council", what, expected)
     with context.reading(what, expected, "council"):
         heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
-        votes = Votes(context.site, in_force(context.site, heard, wanted))
-        made = votes.decision(found, wanted, ratifies=found.opened.break_glass is not None)
+        count = council(context.site).count(heard, wanted)
+        made = decision(found, count, wanted, ratifies=found.opened.break_glass is not None)
+        by = f": {count}" if count.words else ""
+        said = f"{len(count.words)} of {len(context.site.holders(COUNCIL))} members{by}"
         if made is not None and (problem := _note(context, found, made)):
             context.unknown("council", "decision recorded", found.id, problem)
-        elif votes.at is not None and votes.at <= due:
-            judge(f"{votes}, at {utc(votes.at)}", ok=True)
-        elif votes.at is None and context.now <= due:
-            judge(str(votes), Outcome.INCONCLUSIVE, return_at=due)
+        elif count.at is not None and count.at <= due:
+            judge(f"{said}, at {utc(count.at)}", ok=True)
+        elif count.at is None and context.now <= due:
+            judge(said, Outcome.INCONCLUSIVE, return_at=due)
         else:
-            at = f", at {utc(votes.at)}, " if votes.at else "; "
-            judge(f"{votes}{at}later than 24 h after the recovery", ok=False)
+            at = f", at {utc(count.at)}, " if count.at else "; "
+            judge(f"{said}{at}later than 24 h after the recovery", ok=False)
 
 
 # --- what an incident is told with: gates of the nodes and figures, as cells of Markdown tables ---

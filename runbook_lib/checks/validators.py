@@ -15,7 +15,8 @@ from ..outcomes import CheckResult, Outcome
 from ..playbook import SPEAKS_FOR_OURS
 from ..site import Node
 from ..sources.node import Membership
-from ..sources.words import Heard, Said, Window, Word, known, parse_window, read_words, taken_back
+from ..sources.quorum import differs, spoken
+from ..sources.words import Heard, Said, Window, Word, known, parse_window, read_words
 
 SET = "validator set"
 AGREED = "the same to every node"
@@ -178,17 +179,13 @@ def _said(context: Context, voice: Voice, asked: _Asked, heard: Heard) -> bool:
     call, unknown = f"; call {' or '.join(voice.accounts) or 'its operator'}", Outcome.INCONCLUSIVE
     if voice.node is None:
         return judge("a validator the site does not list", unknown)
-    words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
-    mine = [w for w in words if not _differs(w, asked.said)]
-    back = [w for w in heard.withdrawals if voice.says(w)]
-    taken = {word: one for word in mine if (one := taken_back(word, back)) is not None}
-    standing = sorted((w for w in mine if w not in taken), key=lambda word: word.at)
-    if standing and standing[0].at <= asked.deadline:
-        return judge(_quoted(standing[0]), ok=True)
-    if standing:
-        return judge(f"late, {_quoted(standing[0])}{call}", unknown)
-    if taken:
-        return judge(f"withdrawn {_quoted(taken[mine[0]])}{call}", ok=False)
+    found = spoken(heard, asked.said, voice.says)
+    if found.standing and found.standing[0].at <= asked.deadline:
+        return judge(_quoted(found.standing[0]), ok=True)
+    if found.standing:
+        return judge(f"late, {_quoted(found.standing[0])}{call}", unknown)
+    if found.taken:
+        return judge(f"withdrawn {_quoted(next(iter(found.taken.values())))}{call}", ok=False)
     kinds, stages = ("", asked.said.kind), ("", asked.said.stage)
     refused = [
         one
@@ -197,21 +194,12 @@ def _said(context: Context, voice: Voice, asked: _Asked, heard: Heard) -> bool:
         if one.said is None or (one.said.kind in kinds and one.said.stage in stages)
     ]
     got = "missing"
-    if words:
-        last = max(words, key=lambda word: word.at)
-        got = f"for another {_differs(last, asked.said)}: {last} ({last.grounds})"
+    if found.other:
+        last = max(found.other, key=lambda word: word.at)
+        got = f"for another {differs(last, asked.said)}: {last} ({last.grounds})"
     elif refused:
         got = f"{refused[-1].fault}: {refused[-1].why} ({refused[-1].grounds})"
     return judge(got + call, unknown, return_at=asked.due)
-
-
-def _differs(word: Said, asked: Said) -> str:
-    """In what a word is another than the one asked for; empty when in nothing."""
-    return ", ".join(
-        name
-        for name in ("release", "stage", "window", "plan")
-        if getattr(word, name) != getattr(asked, name)
-    )
 
 
 def _quoted(word: Word) -> str:

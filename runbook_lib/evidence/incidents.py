@@ -8,7 +8,7 @@ an issue for each audience, and people's words there end it: its file alone prov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +21,12 @@ from ..canonical import digest
 from ..errors import LogDamaged, RunbookError, SourceError, StoreError, tried
 from ..files import place
 from ..outcomes import Model
-from ..playbook import COUNCIL, COUNCIL_WITHIN, RECOVERY
+from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..site import Site
 from ..sources import local
+from ..sources.quorum import Count, anybody, council
 from ..sources.scope import live_scope
-from ..sources.words import Word, hear, in_force
+from ..sources.words import Heard, hear
 from ..wording import utc
 from .events import E, Event, IncidentNamed, Torn, Undoes, last, of, reader
 from .ledger import Ledger
@@ -181,11 +182,6 @@ class Incident:
     def filed(self) -> list[int]:
         """The forge's issues in which it was filed."""
         return [filed.number for filed in of(self.events, IncidentFiled)]
-
-    def decided(self, wanted: str) -> CouncilDecided | None:
-        """The council's decision on the text of that digest, as it was recorded."""
-        made = of(self.events, CouncilDecided)
-        return next((each for each in made if each.digest == wanted), None)
 
     @property
     def to_ratify(self) -> str:
@@ -357,69 +353,48 @@ class Incidents(Ledger):
 # --- whether those who ended an incident still say so ---------------------------------------------
 
 
-def approvals_of(
-    one: Incident, site: Site, wanted: str, in_issue: int, signed_file: str
-) -> list[Word]:
-    """Approvals of a digest: in the issues of the incident, ``in_issue``, in the text of a file.
+def heard_of(one: Incident, site: Site, wanted: str, in_issue: int, signed_file: str) -> Heard:
+    """What was said in the issues of the incident, ``in_issue``, and of ``wanted`` in a file's text.
 
     Raises SourceError.
     """
     issues, release = [in_issue, one.opened.issue, *one.filed], one.opened.release
     with live_scope("incident", site) as scope:
         files = [signed_file.encode()]
-        heard = hear(scope, site, wanted, issues=issues, files=files, release=release)
-        return in_force(site, heard, wanted)
+        return hear(scope, site, wanted, issues=issues, files=files, release=release)
 
 
-class Votes:
-    """The council's approvals of a digest, one of each member, oldest first.
-
-    ``at`` is when they became ``needed``, two thirds of the members; None while they are fewer.
-    """
-
-    def __init__(self, site: Site, words: Iterable[Word]) -> None:
-        members, first = site.holders(COUNCIL), dict[str, Word]()
-        for word in sorted(words, key=lambda word: (word.at, word.account)):
-            if word.account in members:
-                first.setdefault(word.account, word)
-        self.words, self.members = list(first.values()), members
-        self.needed = -(-2 * len(members) // 3)
-        self.at = self.words[self.needed - 1].at if 0 < self.needed <= len(first) else None
-
-    def __str__(self) -> str:
-        by = f": {', '.join(word.account for word in self.words)}" if self.words else ""
-        return f"{len(self.words)} of {len(self.members)} members{by}"
-
-    def decision(self, incident: Incident, digest: str, *, ratifies: bool) -> CouncilDecided | None:
-        """The event that records a decision; None while there is none, or it is recorded already."""
-        if self.at is None or incident.decided(digest) is not None:
-            return None
-        return CouncilDecided(
-            by=", ".join(word.account for word in self.words),
-            at=self.at,
-            digest=digest,
-            grounds=tuple(word.grounds for word in self.words),
-            ratifies=ratifies,
-            late=self.at > incident.ratify_until,
-        )
+def decision(one: Incident, count: Count, wanted: str, *, ratifies: bool) -> CouncilDecided | None:
+    """The event that records what the council decided; None while it did not, or once it is there."""
+    if count.at is None or any(made.digest == wanted for made in of(one.events, CouncilDecided)):
+        return None
+    return CouncilDecided(
+        by=str(count),
+        at=count.at,
+        digest=wanted,
+        grounds=tuple(word.grounds for word in count.words),
+        ratifies=ratifies,
+        late=count.at > one.ratify_until,
+    )
 
 
 def unsaid(one: Incident, site: Site) -> str:
     """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
     said = tried(_unsaid, one, site)
-    return (
-        f"expected what ended it read again, got: {said}" if isinstance(said, SourceError) else said
-    )
+    if isinstance(said, SourceError):
+        return f"expected what ended it read again, got: {said}"
+    return said
 
 
 def _unsaid(one: Incident, site: Site) -> str:
     closed, signed = one.last(IncidentClosed), one.last(IncidentSignedOff)
     if closed and signed and not (site.single_operator and signed.self_approved):
-        words = approvals_of(one, site, closed.digest, signed.in_issue, signed.signed_file)
-        if signed.account not in {word.account for word in words}:
+        heard = heard_of(one, site, closed.digest, signed.in_issue, signed.signed_file)
+        said = anybody(site, one.opened.author).count(heard, closed.digest)
+        if signed.account not in {word.account for word in said.words}:
             return f"expected it signed off by {signed.account}, got no such word"
     if one.opened.break_glass and (made := one.ratified):
-        words = approvals_of(one, site, one.to_ratify, made.in_issue, made.signed_file)
-        if Votes(site, words).at is None:
+        heard = heard_of(one, site, one.to_ratify, made.in_issue, made.signed_file)
+        if council(site).count(heard, one.to_ratify).at is None:
             return "expected its break-glass ratified by the council, got no such words"
     return ""

@@ -8,9 +8,10 @@ from pathlib import Path
 from ..errors import ParameterError, RunbookError, SourceError, tried
 from ..site import Site, parse_site
 from ..sources.config import diff, flatten
+from ..sources.quorum import anybody
 from ..sources.scope import live_scope
 from ..sources.tape import read_body, read_entries
-from ..sources.words import Word, in_force, read_words
+from ..sources.words import read_words
 from .events import PolicyAccepted
 
 
@@ -40,19 +41,20 @@ def accepted_policy(
         heard = tried(read_words, scope, was, issue=issue, release=release)
     if isinstance(heard, SourceError):
         raise ParameterError(f"{differs}; whether `{line}` was said: {heard}") from heard
-    said = in_force(was, heard, now.policy_digest, "accept-policy")
-    others = [word for word in said if word.account.casefold() != by.casefold()]
-    word: Word | None = next(iter(others or (said if was.single_operator else [])), None)
-    if word is None:
+    # A lone operator accepts it as well, in so many words.
+    quorum = anybody(was, "" if was.single_operator else by)
+    words = quorum.count(heard, now.policy_digest, "accept-policy").words
+    if not words:
         raise ParameterError(
             f"{differs}; put the site file back, or have somebody other than {by} comment"
             f" `{line}` in the release issue"
         )
+    word = words[0]
     return PolicyAccepted(
         before=policy,
         policy=now.policy_digest,
         moved=policy_moved(was, now),
-        by=word.account + ("" if others else " (self-approved)"),
+        by=word.account + (" (self-approved)" if word.account.casefold() == by.casefold() else ""),
         at=word.at,
         grounds=word.grounds,
     )

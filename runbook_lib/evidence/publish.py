@@ -28,10 +28,11 @@ from ..sources.commands import tell
 from ..sources.github import GitHub, complete
 from ..sources.http import Transport
 from ..sources.local import recorded
+from ..sources.quorum import anybody
 from ..sources.redact import Redactor
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
-from ..sources.words import read_words, withdrawn
+from ..sources.words import read_words
 from ..wording import utc
 from . import comment, posts
 from .events import Event, Opened, Sealed, of
@@ -85,10 +86,10 @@ def _too_late(scope: Scope, site: Site, opened: Opened, until: datetime) -> str:
     plan, issue = opened.params.get("approved_plan"), opened.issue
     if plan and (issue or site.words):
         heard = read_words(scope, site, issue=issue, release=release)
-        said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
-        gone = [w for w in said if withdrawn(w, heard) is not None]
-        if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
-            return f"its approval was withdrawn by {', '.join(sorted(lost))}"
+        count = anybody(site, "").count(heard, str(plan))
+        if count.withdrawn:
+            lost = sorted(word.account for word in count.withdrawn)
+            return f"its approval was withdrawn by {', '.join(lost)}"
     return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
 
 

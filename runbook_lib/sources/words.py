@@ -429,17 +429,6 @@ def hear(
     )
 
 
-def in_force(site: Site, heard: Heard, digest: str, kind: str = "approve") -> list[Word]:
-    """Approvals (or what else quotes a digest) of ``digest`` by listed people that nobody took back."""
-    return [
-        word
-        for word in heard.words
-        if (word.kind, word.plan) == (kind, digest)
-        and site.person(word.account) is not None
-        and withdrawn(word, heard) is None
-    ]
-
-
 def withdrawn(word: Word, heard: Heard) -> Word | None:
     """The withdrawal by which the same account took its approval back."""
     return taken_back(word, [one for one in heard.withdrawals if one.account == word.account])
