@@ -1,6 +1,7 @@
 """``runbook incident``: what became of an incident, and the steps that end it.
 
-Closed by whoever runs the command; signed off by somebody else's approval of the closing statement's digest, in an issue or a signed file.
+Closed by whoever runs the command; signed off by somebody else's approval of the closing's digest,
+in an issue or a signed file.
 """
 
 import argparse
@@ -12,13 +13,12 @@ from . import display
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence.incidents import (
+    Agreed,
     Incident,
     IncidentClosed,
     Incidents,
-    IncidentSignedOff,
     Told,
-    decision,
-    heard_of,
+    agreement,
 )
 from .evidence.store import Store
 from .opening import find_operator
@@ -49,8 +49,7 @@ def incident(args: argparse.Namespace) -> int:
     if made is not None:
         one = incidents.add(one.id, made)
     _show([one], incidents, site, args)
-    ratified = args.step == "ratify" and one.ratified is not None
-    return int(ExitCode.WAITING if made is None and not ratified else ExitCode.PASSED)
+    return int(ExitCode.WAITING if made is None else ExitCode.PASSED)
 
 
 def _find(incidents: Incidents, what: str) -> list[Incident]:
@@ -68,46 +67,33 @@ def _find(incidents: Incidents, what: str) -> list[Incident]:
 def _step(
     one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
 ) -> Told | None:
-    """The event of a step; None while a word is missing, and for a decision that stands there.
+    """The event of a step; None while a word is missing.
 
     Raises ParameterError, StoreError.
     """
-    match args.step:
-        case "close":
-            reason = args.reason.strip()
-            if len(reason) < MIN_REASON:
-                raise ParameterError(
-                    f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
-                    f" got {args.reason!r}"
-                )
-            return one.closing(reason, operator, now)
-    said = _where(site, args)
-    if args.step == "sign-off":
-        return _sign_off(one, site, operator, now, said)
-    if one.opened.break_glass is None:
-        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    count = council(site).count(heard_of(one, site, one.to_ratify, **said), one.to_ratify)
-    made = decision(one, count, one.to_ratify, ratifies=True)
-    return made.model_copy(update=said) if made else None
-
-
-def _sign_off(
-    one: Incident, site: Site, operator: str, now: datetime, said: dict[str, Any]
-) -> IncidentSignedOff | None:
-    closed, author = one.last(IncidentClosed), one.opened.author
-    if closed is None:
+    if args.step == "close":
+        if len(reason := args.reason.strip()) < MIN_REASON:
+            raise ParameterError(
+                f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
+                f" got {args.reason!r}"
+            )
+        return IncidentClosed(head=one.events[-1].hash, reason=reason, by=operator, at=now)
+    author, closed, said = one.opened.by, one.closed, _where(site, args)
+    if args.step == "ratify":
+        if not one.opened.break_glass:
+            raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+        quorum, wanted = council(site), one.to_ratify
+    elif closed is None:
         raise StoreError(f"{one.id}: expected it closed first, got it {one.status}")
-    count = anybody(site, author).count(heard_of(one, site, closed.digest, **said), closed.digest)
-    about: dict[str, Any] = {"digest": closed.digest, "recorded_by": operator}
-    if count.words:
-        first = count.words[0]
-        about |= {"by": first.account, "account": first.account, "at": first.at}
-        about |= {**said, "grounds": first.grounds}
-    elif count.self_approved and operator == author:
-        about |= {"by": operator, "at": now, "account": operator, "self_approved": True}
     else:
+        quorum, wanted = anybody(site, author), closed.digest
+    count = agreement(one, site, quorum, wanted, **said)
+    alone = count.self_approved and operator == author
+    if not (alone or count.at):
         return None
-    return IncidentSignedOff(**about)
+    grounds = tuple(word.grounds for word in count.words)
+    at, by = (now, operator) if alone or count.at is None else (count.at, str(count))
+    return Agreed(by=by, at=at, digest=wanted, grounds=grounds, self_approved=alone, **said)
 
 
 def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
@@ -148,12 +134,12 @@ def _show(found: list[Incident], incidents: Incidents, site: Site, args: argpars
 
 def document(one: Incident, site: Site) -> dict[str, Any]:
     """An incident as ``--json`` prints it."""
-    closed, opened = one.last(IncidentClosed), one.opened
+    closed, opened = one.closed, one.opened
     return {
         "id": one.id,
         "stage": opened.stage,
         "standing": one.status,
-        "author": opened.author,
+        "author": opened.by,
         "attempt": opened.attempt,
         "times": [{"what": w, "at": at.isoformat(), "by": by} for w, at, by in one.times],
         "issues": one.filed,
@@ -166,14 +152,14 @@ def document(one: Incident, site: Site) -> dict[str, Any]:
 def missing(one: Incident, site: Site, path: str) -> Iterator[str]:
     """What is to be said or done next, as lines to copy."""
     again = f"runbook incident {one.id} --site {path}"
-    if one.opened.break_glass and one.ratified is None:
+    if one.opened.break_glass and one.agreed(one.to_ratify) is None:
         due = utc(one.ratify_until)
         yield (
             f"ratify  the council, until {due}: comment `approve {one.to_ratify}`,"
             f" then {again} --ratify"
         )
     if isinstance(closed := one.newest, IncidentClosed):
-        who = "anybody" if site.single_operator else f"somebody other than {one.opened.author}"
+        who = "anybody" if site.single_operator else f"somebody other than {one.opened.by}"
         yield f"next  {who}: comment `approve {closed.digest}`, then {again} --sign-off"
     if one.status == "open":
         yield f"next  {again} --close --reason WHY"

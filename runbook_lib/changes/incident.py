@@ -23,19 +23,17 @@ from ..errors import LogDamaged, ParameterError, RunbookError, SourceError
 from ..evidence.comment import LIMIT, code, plain
 from ..evidence.events import Event, IncidentNamed, of
 from ..evidence.incidents import (
-    BreakGlass,
+    Agreed,
     Incident,
-    IncidentClosed,
     IncidentFiled,
     IncidentOpened,
     Incidents,
     Told,
-    decision,
     read_line,
 )
 from ..evidence.ledger import states
 from ..evidence.log import opened_by
-from ..evidence.posts import OnForge, Post, short
+from ..evidence.posts import Post, short
 from ..findings import Findings
 from ..outcomes import Outcome, Row, value_text
 from ..params import RecoveryParams
@@ -44,7 +42,7 @@ from ..sources.prometheus import Vector
 from ..sources.quorum import council
 from ..sources.words import hear
 from ..strict import project_path
-from ..wording import count, utc, visible
+from ..wording import utc, visible
 from .apply import Applier, all_pass, derived
 from .posts import publish
 
@@ -57,8 +55,8 @@ AUDIENCES: dict[Audience, tuple[str, tuple[str, ...]]] = {
 """How an audience's report is called, and the texts that it cannot be without."""
 _BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
 _DECIDED = ("summary", "impact", "mitigations")
-ROWS = (300, 100, 30, 10)
-"""Rows of a table, fewer until the whole fits."""
+ROWS = 40
+"""Rows of a table; the rest is in the log."""
 NOTHING = "nothing said"
 CHARS = 300
 TOPICS = ("consensus_latency", "block_production", "finality_lag", "proof_latency",
@@ -75,7 +73,6 @@ def _opened(context: Context) -> Incident | None:
     A later recovery of the same stopped apply joins the incident of an earlier one.
     """
     facts, begun = context.params, context.opened
-    by, reason = begun.operator, facts.break_glass
     opened = IncidentOpened(
         release=facts.release,
         commit=facts.commit,
@@ -83,16 +80,15 @@ def _opened(context: Context) -> Incident | None:
         cluster=context.cluster_name,
         attempt=context.attempt_name,
         undoes=begun.undoes,
-        author=by,
-        by=by,
+        by=begun.operator,
         at=begun.now,
         issue=facts.issue,
-        break_glass=BreakGlass(by=by, reason=reason) if reason else None,
+        break_glass=facts.break_glass,
     )
 
     def ours(one: Incident) -> bool:
         again = begun.undoes is not None and one.opened.undoes == begun.undoes
-        joins = again and not reason and one.last(IncidentClosed) is None
+        joins = again and not facts.break_glass and one.closed is None
         return one.opened.attempt == context.attempt_name or joins
 
     def compute() -> dict[str, Any]:
@@ -183,7 +179,7 @@ def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, st
     glass, members = found.opened.break_glass, context.site.holders(COUNCIL)
     why = "It does what was approved together with the plan it takes back."
     if glass:
-        why = f"Break-glass by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"
+        why = f"Break-glass by {plain(found.opened.by, 80)}: {plain(glass, 500)}"
     return {
         "incident": found.id,
         "release": params.release,
@@ -206,17 +202,17 @@ def _values(context: Context, found: Incident, wanted: str = "") -> dict[str, st
 
 
 def _facts(context: Context, found: Incident) -> str:
-    opened, undoes, glass = found.opened, found.opened.undoes, found.opened.break_glass
+    opened, undoes = found.opened, found.opened.undoes
     rows = [
         ("release", f"{code(opened.release)} at {code(opened.commit)}"),
         ("cluster", f"{plain(context.cluster_name, 80)}, {code(context.cluster.chain_id)}"),
         ("taken back", code(undoes.name) if undoes else "nothing that was planned"),
         ("its plan", code(undoes.plan) if undoes else "none"),
-        ("recovery", f"{code(opened.attempt)} by {plain(opened.author, 80)}"),
+        ("recovery", f"{code(opened.attempt)} by {plain(opened.by, 80)}"),
         ("opened", utc(opened.at)),
     ]
-    if glass:
-        rows.append(("break-glass", f"by {plain(glass.by, 80)}: {plain(glass.reason, 500)}"))
+    if opened.break_glass:
+        rows.append(("break-glass", plain(opened.break_glass, 500)))
     return "\n".join(f"| {what} | {text} |" for what, text in rows)
 
 
@@ -224,7 +220,7 @@ def _ending(found: Incident) -> str:
     """What is to be done with it; no line begins with a verb that counts as somebody's word."""
     lines = [
         "No apply of this release opens until the incident is closed, and signed off by somebody"
-        f" other than {plain(found.opened.author, 80)}: {code(f'runbook incident {found.id}')}."
+        f" other than {plain(found.opened.by, 80)}: {code(f'runbook incident {found.id}')}."
     ]
     if found.opened.break_glass:
         due = utc(found.ratify_until)
@@ -237,11 +233,10 @@ def _ending(found: Incident) -> str:
 
 def _file(context: Context, applier: Applier, found: Incident, report: Post) -> list[int]:
     """File a report as an issue and read it back; its number, none where it is not there."""
-    rows, one = publish(context, applier, report)
+    rows, number = publish(context, applier, report)
     context.findings += rows
-    if not (all_pass(rows) and isinstance(one, OnForge) and one.ours is not None):
+    if not all_pass(rows):
         return []
-    number = one.ours.number
     _note(context, found, IncidentFiled(number=number, by=context.opened.operator, at=context.now))
     return [number]
 
@@ -267,7 +262,7 @@ def convene(context: Context, applier: Applier) -> None:
         "decides": found.id,
         "opened": found.opened.hash,
         "undoes": dict(found.opened.undoes or ()),
-        "break_glass": dict(found.opened.break_glass or ()),
+        "break_glass": found.opened.break_glass,
         "mitigations": params.mitigations,
         "next_steps": params.next_steps,
     }
@@ -304,7 +299,6 @@ def _tell(context: Context, applier: Applier, found: Incident, wanted: str) -> N
         text=text,
         command="notify",
         values={"role": COUNCIL, "subject": subject},
-        file="council.txt",
     )
     context.findings += publish(context, applier, notice)[0]
 
@@ -316,12 +310,14 @@ def _decided(context: Context, found: Incident, wanted: str, issues: Sequence[in
     with context.reading(what, expected, "council"):
         heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
         count = council(context.site).count(heard, wanted)
-        made = decision(found, count, wanted, ratifies=found.opened.break_glass is not None)
         by = f": {count}" if count.words else ""
         said = f"{len(count.words)} of {len(context.site.holders(COUNCIL))} members{by}"
-        if made is not None and (problem := _note(context, found, made)):
-            context.unknown("council", "decision recorded", found.id, problem)
-        elif count.at is not None and count.at <= due:
+        if count.at is not None and found.agreed(wanted) is None:
+            grounds = tuple(word.grounds for word in count.words)
+            made = Agreed(by=str(count), at=count.at, digest=wanted, grounds=grounds)
+            if problem := _note(context, found, made):
+                context.unknown("council", "decision recorded", found.id, problem)
+        if count.at is not None and count.at <= due:
             judge(f"{said}, at {utc(count.at)}", ok=True)
         elif count.at is None and context.now <= due:
             judge(said, Outcome.INCONCLUSIVE, return_at=due)
@@ -351,17 +347,15 @@ class Facts(Findings):
         problems = SourceError, LogDamaged, ParameterError
         return self.reading(what, "readable", "incident", problems)
 
-    def tables(self, limit: int) -> dict[str, str]:
-        """Markdown of each, of at most ``limit`` rows."""
+    def tables(self) -> dict[str, str]:
+        """Markdown of each."""
         gates = ("node", "run by", *(f"`{gate}`" for gate in GATES), "channel", "seen")
         figures = ("metric", "when the apply began", "now")
-        missing = [f"{plain(what, 80)}: {plain(why, CHARS)}" for what, why in self.missing[:limit]]
-        if (cut := len(self.missing) - limit) > 0:
-            missing.append(f"and {cut} more; see the log")
+        missing = [f"{plain(what, 80)}: {plain(why, CHARS)}" for what, why in self.missing]
         return {
-            "gates": _table(gates, self.nodes, limit),
-            "figures": _table(figures, self.figures, limit, right=2),
-            "missing": _bullets(missing) or "nothing: all of it was read",
+            "gates": _table(gates, self.nodes),
+            "figures": _table(figures, self.figures, right=2),
+            "missing": _bullets(_cut(missing)) or "nothing: all of it was read",
         }
 
 
@@ -370,33 +364,32 @@ def render(
 ) -> str:
     """The template of that name, filled. Raises SourceError for one that cannot be.
 
-    ``values`` are Markdown already; tables are cut until a forge takes the whole.
+    ``values`` are Markdown already.
     """
-    path, known = project_path(f"params/templates/{template}"), values
+    path = project_path(f"params/templates/{template}")
+    known = values | (facts.tables() if facts is not None else {})
     try:
-        made = Template(context.scope.read(path).decode())
-        for limit in ROWS:
-            known = values | (facts.tables(limit) if facts is not None else {})
-            text = made.substitute(known).strip() + "\n"
-            if len(text.encode("utf-16-le")) // 2 <= LIMIT - 200:
-                return text
+        text = Template(context.scope.read(path).decode()).substitute(known).strip() + "\n"
     except (KeyError, ValueError) as error:
         names = ", ".join(f"${name}" for name in sorted(known))
         raise SourceError(f"template {template}", f"expected {names}, got {error!r}") from error
-    raise SourceError(f"template {template}", f"expected at most {LIMIT} characters, got more")
+    if (size := len(text.encode("utf-16-le")) // 2) > LIMIT - 200:
+        raise SourceError(f"template {template}", f"expected {LIMIT} characters, got {size}")
+    return text
 
 
-def _table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int, *, right: int = 0
-) -> str:
+def _cut(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - ROWS
+    return [*lines[:ROWS], *([f"and {more} more; see the log"] if more > 0 else [])]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: int = 0) -> str:
     """A Markdown table, its last ``right`` columns to the right; of no rows, that there are none."""
     if not rows:
         return "none"
     marks = [":--"] * (len(columns) - right) + ["--:"] * right
-    lines = [f"| {' | '.join(row)} |" for row in (columns, marks, *rows[:limit])]
-    if len(rows) > limit:
-        lines += ["", f"{count(len(rows) - limit, 'more row')}; see the log"]
-    return "\n".join(lines)
+    head = [f"| {' | '.join(row)} |" for row in (columns, marks)]
+    return "\n".join([*head, *_cut([f"| {' | '.join(row)} |" for row in rows])])
 
 
 def _bullets(lines: Sequence[str]) -> str:

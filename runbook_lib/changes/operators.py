@@ -53,7 +53,7 @@ def instruct(
     full = comment = MARKDOWN.render(template, **given)
     if len(full.encode("utf-16-le")) // 2 > LIMIT:
         comment = MARKDOWN.render(template, **{**given, "files": []})
-    keep_file(context.folder, file := f"{FOLDER}/{name}.md", full)
+    keep_file(context.folder, f"{FOLDER}/{name}.md", full)
     until = params.window[1] if isinstance(params, RolloutParams) else None
     posted = Post(
         step=f"instruct-{key}", subject=operator, text=comment, issue=params.issue, until=until
@@ -64,7 +64,6 @@ def instruct(
         text=full,
         command="instruct",
         values={"operator": operator},
-        file=file,
         until=until,
     )
     ways = [posted] if params.issue else []

@@ -24,7 +24,7 @@ from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import Answers, SourceError, tried
 from ..evidence.events import NodeVerified, StepTaken, of
-from ..evidence.incidents import IncidentClosed, Incidents
+from ..evidence.incidents import Incidents
 from ..evidence.ledger import states
 from ..evidence.status import effect
 from ..files import keep_file
@@ -171,7 +171,7 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     incidents = Incidents(context.store, context.scope)
     for each in incidents.ids:
         incident = incidents.load(each)
-        opened, closed = incident.opened, incident.last(IncidentClosed)
+        opened, closed = incident.opened, incident.closed
         ended = closed.at if closed else over.end
         mine = opened.release == context.params.release
         if mine and ended > over.start and opened.at < over.end:

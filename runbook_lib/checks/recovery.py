@@ -193,7 +193,6 @@ def announce_halt(context: Context, applier: Applier) -> None:
         text=text,
         command="announce_halt",
         values={"release": release, "stage": context.stage, "reference": reference},
-        file="halt.txt",
     )
     context.findings += publish(context, applier, post)[0]
 

@@ -8,7 +8,7 @@ an issue for each audience, and people's words there end it: its file alone prov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,15 +20,14 @@ from pydantic import AwareDatetime
 from ..canonical import digest
 from ..errors import LogDamaged, RunbookError, SourceError, StoreError, tried
 from ..files import place
-from ..outcomes import Model
 from ..playbook import COUNCIL_WITHIN, RECOVERY
 from ..site import Site
 from ..sources import local
-from ..sources.quorum import Count, anybody, council
+from ..sources.quorum import Count, Quorum, anybody, council
 from ..sources.scope import live_scope
-from ..sources.words import Heard, hear
+from ..sources.words import hear
 from ..wording import utc
-from .events import E, Event, IncidentNamed, Torn, Undoes, last, of, reader
+from .events import Event, IncidentNamed, Torn, Undoes, last, of, reader
 from .ledger import Ledger
 from .log import Log, opened_by, parse
 from .store import INCIDENTS
@@ -44,64 +43,51 @@ class Told(Event):
     at: AwareDatetime
 
 
-class BreakGlass(Model):
-    by: str
-    reason: str
-
-
 class IncidentOpened(Told, kind="incident-opened"):
-    """``attempt`` is the recovery that opened it; ``undoes`` is None where there was no apply."""
+    """By the author of the recovery ``attempt``; ``undoes`` is None where there was no apply.
 
-    id: str = ""
+    ``break_glass`` is why nobody was asked, where that was so.
+    """
+
     release: str
     commit: str
     stage: str
     cluster: str
     attempt: str
     undoes: Undoes | None
-    author: str
     issue: int
-    break_glass: BreakGlass | None = None
+    break_glass: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.release}-{self.stage}-{self.attempt.rpartition('/')[2]}"
 
 
 class IncidentClosed(Told, kind="incident-closed"):
-    """Of the incident ``closes`` as it was at ``head``; its digest is what a sign-off approves."""
+    """Of the incident as it was at ``head``; its digest is what a sign-off approves."""
 
-    closes: str
-    opened: str
     head: str
     reason: str
-    decided_late: tuple[str, ...]
 
     @property
     def digest(self) -> str:
         return digest(self.content)
 
 
-class Spoken(Told):
-    """``in_issue`` and ``signed_file``: where else than in the incident's issues it was said."""
+class Agreed(Told, kind="incident-agreed"):
+    """People's approval of ``digest``: of a closing, a break-glass, or the council's measures.
+
+    ``in_issue`` and ``signed_file``: where else than in the incident's issues it was said.
+    """
 
     digest: str
+    grounds: tuple[str, ...]
+    self_approved: bool = False
     in_issue: int = 0
     signed_file: str = ""
 
 
-class IncidentSignedOff(Spoken, kind="incident-signed-off"):
-    account: str
-    recorded_by: str
-    grounds: str = ""
-    self_approved: bool = False
-
-
-class CouncilDecided(Spoken, kind="decision"):
-    """``late``: after the time within which a break-glass must be ratified."""
-
-    grounds: tuple[str, ...]
-    ratifies: bool
-    late: bool
-
-
-class IncidentFiled(Told, kind="filed"):
+class IncidentFiled(Told, kind="incident-filed"):
     """In the forge's issue ``number``."""
 
     number: int
@@ -109,12 +95,6 @@ class IncidentFiled(Told, kind="filed"):
 
 read_line = reader(Told, Torn)
 """Reads a line of an incident's log."""
-STEPS: Mapping[type[Told], str] = {
-    IncidentOpened: "open",
-    IncidentClosed: "closed",
-    IncidentSignedOff: "signed off",
-}
-"""What happens to an incident, in this order, and its status then."""
 
 
 # --- one incident ---------------------------------------------------------------------------------
@@ -131,23 +111,28 @@ class Incident:
     def opened(self) -> IncidentOpened:
         return of(self.events, IncidentOpened)[0]
 
-    def last(self, kind: type[E]) -> E | None:
-        """The newest event of a kind. A sign-off of an earlier closing is none."""
-        found = last(self.events, kind)
-        if isinstance(found, IncidentSignedOff):
-            closed = self.last(IncidentClosed)
-            return found if closed is not None and found.digest == closed.digest else None
-        return found
+    @property
+    def closed(self) -> IncidentClosed | None:
+        return last(self.events, IncidentClosed)
+
+    def agreed(self, wanted: str) -> Agreed | None:
+        """The agreement to what has that digest."""
+        return next((one for one in of(self.events, Agreed) if one.digest == wanted), None)
+
+    @property
+    def signed_off(self) -> Agreed | None:
+        """The agreement to its closing; that to an earlier one is none."""
+        return self.agreed(self.closed.digest) if self.closed is not None else None
 
     @property
     def newest(self) -> Told:
-        """That by which it came to the last of ``STEPS``."""
-        return [event for step in STEPS if (event := self.last(step)) is not None][-1]
+        """That by which it came to where it stands."""
+        return self.signed_off or self.closed or self.opened
 
     @property
     def status(self) -> str:
         """The same as a word."""
-        return STEPS[type(self.newest)]
+        return "signed off" if self.signed_off else "closed" if self.closed else "open"
 
     @property
     def times(self) -> list[tuple[str, datetime, str]]:
@@ -155,20 +140,15 @@ class Incident:
         told = of(self.events, Told)
         return [(event.kind.removeprefix("incident-"), event.at, event.by) for event in told]
 
-    @property
-    def ratified(self) -> CouncilDecided | None:
-        """The council's decision that ratifies the break-glass."""
-        return next((made for made in of(self.events, CouncilDecided) if made.ratifies), None)
-
     def problem(self, single_operator: bool) -> str:
         """Why it blocks its release, with what to do; empty when it is over."""
-        signed, author = self.last(IncidentSignedOff), self.opened.author
+        signed, author = self.signed_off, self.opened.by
         if signed is None:
             held = f"closed and signed off by somebody other than {author}"
             return f"expected it {held}, got it {self.status} since {utc(self.newest.at)}"
-        if signed.account.casefold() == author.casefold() and not single_operator:
+        if signed.by.casefold() == author.casefold() and not single_operator:
             return f"expected it signed off by somebody other than {author}, got their own"
-        if self.opened.break_glass and self.ratified is None:
+        if self.opened.break_glass and self.agreed(self.to_ratify) is None:
             due = utc(self.ratify_until)
             return f"expected its break-glass ratified by the council until {due}, got no decision"
         return ""
@@ -188,14 +168,6 @@ class Incident:
         """The digest whose approval by the council ratifies its break-glass."""
         return digest({"ratifies": self.id, "opened": self.opened.hash})
 
-    def closing(self, reason: str, by: str, at: datetime) -> IncidentClosed:
-        """What a sign-off approves the digest of: the whole incident up to its closing, and why."""
-        late = tuple(made.digest for made in of(self.events, CouncilDecided) if made.late)
-        head, opened = self.events[-1].hash, self.opened.hash
-        return IncidentClosed(
-            closes=self.id, opened=opened, head=head, reason=reason, by=by, at=at, decided_late=late
-        )
-
 
 def parse_incident(data: bytes, name: str) -> Incident:
     """An incident out of its file's bytes: its opening, and closings of it as it was.
@@ -208,10 +180,8 @@ def parse_incident(data: bytes, name: str) -> Incident:
         problem = "one that opens another incident"
     elif other := [e for e in events[1:] if not isinstance(e, Told | Torn)]:
         problem = f"an event {other[0].kind!r}"
-    for before, event in pairwise(events):
-        said = isinstance(event, IncidentClosed) and (event.closes, event.opened, event.head)
-        if said and said != (one.id, events[0].hash, before.hash):
-            problem = problem or "a closing of something else"
+    elif any(isinstance(e, IncidentClosed) and e.head != was.hash for was, e in pairwise(events)):
+        problem = "a closing of something else"
     if problem:
         raise LogDamaged(
             f"{INCIDENTS}/{name}: expected the log of an incident, got {problem}; restore it"
@@ -308,22 +278,16 @@ class Incidents(Ledger):
                         yield RECOVERY[runbook], attempt, named
 
     def open(self, opened: IncidentOpened, same: Callable[[Incident], bool]) -> Incident:
-        """The incident that ``same`` knows as this one, else a new one, under an id of its own."""
-        release = opened.release
-        with self.store.release_lock(release):
+        """The incident that ``same`` knows as this one, else a new one under its recovery's number."""
+        with self.store.release_lock(opened.release):
             for each in reversed(self.ids):
                 with suppress(StoreError):  # whatever became of others
                     one = self.load(each)
-                    if one.opened.release == release and same(one):
+                    if one.opened.release == opened.release and same(one):
                         return one
-            stem, number, taken = f"{release}-{opened.stage}-", 1, set[str]()
-            with suppress(RunbookError, OSError):
-                taken = {named.id for _, _, named in self._recoveries(release) if named}
-            while self.path(name := f"{stem}{number:03d}").exists() or name in taken:
-                number += 1  # the number of one that was deleted is not given again
-            place(self.store.root, f"{INCIDENTS}/{name}{SUFFIX}")
-            Log(self.path(name), read_line).append(opened.model_copy(update={"id": name}))
-            return self.load(name)
+            place(self.store.root, f"{INCIDENTS}/{opened.id}{SUFFIX}")
+            Log(self.path(opened.id), read_line).append(opened)
+            return self.load(opened.id)
 
     def add(self, id: str, event: Told) -> Incident:
         """Add an event to an incident that is not over.
@@ -337,7 +301,7 @@ class Incidents(Ledger):
             now, same = Incident(id, events), {**event.content, "at": ""}
             if same in [{**one.content, "at": ""} for one in of(events, type(event))]:
                 return None
-            if now.last(IncidentSignedOff) is not None:
+            if now.signed_off is not None:
                 problem.append(f"{id}: expected one that is not over, got it signed off")
             elif isinstance(event, IncidentClosed) and event.head != events[-1].hash:
                 problem.append(f"{id}: expected it as it was read, got more in it; close it again")
@@ -353,48 +317,30 @@ class Incidents(Ledger):
 # --- whether those who ended an incident still say so ---------------------------------------------
 
 
-def heard_of(one: Incident, site: Site, wanted: str, in_issue: int, signed_file: str) -> Heard:
-    """What was said in the issues of the incident, ``in_issue``, and of ``wanted`` in a file's text.
-
-    Raises SourceError.
-    """
+def agreement(
+    one: Incident, site: Site, quorum: Quorum, wanted: str, in_issue: int, signed_file: str
+) -> Count:
+    """Who of a quorum approves ``wanted``. Raises SourceError."""
     issues, release = [in_issue, one.opened.issue, *one.filed], one.opened.release
     with live_scope("incident", site) as scope:
         files = [signed_file.encode()]
-        return hear(scope, site, wanted, issues=issues, files=files, release=release)
-
-
-def decision(one: Incident, count: Count, wanted: str, *, ratifies: bool) -> CouncilDecided | None:
-    """The event that records what the council decided; None while it did not, or once it is there."""
-    if count.at is None or any(made.digest == wanted for made in of(one.events, CouncilDecided)):
-        return None
-    return CouncilDecided(
-        by=str(count),
-        at=count.at,
-        digest=wanted,
-        grounds=tuple(word.grounds for word in count.words),
-        ratifies=ratifies,
-        late=count.at > one.ratify_until,
-    )
+        heard = hear(scope, site, wanted, issues=issues, files=files, release=release)
+    return quorum.count(heard, wanted)
 
 
 def unsaid(one: Incident, site: Site) -> str:
     """Why nobody's word ends a signed-off incident; empty where people still say what ends it."""
-    said = tried(_unsaid, one, site)
-    if isinstance(said, SourceError):
-        return f"expected what ended it read again, got: {said}"
-    return said
-
-
-def _unsaid(one: Incident, site: Site) -> str:
-    closed, signed = one.last(IncidentClosed), one.last(IncidentSignedOff)
+    closed, signed, glass = one.closed, one.signed_off, one.agreed(one.to_ratify)
+    ended = list[tuple[str, Quorum, Agreed]]()
     if closed and signed and not (site.single_operator and signed.self_approved):
-        heard = heard_of(one, site, closed.digest, signed.in_issue, signed.signed_file)
-        said = anybody(site, one.opened.author).count(heard, closed.digest)
-        if signed.account not in {word.account for word in said.words}:
-            return f"expected it signed off by {signed.account}, got no such word"
-    if one.opened.break_glass and (made := one.ratified):
-        heard = heard_of(one, site, one.to_ratify, made.in_issue, made.signed_file)
-        if council(site).count(heard, one.to_ratify).at is None:
-            return "expected its break-glass ratified by the council, got no such words"
+        ended.append((f"it signed off by {signed.by}", anybody(site, one.opened.by), signed))
+    if one.opened.break_glass and glass:
+        ended.append(("its break-glass ratified by the council", council(site), glass))
+    for what, quorum, made in ended:
+        words = made.in_issue, made.signed_file
+        said = tried(agreement, one, site, quorum, made.digest, *words)
+        if isinstance(said, SourceError):
+            return f"expected what ended it read again, got: {said}"
+        if said.at is None:
+            return f"expected {what}, got no such words"
     return ""

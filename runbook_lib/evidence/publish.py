@@ -3,8 +3,8 @@
 A recovery's outbox is sent first, sealed or not.
 
 A notification outside item, guard and tape: whatever becomes of it, the verdict and its exit code
-stand. ``runbook publish`` tries again: everything is looked up before it is written, so that
-trying again adds nothing.
+stand. Until all of it is done a note lies in the attempt's outbox, for ``runbook publish``.
+Everything is looked up before it is written, so that trying again adds nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ..canonical import digest_bytes
+from ..canonical import canonical, digest_bytes
 from ..errors import LogDamaged, ParameterError, RunbookError, SourceError, StoreError
+from ..files import keep_file
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY
@@ -39,7 +40,7 @@ from .events import Event, Opened, Sealed, of
 from .incidents import IncidentFiled, Incidents
 from .ledger import Ledger
 from .log import Log, opened_by
-from .posts import OnForge, Post, sending
+from .posts import OnForge, Post
 from .seal import FOLDER, Seal, facts_of, seals
 from .store import Store
 
@@ -54,7 +55,7 @@ def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> 
             with found.reading("sent", "done", path.name, (RunbookError, OSError)):
                 _send(found, path, scope, site, opened, Path(texts))
             if found.holds:
-                posts.drop(folder, path.name)
+                posts.drop(folder, path.stem)
             rows += found.findings
     return rows or [check_row("outbox", "kept", "nothing", "nothing")]
 
@@ -70,7 +71,7 @@ def _send(
     if post.until and (late := _too_late(scope, site, opened, post.until)):
         found.unknown(path.name, "sent", "while it may be followed", late)
         return
-    one = sending(post, scope, site, texts, "notify")
+    one = posts.sending(post, scope, site, texts)
     found.findings += posts.send(one)
     if found.holds and isinstance(one, OnForge) and one.ours and post.incident:
         at = read_clock(site.clock)[0]
@@ -114,7 +115,7 @@ class Attempt(Findings):
 def at_sealing(folder: Path, transport: Transport | None = None) -> list[str]:
     """Publish what was just sealed, if it is a live apply with a release issue; what went wrong.
 
-    Raises nothing: after a failure of any kind ``runbook publish`` does it.
+    Raises nothing: a failure of any kind leaves the note, for ``runbook publish``.
     """
     try:
         opened = opened_by(Log(folder / "log.jsonl").events(), folder.name)
@@ -126,7 +127,7 @@ def at_sealing(folder: Path, transport: Transport | None = None) -> list[str]:
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
         said = str(error) if isinstance(error, RunbookError | OSError) else repr(error)
         problems = ["it was interrupted" if isinstance(error, KeyboardInterrupt) else said]
-    return [f"publish: {why}; to try again: runbook publish {folder}" for why in problems]
+    return [f"publish: {why}; the outbox keeps it: runbook publish {folder}" for why in problems]
 
 
 def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
@@ -146,10 +147,13 @@ def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder, opened, events)
+    keep_file(folder, posts.NOTE, canonical({"issue": attempt.issue}))
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
     with live_scope("publish", secrets, clock=clock, outside=http) as scope:
         forge = Releases(scope, attempt.site.forge, "notify")
         _post(forge, attempt, _attach(forge, attempt))
+    if attempt.holds:
+        posts.drop(folder, Path(posts.NOTE).stem)
     return [*kept, *attempt.findings]
 
 

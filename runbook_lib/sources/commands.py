@@ -209,14 +209,14 @@ class SiteCommands:
 
     def change(
         self, purpose: str, subject: str = "", /, **values: str
-    ) -> Callable[[int, Path], Ended]:
+    ) -> Callable[[int | None, Path | None], Ended]:
         """A command that changes the world, as a step runs it: with the cluster's lock and a path
         stem for its outputs. ``params/sites/example.yaml`` explains each purpose and its values.
 
         It raises SourceError only where the site names no such command.
         """
 
-        def run(lock: int, outputs: Path) -> Ended:
+        def run(lock: int | None, outputs: Path | None) -> Ended:
             command = self._command(purpose, f"{purpose} {subject}", **values)
             return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)
 

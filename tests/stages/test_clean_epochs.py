@@ -76,7 +76,7 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     file = Incidents(store).path(ours.id)
     try:
         opened, refused = epochs(network)
-        Log(file, read_line).append(ours.closing("it is over", "rehearsal", now))
+        Log(file, read_line).append(event("incident-closed", at=now, head=ours.opened.hash))
         closed, _ = epochs(network)
         file.write_text("[]\n")
         unread, unreadable = epochs(network)
@@ -92,10 +92,10 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     assert (closed.exit_code, others.exit_code) == (ExitCode.WAITING, ExitCode.PASSED)
     assert opened.exit_code is ExitCode.REFUSED
     assert refused.reason.startswith(
-        "testnet: incidents of this release: expected none, got v1.4.0-testnet-001 is open, "
+        "testnet: incidents of this release: expected none, got v1.4.0-testnet-0001 is open, "
     )
     assert unread.exit_code is ExitCode.INCONCLUSIVE
-    assert ".incidents/v1.4.0-testnet-001.jsonl" in {row.subject for row in unreadable.rows}
+    assert ".incidents/v1.4.0-testnet-0001.jsonl" in {row.subject for row in unreadable.rows}
 
 
 def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(

@@ -124,4 +124,4 @@ def test_after_a_kit_was_used_one_command_reads_back(
     assert told.returncode == 2  # the incident is open
     (line,) = [line for line in told.stdout.splitlines() if line.startswith(RUNBOOK)]
     assert line.split() == [RUNBOOK, "1", "apply", "rehearsal", "PASS", "true"]
-    assert f"incident  {made.release}-canary-001: expected it closed and signed off" in told.stdout
+    assert f"incident  {made.release}-canary-0001: expected it closed and signed off" in told.stdout

@@ -30,7 +30,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 from ..conftest import blank, not_passed, trust_of
 from .conftest import NOTEBOOK, ended, ready_to_post
 
-RELEASE = "v1.4.0"
+RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
 
 ATTESTATION = Path("attestations/0001.rehearsal.json")
 
@@ -90,6 +90,7 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork) -> None:
         assert f"/evidence-{RELEASE}/{name})" in comment["body"]
         assert f"/evidence-{RELEASE}/{name})" in short["body"]
         assert f"`{digest_file(path)}`" in comment["body"]
+    assert not (folder / "outbox").exists()
     assert green(folder)
 
 
@@ -138,7 +139,7 @@ def test_a_refused_run_is_documented_too(network: RehearsalNetwork) -> None:
         ("forge-dies-after-write", 0),
     ],
 )
-def test_what_cannot_be_sent_is_sent_later(
+def test_what_cannot_be_sent_lies_in_the_outbox(
     network: RehearsalNetwork, fault: str, attached: int
 ) -> None:
     """One line says so, the evidence verifies with it, and the command sends it later, once."""
@@ -147,16 +148,17 @@ def test_what_cannot_be_sent_is_sent_later(
     network.fault(f"{fault}@development")
     (problem,) = at_sealing(folder)
     there = len(assets(network)) if network.forge.releases.releases else 0
+    kept = json.loads((folder / OUTBOX).read_bytes())
     verified = green(folder)
     network.clear(fault)
     code = cli.main(["publish", str(folder)])
 
     assert problem.startswith("publish: ")
-    assert problem.endswith(f"; to try again: runbook publish {folder}")
+    assert problem.endswith(f"; the outbox keeps it: runbook publish {folder}")
     assert "\n" not in problem
-    assert there == attached
+    assert (there, kept["issue"]) == (attached, ISSUE)
     assert verified
-    assert code == 0
+    assert (code, (folder / "outbox").exists()) == (0, False)
     assert (len(assets(network)), len(network.forge.comments)) == (2, 2)
     assert "All good" not in summary(network)
 
@@ -175,7 +177,7 @@ def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork) ->
     assert green(folder)
 
 
-def test_a_missing_token_is_named_and_nothing_may_lie_in_the_outbox(
+def test_a_missing_token_leaves_it_in_the_outbox_and_nothing_else_may_lie_there(
     network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is outside the seal, so it must not become a place to hide things."""
@@ -184,8 +186,8 @@ def test_a_missing_token_is_named_and_nothing_may_lie_in_the_outbox(
     (problem,) = at_sealing(folder)
 
     assert problem.startswith("publish: environment: GITHUB_TOKEN: expected a secret, got nothing")
+    assert (folder / OUTBOX).exists()
     assert green(folder)
-    (folder / "outbox").mkdir()
     (folder / "outbox" / "more.json").write_text("{}")
     rows, _ = verify(folder, trust_of(folder))
     assert not_passed(rows, "observed") == [("not attested: outbox/more.json",)]
@@ -195,7 +197,7 @@ def test_a_missing_token_is_named_and_nothing_may_lie_in_the_outbox(
 def test_nothing_that_goes_wrong_is_raised_at_sealing(
     network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """Not a mistake of ours, and not an interrupt either."""
+    """Not a mistake of ours, and not an interrupt either; the note is there from the beginning."""
     folder = sealed(network)
 
     def broken(*given: Any) -> Any:
@@ -205,6 +207,7 @@ def test_nothing_that_goes_wrong_is_raised_at_sealing(
     (problem,) = at_sealing(folder)
 
     assert any(word in problem for word in ("a bug", "interrupted", "full"))
+    assert (folder / OUTBOX).exists()
 
 
 @pytest.mark.parametrize("changes", [{"mode": "plan"}, {"issue": 0}])
@@ -218,6 +221,7 @@ def test_a_plan_or_an_attempt_without_issue_is_never_published(
     with pytest.raises(ParameterError):
         publish(folder)
     assert (network.forge.comments, network.forge.releases.releases) == ({}, {})
+    assert not (folder / "outbox").exists()
 
 
 def test_the_summary_of_a_later_attempt_stays(network: RehearsalNetwork) -> None:

@@ -36,11 +36,6 @@ def attempts(comment: dict[str, Any]) -> list[int]:
     return [int(number) for number in re.findall(r"^### .* attempt (\d+)$", comment["body"], re.M)]
 
 
-def observed(standing: Standing) -> dict[str, object]:
-    assert standing.result is not None
-    return {f"{row.subject}: {row.what}": row.observed for row in standing.result.rows}
-
-
 def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork) -> None:
     """One comment with verdict, plan digest, head of the log and previous stage; one write."""
     standing, stage = post(network)
@@ -118,7 +113,7 @@ def test_a_plan_only_drafts(network: RehearsalNetwork) -> None:
 def test_a_comment_of_somebody_else_is_neither_edited_nor_trusted(
     network: RehearsalNetwork,
 ) -> None:
-    """Though it bears the marker; of two of ours the older is kept, and both are said."""
+    """Though it bears the marker; of two of ours the older is kept."""
     body = f"{marker(RELEASE)}\nAll is well."
     for number, author in ((1, "mallory"), (2, "Rehearsal"), (3, "rehearsal")):
         told = spoken(number, body, author, f"2026-01-0{number}T00:00:00Z")
@@ -127,11 +122,6 @@ def test_a_comment_of_somebody_else_is_neither_edited_nor_trusted(
 
     assert standing.outcome is Outcome.PASS
     assert [n for n in (1, 2, 3) if network.forge.comments[n]["body"] != body] == [2]
-    said = observed(standing)
-    assert said["comment 1: bears the marker too"] == "by mallory, not rehearsal: ignored"
-    assert said["comment 3: bears the marker too"] == (
-        "ours as well; the older one is kept, delete this"
-    )
 
 
 def test_a_closed_issue_stops_the_stage(network: RehearsalNetwork) -> None:
