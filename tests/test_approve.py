@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.site import read_site
 from runbook_lib.sources.quorum import anybody
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.words import hear, read_words
 
 from .conftest import NOWHERE, Terminal, as_pem, named

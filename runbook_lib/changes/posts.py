@@ -77,7 +77,7 @@ def leaked(context: Context, post: Post) -> Row | None:
     """A finding where a text that is to be told holds a secret."""
 
     def look() -> str:
-        return "yes" if context.scope.outside.redactor.found_in(post.text.encode()) else ""
+        return "yes" if context.scope.tape.redactor.found_in(post.text.encode()) else ""
 
     if not context.scope.derive(f"a secret in the {post.step}", look):
         return None

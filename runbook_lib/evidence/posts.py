@@ -23,10 +23,10 @@ from ..files import keep_file
 from ..outcomes import Model, Row, check_row
 from ..site import Site
 from ..sources import github
+from ..sources.commands import require_well
 from ..sources.github import GitHub
 from ..sources.local import recorded
 from ..sources.notices import Governance
-from ..sources.running import require_well
 from ..sources.scope import Scope
 from .events import Event, Queued, of
 

@@ -25,7 +25,6 @@ from ..playbook import RECOVERY
 from ..recording import recorded_site
 from ..site import Site
 from ..sources import wire
-from ..sources.commands import tell
 from ..sources.github import GitHub, complete
 from ..sources.http import Transport
 from ..sources.local import recorded
@@ -45,10 +44,9 @@ from .seal import FOLDER, Seal, facts_of, seals
 from .store import Store
 
 
-def send(folder: Path, site: Site, opened: Opened, http: Http | None = None) -> list[Row]:
+def send(folder: Path, site: Site, opened: Opened, transport: Transport | None = None) -> list[Row]:
     """Send all that is kept; a row for each thing done. Raises nothing for what cannot be sent."""
-    rows, secrets = list[Row](), site.secret_names()
-    live = live_scope("publish", secrets, clock=site.clock, outside=http)
+    rows, live = list[Row](), live_scope("publish", site, transport=transport)
     with live as scope, TemporaryDirectory() as texts:
         for path in posts.pending(folder):
             found = Findings()
@@ -133,7 +131,7 @@ def at_sealing(folder: Path, transport: Transport | None = None) -> list[str]:
 def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
     """Attach the files of a sealed apply and tell it in the issue; one row for each thing done.
 
-    Raises ParameterError when there is nothing to publish, and StoreError. ``http`` may be given a transport by tests.
+    Raises ParameterError when there is nothing to publish, and StoreError.
     """
     events, kept = Log(folder / "log.jsonl").events(), list[Row]()
     opened = opened_by(events, folder.name)
@@ -143,13 +141,12 @@ def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
             f"{folder.name}: expected a live apply, got {got}; nothing else is published"
         )
     if opened.stage in RECOVERY or posts.pending(folder):  # what could not be sent, first
-        kept = send(folder, _recorded(folder, opened), opened, http)
+        kept = send(folder, _recorded(folder, opened), opened, transport)
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder, opened, events)
     keep_file(folder, posts.NOTE, canonical({"issue": attempt.issue}))
-    secrets, clock = attempt.site.secret_names(), attempt.site.clock
-    with live_scope("publish", secrets, clock=clock, outside=http) as scope:
+    with live_scope("publish", attempt.site, transport=transport) as scope:
         forge = Releases(scope, attempt.site.forge, "notify")
         _post(forge, attempt, _attach(forge, attempt))
     if attempt.holds:

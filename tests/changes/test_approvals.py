@@ -14,7 +14,6 @@ from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
 from runbook_lib.sources.quorum import anybody
-from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.words import Heard, Refused, Said, Word, hear
 
 from ..sources.conftest import World

@@ -146,8 +146,10 @@ def test_a_refused_run_keeps_its_evidence(operator: Operator) -> None:
     judged = [e for e in entries(attempt) if e["kind"] == "result"]
     ci = ("development.ready.ci-green", "INCONCLUSIVE")
     assert {(b["item"], b["result"]["outcome"]) for b in judged} >= {ci}
+    assert (attempt / "outbox" / "release-issue.json").exists()
     assert "runbook publish" in ended.stderr
     assert operator.run("runbook", "publish", attempt).returncode == 0
+    assert not (attempt / "outbox").exists()
 
 
 def test_a_stage_is_stepped_through_by_hand_and_sealed(operator: Operator) -> None:
