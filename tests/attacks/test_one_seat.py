@@ -108,7 +108,7 @@ def test_a_forge_that_does_not_answer_hides_nobody(practice: Any, token: Any) ->
 def test_an_author_whom_nobody_lists_has_no_plan_to_approve(practice: Any) -> None:
     """However many approved it."""
     site = read_site(str(practice.site))
-    (row,) = approved(site, Heard(), "root", "testnet", digest="sha256:" + "0" * 64)
+    _, (row,) = approved(site, Heard(), "root", "testnet", digest="sha256:" + "0" * 64)
 
     assert (row.what, row.expected, row.observed, row.outcome) == (
         "author", "one of the site's people", "root", Outcome.FAIL,
