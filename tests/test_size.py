@@ -31,7 +31,7 @@ LIVE = ("opening", "notebook", "evidence.seal", "evidence.verify")
 """What every live session loads that a replay does not: it opens on what it verifies."""
 SESSIONS = {  # what else it loads, and what of a replay it does not
     "first": (
-        ("changes.kit", "changes.kit_script"),
+        ("changes.kit",),
         ("recording", "checks.watch", "checks.watch_log", "checks.quiet"),
     ),
     "last": ((), ("recording", "changes.kit", "sources.artifacts", "sources.signatures")),

@@ -8,15 +8,16 @@ is assumed. Every changing command inherits the cluster's lock.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..canonical import canonical
-from ..context import Context
-from ..errors import tried
+from ..context import AT_ONCE, Context
+from ..errors import SourceError, tried
 from ..evidence.events import NodeVerified, StepPhase, StepTaken, of
 from ..files import place
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
@@ -106,13 +107,16 @@ class Applier:
 
     def _begun(self, step: Step) -> bool:
         """Whether a step of the same phase was done on the node: the others follow then."""
-        done = [(e.node, phase_of(e.step)) for e in self.steps() if e.phase == "done"]
-        return (step.node, phase_of(step.name)) in done
+        done = [phase_of(e.step) for e in self.steps(step.node) if e.phase == "done"]
+        return phase_of(step.name) in done
 
-    def steps(self) -> list[StepTaken]:
-        """The journal of this change's steps so far: earlier tries, then this one."""
-        return [*self._earlier(), *self._noted]
+    def steps(self, node: str = "", name: str = "") -> list[StepTaken]:
+        """The journal of this change's steps so far, or of those of a node or of a name: earlier
+        tries, then this one.
+        """
+        return _about([*self._earlier, *self._noted], node, name)
 
+    @property
     def _earlier(self) -> list[StepTaken]:
         steps = of(self.context.journal, StepTaken)
         return [step for step in steps if step.item == self.context.item]
@@ -122,16 +126,14 @@ class Applier:
 
         For those of earlier tries that have no good end: no later try takes them up again.
         """
-        for name in dict.fromkeys(e.step for e in self._earlier() if e.node == node):
+        for name in dict.fromkeys(e.step for e in _about(self._earlier, node, "")):
             if name.rpartition("-")[0] == base:
                 self._found_done(Step(node, name, is_done=lambda: stands))
 
     def did(self, node: str, base: str) -> bool:
         """Whether some try did such a step."""
-        done = [
-            e.step.rpartition("-")[0] for e in self.steps() if (e.node, e.phase) == (node, "done")
-        ]
-        return base in done
+        done = [e.step for e in self.steps(node) if e.phase == "done"]
+        return base in [name.rpartition("-")[0] for name in done]
 
     def verified(self, node: str, state: NodeState, phase: str = "") -> None:
         """Journal a node's read-back state: what the next stage expects to find.
@@ -148,9 +150,7 @@ class Applier:
 
     def done(self, node: str, name: str) -> str:
         """The path stem of a done step's outputs; empty when it is not done."""
-        about = node, name, "done"
-        made = [e.stem for e in self.steps() if (e.node, e.step, e.phase) == about]
-        return made[-1] if made else ""
+        return next((e.stem for e in self.steps(node, name)[::-1] if e.phase == "done"), "")
 
     def _note(self, step: Step, phase: StepPhase, stem: str, **more: Any) -> None:
         noted = StepTaken(
@@ -165,15 +165,12 @@ class Applier:
         )
         self._noted.append(self.context.log.append(noted))
 
-    def _journalled(self, node: str, name: str) -> tuple[str, str]:
-        mine = [e for e in self._earlier() if (e.node, e.step) == (node, name)]
-        return (mine[-1].phase, mine[-1].stem) if mine else ("", "")
-
     def _found_done(self, step: Step) -> bool:
         """Whether an earlier try did a step: an interrupted one by its exit code, else by the node."""
-        phase, stem = self._journalled(step.node, step.name)
-        if phase in ("", "done"):
-            return bool(phase)
+        earlier = _about(self._earlier, step.node, step.name)
+        if not earlier or earlier[-1].phase == "done":
+            return bool(earlier)
+        stem = earlier[-1].stem
         code = self._left_behind(stem)
         if step.is_done() if code is None else code == 0:
             self._note(step, "done", stem, found=True)
@@ -188,6 +185,67 @@ class Applier:
             self.context.scope.clean_files(left)
         text = tried(self.context.scope.read, left.with_name(f"{stem}.code"))
         return int(text) if isinstance(text, bytes) and text.strip().isdigit() else None
+
+
+def _about(steps: Sequence[StepTaken], node: str, name: str) -> list[StepTaken]:
+    return [e for e in steps if e.node == (node or e.node) and e.step == (name or e.step)]
+
+
+# --- The one walk over nodes: a strategy says how ---
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How many nodes of a wave are visited at a time; and whether the walk ``stops`` at the first
+    that is not as it should be. Else it passes over it, and tries again what it could not reach.
+    """
+
+    at_once: int
+    stops: bool
+
+
+FORWARD, RECOVERY = Strategy(at_once=1, stops=True), Strategy(at_once=AT_ONCE, stops=False)
+Waves = Sequence[Sequence[str]]
+
+
+def walk(
+    context: Context,
+    applier: Applier,
+    waves: Waves,
+    strategy: Strategy,
+    visit: Callable[[Context, Applier, str], list[Row]],
+    about: str = "",
+) -> dict[str, list[Row]]:
+    """Visit the nodes of each wave; rows by node, of those that it came to.
+
+    Each in a lane of its own, so that a replay tells them apart: by the node and what it is
+    ``about``. What was not determined may be by the end: then it is visited again, in its wave.
+    """
+
+    def one(name: str) -> list[Row]:
+        mine = replace(context, scope=context.scope.lane(f"{name}{about}"))
+        return visit(mine, replace(applier, context=mine, rows=[]), name)
+
+    found = dict[str, list[Row]]()
+    with ThreadPoolExecutor(strategy.at_once) as pool:
+        for wave in waves:
+            for start in range(0, len(wave), strategy.at_once):
+                names = wave[start : start + strategy.at_once]
+                found |= zip(names, pool.map(one, names), strict=True)
+                if strategy.stops and not all(all_pass(found[name]) for name in names):
+                    return found
+    if not strategy.stops and not about.endswith(AGAIN):
+        left = [[name for name in wave if unreached(found[name])] for wave in waves]
+        found |= walk(context, applier, left, strategy, visit, about + AGAIN)
+    return found
+
+
+AGAIN = ", again"
+
+
+def unreached(rows: Sequence[Row]) -> bool:
+    """Whether something of a node was not determined."""
+    return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
 
 
 def failed_row(step: Step, ended: Ended) -> Row:
@@ -228,7 +286,31 @@ def until(
         context.scope.sleep(POLL_S)
 
 
-# --- Reading a node back: gates, channel, binary and config against the plan ---
+# --- A node of ours: a build and a configuration put on it, and read back against the plan ---
+
+
+STEPS = (("deliver", "deploy"), ("restart", "restart"))
+"""What is done to a node of ours, and the site's command for it: also by a recovery kit's script."""
+
+
+def install(
+    context: Context,
+    applier: Applier,
+    node: NodePlan,
+    phase: str,
+    build: Artifact,
+    config: Path,
+    named: Callable[[str], str],
+) -> list[Row]:
+    """Deliver both to a node, restart it in steps of these names, and read it back."""
+    given = {"node": node.node, "digest": build.digest, "config": str(config)}
+    given["artifact"] = str(project_path(build.path))
+    inspect = partial(runs_as_planned, context, node)
+    for step, purpose in STEPS:
+        run = context.commands.change(purpose, node.node, **given)
+        if not applier.step(Step(node.node, named(step), run, inspect)):
+            return applier.rows
+    return [*applier.rows, *read_back(context, applier, node, phase)]
 
 
 def runs_as_planned(context: Context, node: NodePlan) -> bool:
@@ -239,16 +321,22 @@ def runs_as_planned(context: Context, node: NodePlan) -> bool:
     )
 
 
-def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAIL) -> list[Row]:
+def read_back(context: Context, applier: Applier, node: NodePlan, phase: str) -> list[Row]:
     """Wait until the node answers, then compare gates, channel, binary and config with the plan.
 
-    ``silent`` is what a node that does not come back amounts to.
+    What holds is journalled as its verified state.
     """
     answers = until(context, lambda: context.fleet.rollout([node.node]), lambda a: not a.failed)
     if answers.failed:
         text = f"no answer within {context.patience_s:g} s: {answers.failed[node.node].problem}"
-        return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
-    return list(_against(context, node, answers[node.node]))
+        return [check_row(node.node, SILENT, "answers /status/rollout", text, ok=False)]
+    rows = list(_against(context, node, answers[node.node]))
+    if all_pass(rows):
+        applier.verified(node.node, node.after, phase)
+    return rows
+
+
+SILENT = "comes back"
 
 
 def _against(context: Context, node: NodePlan, rollout: Rollout) -> Iterator[Row]:
@@ -264,28 +352,3 @@ def _against(context: Context, node: NodePlan, rollout: Rollout) -> Iterator[Row
     commands = context.commands
     yield check_row(name, "binary", after.binary, tried(lambda: commands.version(name).digest))
     yield check_row(name, "config", after.config, tried(lambda: commands.read_config(name).digest))
-
-
-# --- A build and a configuration put on one of our nodes ---
-
-
-def put(
-    context: Context,
-    applier: Applier,
-    node: NodePlan,
-    build: Artifact,
-    config: Path,
-    named: Callable[[str], str],
-) -> bool:
-    """Deliver both to a node and restart it, in steps of these names. False when it stopped."""
-    values = {"digest": build.digest, "config": str(config)}
-    values["artifact"] = str(project_path(build.path))
-    change, name = context.commands.change, node.node
-    inspect = partial(runs_as_planned, context, node)
-    return all(
-        applier.step(Step(name, named(what), run, inspect))
-        for what, run in (
-            ("deliver", change("deploy", name, node=name, **values)),
-            ("restart", change("restart", name, node=name)),
-        )
-    )

@@ -5,35 +5,33 @@ A node is looked at when its turn comes, so that what is back already is only re
 are instructed about their nodes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
-from ..context import AT_ONCE, Context
+from ..context import Context
 from ..errors import LogDamaged, ParameterError, SourceError, tried
-from ..evidence.events import Event, NodeVerified, StepTaken, of
+from ..evidence.events import Event, KitWritten, NodeVerified, StepTaken, last, of
 from ..evidence.ledger import states
 from ..evidence.status import plan_of, policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..plan import GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan, moves
+from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan, moves
 from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..strict import load_toml
-from .apply import Applier, all_pass, put, read_back, runs_as_planned
+from .apply import RECOVERY, Applier, install, read_back, runs_as_planned, walk
 from .approvals import Ruling
-from .kit import folder_of
-from .kit_script import FOLDERS, target_file
+from .kit import folder_of, target_name
 from .operators import instructions, look, tell_all
 from .power import cut, powers
 from .targets import (
-    Variant,
     artifact_of,
+    goal_of,
     keep,
     keep_target,
     kept_toml,
@@ -41,7 +39,6 @@ from .targets import (
     no_file,
     rendered,
     stage_plan,
-    stalled,
 )
 
 
@@ -69,15 +66,10 @@ class Undone:
             if not (step.step.startswith("restart") and step.phase == "done")
         )
 
-    def half_done(self) -> list[tuple[str, str]]:
-        """(node, step) of every step that began and has no end in its journal."""
-        ended: dict[tuple[str, str, str], bool] = {}
-        for step in of(self.entries, StepTaken):
-            # An inspected one was found half done, and the apply ended before it was repeated;
-            # one that failed without an exit code was still at work.
-            failed = step.phase == "failed" and step.code is not None
-            ended[step.item, step.node, step.step] = step.phase == "done" or failed
-        return [(node, step) for (_, node, step), is_over in ended.items() if not is_over]
+    def kept(self, node: str) -> str | None:
+        """The digest of what a node of ours goes back to, as the apply wrote it into its kit."""
+        written = last(self.entries, KitWritten)
+        return written.files.get(target_name(node)) if written is not None else None
 
 
 def undone(context: Context) -> Undone | None:
@@ -116,22 +108,20 @@ def file_of(
     Where none has the digest of ``goal``, what lies there turned back (its digest differs); None
     where nothing can be had.
     """
-    if found is not None and found.digest == goal.config:
-        # As a rendered one: the raw file only where it holds what the evidence may not.
-        return found if found.secret else replace(found, raw=None)
-    made = None
-    with suppress(SourceError):
-        made = turned_back(context, node, found, goal) if found is not None else None
-    if made is not None and made.digest == goal.config:
+    if found is None or found.digest == goal.config:
+        return found or next(_kept(context, node, goal.config), None)
+    made = tried(turned_back, context, node, found, goal)
+    if isinstance(made, NodeConfig) and made.digest == goal.config:
         return made
-    return next(_kept(context, node, goal.config), made)
+    kept = next(_kept(context, node, goal.config), None)
+    return kept or (made if isinstance(made, NodeConfig) else None)
 
 
 def _kept(context: Context, node: str, config: str) -> Iterator[NodeConfig]:
     """A node's TOML with that digest, out of the kit or the store. What is unreadable is passed over."""
-    for variant in FOLDERS if context.opened.undoes else ():
+    if context.opened.undoes:
         with suppress(SourceError):
-            yield from _kept_in_kit(context, node, config, variant)
+            yield from _kept_in_kit(context, node, config, context.opened.undoes.name)
     for origin in context.store.everything(context.scope):
         with suppress(SourceError, LogDamaged):
             entries = context.ledger.events(origin, NodeVerified)
@@ -141,12 +131,9 @@ def _kept(context: Context, node: str, config: str) -> Iterator[NodeConfig]:
                         yield kept_toml(context, known)
 
 
-def _kept_in_kit(
-    context: Context, node: str, config: str, variant: Variant
-) -> Iterator[NodeConfig]:
+def _kept_in_kit(context: Context, node: str, config: str, undoes: str) -> Iterator[NodeConfig]:
     """A node's file out of the kit of the apply that is undone, where it has that digest."""
-    assert context.opened.undoes is not None
-    path = target_file(folder_of(context.site, context.opened.undoes.name), node, variant)
+    path = folder_of(context.site, undoes) / target_name(node)
     raw = b""
 
     def look() -> str:
@@ -178,7 +165,7 @@ def make_back_plan(context: Context) -> Plan:
     nodes = []
     for node in (node for node in context.cluster.nodes if node.name in goals):
         name, config = node.name, configs.known.get(node.name)
-        after = _after(context, node, goals[name], config)
+        after = _after(context, made, node, goals[name], config)
         before = (made.last(name) if made is not None else None) or goals[name]
         read: dict[str, Any] = {}
         if seen := rollouts.known.get(name):
@@ -213,16 +200,19 @@ def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
     return {name: back[name] for name in names}
 
 
-def _after(context: Context, node: Node, goal: NodeState, there: NodeConfig | None) -> NodeState:
+def _after(
+    context: Context, made: Undone | None, node: Node, before: NodeState, there: NodeConfig | None
+) -> NodeState:
     """What a node becomes, its file kept; after a stall with both gates off: a named deviation."""
+    goal = goal_of(context.stage, before)
+    if goal != before and made is not None and (kept := made.kept(node.name)):
+        goal = goal.model_copy(update={"config": kept})
     file = file_of(context, node.name, there, goal)
-    if context.stage == "mainnet" and goal != stalled(goal):
-        goal = stalled(goal)
-        if file is not None:
+    if file is not None:
+        if goal != before:
             file = turned_back(context, node.name, file, goal)
             goal = goal.model_copy(update={"config": file.digest})
-    if file is not None:
-        keep_target(context, f"{node.name}.{BACK}", file.text, file.raw)
+        keep_target(context, f"{node.name}.{BACK}", file)
     return goal
 
 
@@ -270,52 +260,15 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     context.scope.now()
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
     theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
-    found: dict[str, list[Row]] = {}
 
     def one(mine: Context, applier: Applier, name: str) -> list[Row]:
         return _node(mine, applier, phase.node(name), builds, made)
 
-    for wave in ours:
-        found |= lanes(context, applier, wave, "", one)
+    found = walk(context, applier, ours, RECOVERY, one)
     orders = [each for wave in theirs for each in instructions(context, phase, wave)]
     told = tell_all(context, applier, orders)
-    for wave in ours:  # wave by wave as well: most of them may run
-        left = [name for name in wave if unreached(found[name])]
-        again = lanes(context, applier, left, ", again", one)
-        found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
-    rows = [row for node in phase.nodes for row in found.get(node.node, ())]
-    return [*(_inspected(made, found) if made is not None else ()), *rows, *told]
-
-
-def lanes(
-    context: Context,
-    applier: Applier,
-    names: Sequence[str],
-    about: str,
-    do: Callable[[Context, Applier, str], list[Row]],
-) -> dict[str, list[Row]]:
-    """``do`` of several nodes at a time, each in a lane of its own, so that a replay tells them
-    apart: named by the node and what it is ``about``.
-    """
-
-    def one(name: str) -> list[Row]:
-        mine = replace(context, scope=context.scope.lane(f"{name}{about}"))
-        return do(mine, replace(applier, context=mine, rows=[]), name)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
-
-
-def unreached(rows: Sequence[Row]) -> bool:
-    """Whether a node is to be tried again: what was not determined may be by then."""
-    return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
-
-
-def _tried(row: Row) -> Row:
-    if row.outcome is not Outcome.INCONCLUSIVE:
-        return row
-    return row.model_copy(update={"observed": f"{row.observed}; passed over, tried again"})
+    return [row for node in phase.nodes for row in found.get(node.node, ())] + told
 
 
 def _node(
@@ -326,69 +279,40 @@ def _node(
     made: Undone | None,
 ) -> list[Row]:
     """Take one node of ours back, unless it is; what cannot be done is a row."""
-    settled = made is None or node.node not in made.staged() or _was_taken_back(applier, node.node)
+    name, last_step = node.node, applier.steps(node.node)[-1:]
+    taken_back = [e.phase for e in last_step if e.step.startswith(f"restart-{BACK}")] == ["done"]
+    settled = taken_back or made is None or name not in made.staged()
     if settled and runs_as_planned(context, node):
-        rows = read_back(context, node)
-        applier.verified(node.node, node.after, BACK)
-        return rows
-    if _was_taken_back(applier, node.node) and (rows := _unproven(context, node)):
-        return rows
-    read = tried(context.commands.read_config, node.node)
-    there = None if isinstance(read, SourceError) else read
-    file = file_of(context, node.node, there, node.after)
+        return read_back(context, applier, node, BACK)
+    if taken_back and context.fleet.rollout([name]).known:
+        rows = read_back(context, applier, node, BACK)
+        # What merely cannot be read of it would not be mended by a further restart.
+        if all(row.outcome is not Outcome.FAIL for row in rows):
+            return rows
+    read = tried(context.commands.read_config, name)
+    there = read if isinstance(read, NodeConfig) else None
+    file = file_of(context, name, there, node.after)
     if file is None:
         why = read.problem if isinstance(read, SourceError) else "none of that digest"
-        return [unknown_row(node.node, "previous file", node.after.config, why)]
+        return [unknown_row(name, "previous file", node.after.config, why)]
     build, rows = builds[node.after.binary], list[Row]()
     if build is None:
         got = f"previous artifact missing; {missing(node.after)}"
-        rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
+        rows = [check_row(name, "previous artifact", node.after.binary, got, ok=False)]
         if made is None:
             return rows
         build = made.plan.artifact
-    config = keep(context, f"{node.node}.{BACK}", "targets", file.text, file.raw)
-    name = partial(_free, applier, node.node)
-    if not put(context, applier, node, build, config, name):
-        # A command that fails on a node says that it could not be reached, not what it is.
-        failed = {"outcome": Outcome.INCONCLUSIVE}
-        return [*rows, *(row.model_copy(update=failed) for row in applier.rows)]
-    seen = read_back(context, node, silent=Outcome.INCONCLUSIVE)
-    if all_pass(seen):
-        applier.verified(node.node, node.after, BACK)
+    config = keep(context, f"{name}.{BACK}", "targets", file)
+    seen = install(context, applier, node, BACK, build, config, partial(_free, applier, name))
+    if all(row.what != CHANNEL_AT for row in seen):
+        # A command that fails, or silence, says that it could not be reached, not what it is.
+        unreached = {"outcome": Outcome.INCONCLUSIVE}
+        seen = [row.model_copy(update=unreached) for row in seen]
     return [*rows, *seen]
-
-
-def _was_taken_back(applier: Applier, node: str) -> bool:
-    """Whether all was done on a node, as far as the journal tells."""
-    mine = [step for step in applier.steps() if step.node == node]
-    ended = bool(mine) and mine[-1].phase == "done"
-    return ended and mine[-1].step.startswith(f"restart-{BACK}")
-
-
-def _unproven(context: Context, node: NodePlan) -> list[Row]:
-    """Rows of a node that answers, and shows nothing that is not as planned; else none.
-
-    What merely cannot be read of it would not be mended by a further restart.
-    """
-    rows = read_back(context, node) if context.fleet.rollout([node.node]).known else []
-    return [] if any(row.outcome is Outcome.FAIL for row in rows) else rows
 
 
 def _free(applier: Applier, node: str, step: str) -> str:
     """The step's name; a further one where it was done, and the node is not what it made of it."""
-    number, step = 1, f"{step}-{BACK}"
-    name = step
-    while applier.done(node, name):
-        number += 1
-        name = f"{step}-{number}"
-    return name
-
-
-def _inspected(made: Undone, found: Mapping[str, list[Row]]) -> Iterator[Row]:
-    """What became of the steps that the undone apply had begun: never assumed, seen on the node."""
-    for node, step in made.half_done():
-        if node in found:
-            back = all_pass(found[node])
-            seen = "the node was read and taken back" if back else "see its rows"
-            what, expected = f"{step} of {made.name}", "inspected, as it began and did not end"
-            yield check_row(node, what, expected, seen, back or Outcome.INCONCLUSIVE)
+    name = f"{step}-{BACK}"
+    done = sum(e.phase == "done" and e.step.startswith(name) for e in applier.steps(node))
+    return f"{name}-{done + 1}" if done else name

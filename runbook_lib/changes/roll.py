@@ -7,17 +7,20 @@ it is judged again, before anything follows: the try may have ended on just that
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from .. import playbook
 from ..context import Context
 from ..errors import SourceError, tried
 from ..evidence.status import item_status
+from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..plan import BUILD, NodePlan, Phase, Plan, moves, phase_of
+from ..plan import BUILD, Phase, Plan, moves, phase_of
+from ..sources.commands import NodeConfig
 from ..strict import parse_instant, project_path
 from ..wording import utc
-from .apply import Applier, all_pass, put, read_back, until
+from .apply import FORWARD, Applier, all_pass, install, read_back, until, walk
 from .operators import VIEWERS, instructed, is_theirs, roll_theirs, seen
 from .power import powers
 from .targets import keep_target, rendered
@@ -111,8 +114,11 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
         if is_theirs(phase, wave):
             if not all(roll_theirs(context, applier, phase, turn) for turn in turns):
                 return False
-        elif not all(_node(context, applier, phase, phase.node(name)) for name in wave):
-            return False
+        else:
+            found = walk(context, applier, [wave], FORWARD, partial(_node, phase=phase))
+            applier.rows += [row for rows in found.values() for row in rows]
+            if not all(map(all_pass, found.values())):
+                return False
         if left and not _all_healthy(context, applier, wave):
             return False
         changed = [name for name in wave if phase.node(name).before != phase.node(name).after]
@@ -187,40 +193,28 @@ def _step(what: str, phase: Phase) -> str:
     return what if phase.name == BUILD else f"{what}-{phase.name}"
 
 
-def _node(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:
+def _node(context: Context, applier: Applier, name: str, phase: Phase) -> list[Row]:
     """Change one node of ours and read it back."""
-    if node.before != node.after and not _change(context, applier, phase, node):
-        return False
-    rows = read_back(context, node)
-    applier.rows += rows
-    if all_pass(rows):
-        applier.verified(node.node, node.after, phase.name)
-    return all_pass(rows)
-
-
-def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:
+    node = phase.node(name)
+    if node.before == node.after:
+        return read_back(context, applier, node, phase.name)
     assert context.plan is not None
-    release = context.plan.artifact
-    if context.scope.file_digest(project_path(release.path)) != release.digest:
-        got = "another content than was planned"
-        applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
-        return False
-    name, wanted = node.node, node.after.config
-    # Out of its TOML as it lies there now, before the phase or after it.
-    made = tried(
-        lambda: rendered(
-            context, name, context.commands.read_config(name), moves(node.before, node.after)
-        )
-    )
-    if isinstance(made, SourceError):
-        applier.rows.append(check_row(name, "target TOML", wanted, made))
-        return False
-    if made.digest != wanted:
-        got = f"{made.digest}: the node's file moved since the plan"
-        applier.rows.append(check_row(name, "target TOML", wanted, got, ok=False))
-        return False
-    config = keep_target(context, f"{name}.{phase.name}", made.text, made.raw)
-    return put(context, applier, node, release, config, lambda what: _step(what, phase))
+    build, wanted, found = context.plan.artifact, node.after.config, Findings()
+    if context.scope.file_digest(project_path(build.path)) != build.digest:
+        found.judge(name, "artifact", build.digest, "another content than was planned", ok=False)
+        return found.findings
+    made = NodeConfig(b"", "")
+    with found.reading("target TOML", wanted, name):
+        # Out of its TOML as it lies there now, before the phase or after it.
+        config, changes = context.commands.read_config(name), moves(node.before, node.after)
+        made = rendered(context, name, config, changes)
+        if made.digest != wanted:
+            got = f"{made.digest}: the node's file moved since the plan"
+            found.judge(name, "target TOML", wanted, got, ok=False)
+    if found.findings:
+        return found.findings
+    file = keep_target(context, f"{name}.{phase.name}", made)
+    return install(context, applier, node, phase.name, build, file, partial(_step, phase=phase))
 
 
 def healthy(context: Context, nodes: Sequence[str]) -> list[Row]:

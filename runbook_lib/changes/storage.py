@@ -38,8 +38,8 @@ from ..sources.process import Ended
 from ..sources.snapshots import About, Bundle
 from ..sources.wire import Height
 from ..strict import project_path
-from .apply import Applier, Step, all_pass, until
-from .back import lanes, undone, unreached
+from .apply import RECOVERY, Applier, Step, all_pass, until, walk
+from .back import undone
 from .operators import LOOK_AGAIN, Instruction, instruct, seen, tell_all
 from .power import powers
 from .waiting import hold_until
@@ -310,20 +310,16 @@ class Work:
 
     def each(self, names: Sequence[str], phase: str, steps: Steps) -> list[str]:
         """The steps of a phase on all nodes at once, again on those not reached; who is done."""
-        found = self._round(names, phase, steps)
-        left = [name for name in names if unreached(found[name])]
-        found |= self._round(left, f"{phase}, again", steps)
-        for name in names:
-            self.rows.setdefault(name, []).extend(found[name])
-        return [name for name in names if not found[name]]
 
-    def _round(self, names: Sequence[str], phase: str, steps: Steps) -> dict[str, list[Row]]:
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
             with Findings(findings=applier.rows).reading(phase, "readable", name):
                 all(applier.step(step) for step in steps(context, name))
             return applier.rows
 
-        return lanes(self.context, self.applier, names, f" {phase}", one)
+        found = walk(self.context, self.applier, [names], RECOVERY, one, f" {phase}")
+        for name in names:
+            self.rows.setdefault(name, []).extend(found[name])
+        return [name for name in names if not found[name]]
 
     # --- the phases: what is done to one node -----------------------------------------------------
 

@@ -131,14 +131,6 @@ def kept_toml(context: Context, known: Known) -> NodeConfig:
     return NodeConfig(text, known.state.config)
 
 
-def kept_as(context: Context, known: Known | None, digest: str) -> NodeConfig:
-    """A node's TOML with ``digest`` as last verified; without text where the store has none."""
-    with suppress(SourceError):
-        if known is not None and known.state.config == digest:
-            return kept_toml(context, known)
-    return NodeConfig(b"", digest)
-
-
 def delta(context: Context, bundle: Bundle, build: Artifact) -> Delta:
     """What the context's stage makes of its cluster with a ``build``.
 
@@ -180,54 +172,38 @@ STALL_OFF = playbook.GATE_STEPS["mainnet"]
 """Gates that are off everywhere after a stall, whatever was on before."""
 
 
-def stalled(state: NodeState) -> NodeState:
-    """A state with them off; its file is another then."""
-    gates = {gate: on and gate not in STALL_OFF for gate, on in state.gates.items()}
-    return state.model_copy(update={"gates": gates})
+def goal_of(stage: str, before: NodeState) -> NodeState:
+    """What a node goes back to: what it was, on mainnet with gates off, and its file another then."""
+    if stage != "mainnet":
+        return before
+    gates = {gate: on and gate not in STALL_OFF for gate, on in before.gates.items()}
+    return before.model_copy(update={"gates": gates})
 
 
-Variant = Literal["back", "stall"]
-"""What a node goes back to, and that after a stall."""
-
-
-@dataclass(frozen=True)
-class KitNode:
-    """A node's way back: by variant its file and what it is then, and the build that it had."""
-
-    plan: NodePlan
-    back: Mapping[Variant, tuple[NodeConfig, NodeState]]
-    artifact: Artifact | None
-
-    @property
-    def node(self) -> str:
-        return self.plan.node
-
-
-def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> Path:
+def keep_target(context: Context, name: str, made: NodeConfig) -> Path:
     """Write a node's rendered TOML into the attempt, once, and return the file to deliver.
 
-    That is another, outside the evidence, when the TOML holds secrets. Raises SourceError when
-    this attempt already rendered another text.
+    Raises SourceError when this attempt already rendered another text.
     """
-    path = kept_config(context.folder, node)
-    if path.exists() and path.read_bytes() != text:
+    path = kept_config(context.folder, name)
+    if path.exists() and path.read_bytes() != made.text:
         raise SourceError(
-            node, "expected the target this attempt already rendered, got another; start a new one"
+            name, "expected the target this attempt already rendered, got another; start a new one"
         )
-    return keep(context, node, path.parent.name, text, raw)
+    return keep(context, name, path.parent.name, made)
 
 
-def keep(context: Context, name: str, folder: str, text: bytes, raw: bytes | None) -> Path:
+def keep(context: Context, name: str, folder: str, made: NodeConfig) -> Path:
     """Write a TOML into a folder of the attempt; the file to hand to a command.
 
     That is another, outside the evidence, when the TOML holds secrets.
     """
-    path = keep_file(context.folder, f"{folder}/{name}.toml", text)
-    if raw is None and MARK.encode() not in text:
+    path = keep_file(context.folder, f"{folder}/{name}.toml", made.text)
+    if made.raw is None and MARK.encode() not in made.text:
         return path
     private = place(context.private, f"{name}.toml")
-    if raw is not None:
-        replace_file(private, raw, 0o600)
+    if made.raw is not None:
+        replace_file(private, made.raw, 0o600)
     return private
 
 
@@ -346,7 +322,7 @@ def _phases(context: Context, stage: Delta, known: dict[str, Known], keep: bool)
             after = stage.after(before, [turn])
             made, after = at[node.name] = target(context, node.name, config, before, after)
             if keep:
-                keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
+                keep_target(context, f"{node.name}.{turn.name}", made)
             plans.append(NodePlan.of(node, before, after))
         waves = _waves(context, plans, power)
         phases.append(Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=waves))

@@ -204,8 +204,7 @@ def _dry(context: Context, name: str) -> None:
     """The chain's verdict on what lies on the node's disk: what its next start would read."""
     with context.finding(name, "dry run of its configuration", "valid") as judge:
         config = context.commands.read_config(name)
-        raw = config.raw if config.secret else None
-        file = keep(context, f"candidate-{name}", "candidates", config.text, raw)
+        file = keep(context, f"candidate-{name}", "candidates", config)
         verdict = context.commands.dry_run(file)
         judge("valid" if verdict.ok else verdict.text[:300], verdict.ok)
 

@@ -18,7 +18,7 @@ from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT
 from ..site import Node
 from ..sources import wire
-from ..sources.commands import Provisioned
+from ..sources.commands import NodeConfig, Provisioned
 from ..sources.config import Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
@@ -51,7 +51,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
             return
         number += 1
         name = f"{base}-{number}"
-    config = keep_target(context, name, *_config(context, profile))
+    config = keep_target(context, name, _config(context, profile))
     values = {"cluster": cluster, "name": name, "config": str(config)}
     make = Step(name, "provision", change("provision", name, **values))
     remove = Step(name, REMOVE, remove_it)
@@ -61,7 +61,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
         _gone(context, applier, make)
 
 
-def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
+def _config(context: Context, profile: Profile) -> NodeConfig:
     """The first node's TOML with exactly the profile's gates and channel."""
     model = context.cluster.nodes[0].name
     found = context.commands.read_config(model)
@@ -69,8 +69,7 @@ def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
     wanted: Flat = {f"{GATES_AT}.{gate}": on for gate, on in profile.feature_gates.items()}
     wanted[CHANNEL_AT] = profile.release_channel
     changes = {key: value for key, value in wanted.items() if flat.get(key) != value}
-    made = rendered(context, model, found, changes)
-    return made.text, made.raw
+    return rendered(context, model, found, changes)
 
 
 def _made(context: Context, applier: Applier, make: Step) -> Provisioned:

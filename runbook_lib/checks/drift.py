@@ -159,7 +159,7 @@ def judge_targets(context: Context, bundle: Bundle, live: Live, delta: Delta) ->
         target = made[name] = targets.rendered(context, name, config, changes)
         table = toml.parse_toml(target.text, name)
         found = flatten(toml.parse_toml(config.text, name))
-        kept = targets.keep_target(context, name, target.text, target.raw)
+        kept = targets.keep_target(context, name, target)
         can = context.site.commands.dry_run is not None
         return table, found, context.commands.dry_run(kept) if can else None
 
@@ -238,8 +238,8 @@ def _control(context: Context, made: NodeConfig) -> None:
     """A dry run refuses a key that cannot be known: else its silence says nothing of others."""
     line = f"{CONTROL} = true\n".encode()
     with context.finding("dry run", "refuses an unknown key", CONTROL) as judge:
-        raw = made.raw and line + made.raw
-        file = targets.keep(context, _CONTROL, "controls", line + made.text, raw)
+        told = NodeConfig(line + made.text, made.digest, made.raw and line + made.raw)
+        file = targets.keep(context, _CONTROL, "controls", told)
         verdict = context.commands.dry_run(file)
         said = "accepted" if verdict.ok else verdict.text[:200]
         known = CONTROL in verdict.unknown_keys

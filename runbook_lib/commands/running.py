@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import launch
 from ..canonical import digest_bytes
-from ..changes.kit_script import JOURNAL
+from ..changes.kit import JOURNAL
 from ..errors import StoreError
 from ..evidence.events import Attached
 from ..evidence.log import Log

@@ -8,7 +8,7 @@ whatever their exit code.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -178,8 +178,8 @@ class Wal(OfNode):
 class NodeConfig:
     """A node's TOML. ``text`` is without its secrets, ``digest`` that of the file as it is.
 
-    ``raw`` is the file itself: in memory, for rendering, never written into the evidence; a
-    replay has none.
+    ``raw`` is the file itself where that is another: in memory, for rendering, never written into
+    the evidence; a replay has none.
     """
 
     text: bytes
@@ -231,7 +231,8 @@ class SiteCommands:
         source = f"read_config {node}"
         command = self._command("read_config", source, node=node)
         ended = execute(self._scope, source, command, private=True)
-        return NodeConfig(ended.stdout, ended.digest, ended.raw)
+        found = NodeConfig(ended.stdout, ended.digest, ended.raw)
+        return found if found.secret else replace(found, raw=None)
 
     def dry_run(self, config: Path) -> ToolVerdict:
         """The chain's own verdict on a file: exit 0 valid, 2 with its wording invalid.

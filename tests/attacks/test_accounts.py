@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.canonical import canonical
-from runbook_lib.changes.kit_script import _put
+from runbook_lib.changes.kit import put_files
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.files import keep_file
@@ -65,7 +65,9 @@ def by_ada(root: Path) -> str:
         keep_file(made.folder, "targets/main-1.toml", "[a]")
         tape = LiveTape(made.folder / "tape")
         recorded(tape, ("i", 1, "k", 1), b"body")
-    _put(root / "kits" / "v1-canary-0001", {"recover.sh": b"", "targets/m.toml": b"[kept]"}, GROUP)
+    put_files(
+        root / "kits" / "v1-canary-0001", {"recover.sh": b"", "targets/m.toml": b"[kept]"}, GROUP
+    )
     return made.name
 
 

@@ -14,7 +14,7 @@ from jupyter_client.manager import run_kernel
 
 import runbook_lib
 from runbook_lib import reach, site
-from runbook_lib.changes.kit_script import Kit, script
+from runbook_lib.changes.kit import Kit, script
 from runbook_lib.errors import NotebookError, ParameterError
 from runbook_lib.launch import prepare_copy
 from runbook_lib.notebook import KERNEL, NOTEBOOKS, filled_in

@@ -6,25 +6,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import (
+    FORWARD,
+    RECOVERY,
     Applier,
     Step,
+    Strategy,
     all_pass,
     failed_row,
     read_back,
     runs_as_planned,
+    walk,
 )
 from runbook_lib.context import Context
 from runbook_lib.errors import Answers, LogDamaged, ParameterError, SourceError
 from runbook_lib.evidence.ledger import kept_config
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import Outcome
+from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.plan import NodePlan, NodeState, differences
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.node import Fleet, Rollout
@@ -176,6 +180,38 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
     assert work.stage._session.log.events()[-1].found is True
 
 
+# --- the walk over nodes --------------------------------------------------------------------------
+
+ILL, UNSEEN = Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("strategy", "shows", "visited"),
+    [
+        (FORWARD, {}, ["a", "b", "c"]),
+        (FORWARD, {"a": ILL}, ["a"]),
+        (FORWARD, {"b": UNSEEN}, ["a", "b"]),
+        (RECOVERY, {"a": ILL}, ["a", "b", "c"]),
+        # By then they may run: not all of them go down at once.
+        (RECOVERY, {"a": UNSEEN, "c": UNSEEN}, ["a", "b", "c", "a", "c"]),
+    ],
+)
+def test_a_walk_stops_or_passes_over_and_comes_again_in_the_same_waves(
+    work: Work, strategy: Strategy, shows: dict[str, Outcome], visited: list[str]
+) -> None:
+    seen: list[str] = []
+
+    def visit(context: Context, applier: Applier, name: str) -> list[Row]:
+        seen.append(name)
+        return [check_row(name, "it", "good", "as it is", shows.get(name, Outcome.PASS))]
+
+    applier = work.applier()
+    found = walk(applier.context, applier, [["a", "b"], ["c"]], strategy, visit)
+
+    assert sorted(seen[:2]) + seen[2:] == visited
+    assert list(found) == sorted({*visited})
+
+
 # --- known state and the plan ---------------------------------------------------------------------
 
 
@@ -324,19 +360,18 @@ def context(answers_after: float = 0, **shown: Any) -> Any:
 def test_a_node_is_as_planned_only_with_all_of_it(
     shown: dict[str, Any], wrong: list[tuple[str, Outcome]]
 ) -> None:
-    rows = read_back(context(**shown), NODE)
+    applier = Mock()
+    rows = read_back(context(**shown), applier, NODE, "gates")
 
     assert not_passed(rows, "what", "outcome") == wrong
+    assert applier.verified.mock_calls == ([] if wrong else [call("n1", AFTER, "gates")])
     assert runs_as_planned(context(**shown), NODE) is (not wrong)
 
 
-@pytest.mark.parametrize("silent", [FAIL, INCONCLUSIVE])
-def test_a_node_that_is_silent_is_asked_again_until_the_patience_is_used_up(
-    silent: Outcome,
-) -> None:
-    assert not_passed(read_back(context(answers_after=9), NODE, silent=silent), "what") == []
-    (row,) = read_back(context(answers_after=11), NODE, silent=silent)
+def test_a_node_that_is_silent_is_asked_again_until_the_patience_is_used_up() -> None:
+    assert not_passed(read_back(context(answers_after=9), Mock(), NODE, ""), "what") == []
+    (row,) = read_back(context(answers_after=11), Mock(), NODE, "")
 
-    assert (row.what, row.outcome) == ("comes back", silent)
+    assert (row.what, row.outcome) == ("comes back", FAIL)
     assert row.observed == "no answer within 10 s: it is silent"
     assert runs_as_planned(context(answers_after=1), NODE) is False

@@ -94,8 +94,9 @@ def test_a_wave_that_did_not_succeed_stops_the_phase(
     monkeypatch.setattr(roll, "_begin", begin)
     monkeypatch.setattr(roll, "is_theirs", lambda phase, wave: theirs)
     monkeypatch.setattr(roll, "instructed", lambda *args: False)
-    for one in ("roll_theirs", "_node"):
-        monkeypatch.setattr(roll, one, lambda *args: good)
+    monkeypatch.setattr(roll, "roll_theirs", lambda *args: good)
+    rows = [check_row("n1", "binary", "it", "seen", ok=good)]
+    monkeypatch.setattr(roll, "walk", lambda *args: {"n1": rows})
     context: Any = SimpleNamespace(journal=[], item=ITEM, params=None)
 
     assert roll.roll(context, Applier(context, 7), PLAN.phases[0]) is good

@@ -31,7 +31,7 @@ from runbook_rehearsal.chain.templates import bundle
 from ..messages import saying
 
 PLAIN = b'data_dir = "./data"\n\n[rollout]\nrelease_channel = "development"\n'
-FILE = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
+FILE = NodeConfig(PLAIN, digest_bytes(PLAIN))
 SECRET = PLAIN + b'\n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
 SHOWN = SECRET.replace(b"do-not-tell-anyone", b"[redacted]")
 BUILD = Artifact(path="p", digest="sha256:file", binary="sha256:new")
@@ -146,7 +146,7 @@ def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Co
 
 
 def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context) -> None:
-    delivered = keep_target(context, "dev-1", SHOWN, SECRET)
+    delivered = keep_target(context, "dev-1", NodeConfig(SHOWN, "", SECRET))
 
     assert delivered.parent == context.private
     assert (delivered.read_bytes(), delivered.stat().st_mode & 0o777) == (SECRET, 0o600)
@@ -158,10 +158,10 @@ def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context
 def test_an_attempt_renders_a_target_without_secrets_in_the_evidence_and_once(
     context: Context,
 ) -> None:
-    assert keep_target(context, "dev-1", PLAIN, None) == context.folder / "targets" / "dev-1.toml"
+    assert keep_target(context, "dev-1", FILE) == context.folder / "targets" / "dev-1.toml"
     said = "dev-1: expected the target this attempt already rendered, got another; start a new one"
     with saying(SourceError, said):
-        keep_target(context, "dev-1", SHOWN, None)
+        keep_target(context, "dev-1", NodeConfig(SHOWN, ""))
 
 
 def test_a_site_without_an_artifact_is_the_users_mistake(context: Context) -> None:

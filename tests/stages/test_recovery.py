@@ -5,15 +5,11 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes import back as changes_back
-from runbook_lib.changes.apply import Applier
-from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.events import Event, StepTaken
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.publish import publish
-from runbook_lib.outcomes import Outcome, Row, unknown_row
-from runbook_lib.plan import NodePlan
+from runbook_lib.outcomes import Outcome
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import not_passed
@@ -74,7 +70,7 @@ def test_a_file_that_is_lost_comes_back_out_of_the_kit(
 def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
     prepare: Prepare,
 ) -> None:
-    """A canary had both gates on before mainnet: what it goes back to is the kit's stall target."""
+    """A canary had both gates on before mainnet: what it goes back to is the kit's."""
     made = prepare("mainnet")
     applied(made, "canary")
     applied(made, "mainnet")
@@ -99,7 +95,7 @@ def test_a_file_of_the_kit_that_was_edited_is_not_delivered(prepare: Prepare) ->
         verdict, folder = made.recover("canary")
 
     found = not_passed(back(verdict).rows, "subject", "what", "outcome", "observed")
-    told = "none of that digest; passed over, tried again"
+    told = "none of that digest"
     assert found == [("main-1", "previous file", INCONCLUSIVE, told)]
     assert file.read_bytes() == b"no [toml"
     assert {node for node, _ in steps(folder, "intent")} == {"main-2"}
@@ -119,30 +115,6 @@ def test_a_node_whose_build_cannot_be_told_is_restarted_once(prepare: Prepare) -
     assert sorted(steps(folder)) == [
         (node, f"{step}-back") for node in CANARIES for step in ("deliver", "restart")
     ]
-
-
-def test_the_second_round_is_made_in_the_waves_of_the_first(
-    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nodes that could not be reached at first may well run by then: not all go down at once."""
-    made = prepare("testnet")
-    applied(made, "testnet")
-    rounds: dict[bool, list[list[str]]] = {False: [], True: []}
-    lanes = changes_back.lanes
-
-    def seen(*given: Any) -> dict[str, list[Row]]:
-        rounds[bool(given[3])].append(list(given[2]))
-        return lanes(*given)
-
-    def unreached(context: Context, applier: Applier, node: NodePlan, *given: Any) -> list[Row]:
-        return [unknown_row(node.node, "comes back", "an answer", "none")]
-
-    monkeypatch.setattr(changes_back, "lanes", seen)
-    monkeypatch.setattr(changes_back, "_node", unreached)
-    made.recover("testnet")
-
-    assert len(rounds[False]) > 1
-    assert rounds[True] == rounds[False]
 
 
 def test_without_the_previous_artifact_the_gates_are_off_all_the_same(prepare: Prepare) -> None:
