@@ -94,10 +94,14 @@ class Rollback(Strict):
     max_age_hours: float = Field(default=24.0, gt=0, le=8760)
     max_lag_blocks: int = Field(default=17_280, gt=0)
 
+    @property
+    def by_version(self) -> dict[int, str]:
+        """The public keys of snapshots."""
+        return {key.version: key.key for key in self.keys}
+
     @model_validator(mode="after")
     def _usable(self) -> Rollback:
-        versions = [key.version for key in self.keys]
-        if len(set(versions)) != len(versions):
+        if len(self.by_version) != len(self.keys):
             raise ValueError("expected every key version once")
         unknown = set(re.findall(r"\{(.*?)\}", self.release)) - {"cluster", "digest"}
         if unknown:  # a candidate's release or commit is none of it

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -265,6 +266,12 @@ def derived(context: Context, what: str, compute: Callable[[], Any]) -> Any:
 def all_pass(rows: list[Row]) -> bool:
     """Whether there are rows and all of them hold."""
     return bool(rows) and all(row.outcome is Outcome.PASS for row in rows)
+
+
+def unsure(rows: Sequence[Row], due: datetime | None = None) -> list[Row]:
+    """Rows that prove nothing yet: what is not PASS is INCONCLUSIVE, ``due`` until when."""
+    update = {"outcome": Outcome.INCONCLUSIVE, "return_at": due}
+    return [r if r.outcome is Outcome.PASS else r.model_copy(update=update) for r in rows]
 
 
 T = TypeVar("T")

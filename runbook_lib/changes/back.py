@@ -24,7 +24,7 @@ from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..strict import load_toml
-from .apply import RECOVERY, Applier, install, read_back, runs_as_planned, walk
+from .apply import RECOVERY, Applier, install, read_back, runs_as_planned, unsure, walk
 from .approvals import Ruling
 from .kit import folder_of, target_name
 from .operators import instructions, look, tell_all
@@ -306,8 +306,7 @@ def _node(
     seen = install(context, applier, node, BACK, build, config, partial(_free, applier, name))
     if all(row.what != CHANNEL_AT for row in seen):
         # A command that fails, or silence, says that it could not be reached, not what it is.
-        unreached = {"outcome": Outcome.INCONCLUSIVE}
-        seen = [row.model_copy(update=unreached) for row in seen]
+        seen = unsure(seen)
     return [*rows, *seen]
 
 

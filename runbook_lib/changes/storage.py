@@ -16,7 +16,7 @@ once an attempt and journalled: nodes restored by different tries must agree.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -35,58 +35,34 @@ from ..sources import snapshots
 from ..sources.commands import OfNode, Root, Wal, answer, require_well
 from ..sources.node import Consensus, Rollout
 from ..sources.process import Ended
-from ..sources.snapshots import About, Bundle
+from ..sources.snapshots import Bundle
 from ..sources.wire import Height
 from ..strict import project_path
-from .apply import RECOVERY, Applier, Step, all_pass, until, walk
+from .apply import RECOVERY, Applier, Step, all_pass, unsure, until, walk
 from .back import undone
 from .operators import LOOK_AGAIN, Instruction, instruct, seen, tell_all
 from .power import powers
 from .waiting import hold_until
 
-
-@dataclass(frozen=True)
-class Staged:
-    """A bundle, and what was seen of it."""
-
-    path: str
-    bundle: Bundle
-    rows: list[Row]
-
-    @property
-    def whole(self) -> bool:
-        return all_pass(self.rows)
+Staged = tuple[Bundle, list[Row]]
+"""A bundle, and what was judged of it."""
 
 
 def staged(context: Context) -> list[Staged]:
     """Every bundle of the cluster, the newest first, judged; no bundle is one that is missing."""
-    limits = context.cluster.rollback
-    if limits is None:
+    settings, scope = context.cluster.rollback, context.scope
+    if settings is None:
         key = f"clusters.{context.cluster_name}.rollback"
         raise SourceError("snapshots", f"expected settings in the site file, got none; set {key}")
-    keys = {key.version: key.key for key in limits.keys}
-    found = []
-    for folder in limits.snapshots:
-        for bundle in snapshots.find_bundles(context.scope, project_path(folder), keys):
-            inside = bundle.path == project_path(folder)
-            path = folder if inside else f"{folder.rstrip('/')}/{bundle.path.name}"
-            found.append(Staged(path, bundle, _judged(context, bundle, keys)))
+    found, keys = list[Staged](), settings.by_version
+    for folder in settings.snapshots:
+        for bundle in snapshots.find_bundles(scope, folder, keys):
+            judged = Findings()
+            snapshots.judge_bundle(scope, judged, bundle, keys, context.cluster.chain_id)
+            found.append((bundle, judged.findings))
     if not found:
         raise SourceError("snapshots", "expected at least one bundle, got none")
-    return sorted(found, key=lambda one: one.bundle.newness, reverse=True)
-
-
-def _judged(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
-    """One row for a bundle that is whole; else what is wrong with it."""
-    about, chain = bundle.about, context.cluster.chain_id
-    if about is None:
-        return [bundle.signed]
-    found = Findings(findings=[bundle.signed])
-    found.judge(bundle.name, "chain", chain, about.chain_id)
-    snapshots.whole(context.scope, found, bundle, keys)
-    got = f"whole, signed, of height {about.height:,}"
-    good = check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)
-    return [row for row in found.findings if row.outcome is not Outcome.PASS] or [good]
+    return sorted(found, key=lambda one: one[0].newness, reverse=True)
 
 
 def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:
@@ -94,27 +70,27 @@ def choose(context: Context) -> tuple[SnapshotChosen | None, list[Row]]:
     if before := last(context.so_far, SnapshotChosen):
         return before, [_chosen(before, "chosen by this attempt before")]
     bundles = staged(context)
-    good = [one for one in bundles if one.whole]
+    good = [bundle for bundle, rows in bundles if all_pass(rows)]
     if not good:
-        return None, [row for one in bundles for row in one.rows]
+        return None, [row for _, rows in bundles for row in rows]
     # Before the apply that is undone began its first step.
     back = undone(context)
     steps = of(back.entries, StepTaken) if back is not None else []
     since = steps[0].at.timestamp() if steps else None
-    older = [one for one in good if since is not None and one.bundle.newness[1] < since]
+    older = [bundle for bundle in good if since is not None and bundle.newness[1] < since]
     taken = (older or good)[0]
-    about = taken.bundle.about
-    assert isinstance(about, About)
+    assert taken.about is not None
+    height, root = taken.about.height, taken.about.state_root
     made = SnapshotChosen(
         item=context.item,
-        path=taken.path,
-        name=taken.bundle.name,
-        height=about.height,
-        root=about.state_root,
-        label=f"{context.params.release}-{context.stage}-{about.height}",
+        path=taken.place,
+        name=taken.name,
+        height=height,
+        root=root,
+        label=f"{context.params.release}-{context.stage}-{height}",
     )
     context.log.append(made)
-    passed = [one.bundle.name for one in bundles if not one.whole]
+    passed = [bundle.name for bundle, rows in bundles if not all_pass(rows)]
     why = "of before the apply" if older or since is None else "none is of before the apply"
     return made, [_chosen(made, f"{why}; not whole: {', '.join(passed)}" if passed else why)]
 
@@ -129,15 +105,6 @@ FOLLOWS = "follows its chain"
 
 
 @dataclass(frozen=True)
-class Followed:
-    """How a node follows its chain; ``height`` is its last one, None when it did not answer."""
-
-    row: Row
-    height: int | None
-    moved: bool
-
-
-@dataclass(frozen=True)
 class Need:
     """The nodes whose storage must be restored; without any, rows that disprove it, or do not."""
 
@@ -145,7 +112,11 @@ class Need:
     nodes: tuple[str, ...] = ()
 
 
-def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Followed]:
+Looked = dict[str, tuple[Row, list[Consensus]]]
+"""Of each node whether it follows its chain, and its two answers; none where one failed."""
+
+
+def follow(context: Context, names: Sequence[str] | None = None) -> Looked:
     """Each node looked at twice, two blocks' time apart."""
 
     def look() -> Answers[str, Consensus]:
@@ -155,36 +126,31 @@ def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Fo
     pause = timedelta(milliseconds=BLOCKS * context.cluster.block_time_ms, seconds=1)
     hold_until(context, context.scope.renew() + pause, f"{BLOCKS} blocks")
     second = look()
-    expected = f"{BLOCKS} blocks on, committed by a quorum"
-    found = {}
+    expected, found = f"{BLOCKS} blocks on, committed by a quorum", Looked()
     for name in first:
         if failed := first.failed.get(name) or second.failed.get(name):
-            found[name] = Followed(check_row(name, FOLLOWS, expected, failed), None, False)
-        else:
-            found[name] = _followed(name, expected, first[name], second[name])
+            found[name] = check_row(name, FOLLOWS, expected, failed), []
+            continue
+        then, now = first[name], second[name]
+        power = f"{now.commit_power} of {now.quorum_threshold}"
+        enough = int(now.commit_power) >= int(now.quorum_threshold)
+        ok = now.height > then.height and now.quorum_reached and enough
+        got = f"height {then.height:,}, then {now.height:,}, committed by {power}"
+        found[name] = check_row(name, FOLLOWS, expected, got, ok), [then, now]
     return found
-
-
-def _followed(name: str, expected: str, first: Consensus, second: Consensus) -> Followed:
-    power = f"{second.commit_power} of {second.quorum_threshold}"
-    moved = second.height > first.height
-    enough = int(second.commit_power) >= int(second.quorum_threshold)
-    ok = moved and second.quorum_reached and enough
-    got = f"height {first.height:,}, then {second.height:,}, committed by {power}"
-    return Followed(check_row(name, FOLLOWS, expected, got, ok), second.height, moved)
 
 
 def halted(context: Context) -> Need:
     """Whether the chain stands still: then every node must go back, together."""
     found = follow(context)
-    rows = [one.row for one in found.values()]
-    bundles = [row for one in staged(context) for row in one.rows]
-    answering = [name for name, one in found.items() if one.height is not None]
-    if not answering or any(one.moved for one in found.values()):
+    rows = [row for row, _ in found.values()]
+    bundles = [row for _, judged in staged(context) for row in judged]
+    answers = {name: pair for name, (_, pair) in found.items() if pair}
+    if not answers or any(now.height > then.height for then, now in answers.values()):
         return Need([*rows, *bundles])
-    others = [name for name in found if name not in answering]
+    others = [name for name in found if name not in answers]
     heard = seen(context, others) if others else {}
-    up = [*answering, *(name for name, by in heard.items() if by)]
+    up = [*answers, *(name for name, by in heard.items() if by)]
     known = tried(powers, context)
     if isinstance(known, SourceError):
         return Need([*rows, check_row(known.source, "power that is up", "known", known)])
@@ -193,10 +159,8 @@ def halted(context: Context) -> Need:
         got = f"{power:,}: bring back the nodes that are down first"
         row = unknown_row("the chain", "power that is up", f"{known.quorum:,} for a block", got)
         # That it stands still proves nothing yet: no chain commits without a quorum.
-        unsure = {"outcome": Outcome.INCONCLUSIVE}
-        opened = [r if r.outcome is Outcome.PASS else r.model_copy(update=unsure) for r in rows]
-        return Need([*opened, row])
-    heights = sorted({one.height for one in found.values() if one.height is not None})
+        return Need([*unsure(rows), row])
+    heights = sorted({now.height for _, now in answers.values()})
     got = f"halted at {', '.join(f'{height:,}' for height in heights)}, a quorum is up"
     row = check_row("the chain", "goes on or is halted", "known", got, ok=True)
     return Need([row], tuple(node.name for node in context.cluster.nodes))
@@ -206,25 +170,27 @@ def corrupted(context: Context) -> Need:
     """Whether snapshots or logs are corrupt: on the nodes whose log is, they are restored."""
     found, bundles = follow(context), staged(context)
     ours = {node.name for node in context.cluster.nodes if node.control == "ours"}
-    rows, needed = [row for one in bundles for row in one.rows], list[str]()
-    newest = next((one for one in bundles if one.whole), None)
-    for name, one in found.items():
-        mine = [_at(context, name, newest)] if newest is not None and name in ours else []
-        if one.height is None and name in ours:
-            row, corrupt = _log(context, name)
+    rows, needed = [row for _, judged in bundles for row in judged], list[str]()
+    newest = next((bundle for bundle, judged in bundles if all_pass(judged)), None)
+    for name, (row, answers) in found.items():
+        mine = [row]
+        if newest is not None and name in ours:
+            mine.append(_at(context, name, newest))
+        if not answers and name in ours:
+            log, corrupt = _log(context, name)
             if corrupt:
                 needed.append(name)
                 continue
-            mine.append(row)
-        rows += [one.row, *mine]
+            mine.append(log)
+        rows += mine
     return Need(rows, tuple(needed))
 
 
-def _at(context: Context, name: str, staged: Staged) -> Row:
+def _at(context: Context, name: str, bundle: Bundle) -> Row:
     """The newest whole bundle, as a node fetches it."""
-    what, expected = "snapshot as the node has it", f"{staged.bundle.name}: whole, signed"
+    what, expected = "snapshot as the node has it", f"{bundle.name}: whole, signed"
     words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
-    ended = tried(context.commands.verify_snapshot, name, project_path(staged.path))
+    ended = tried(context.commands.verify_snapshot, name, bundle.path)
     if isinstance(ended, SourceError):
         return check_row(name, what, expected, ended)
     if ended.code in words:
@@ -278,8 +244,7 @@ def restore_instructions(
 A = TypeVar("A", bound=OfNode)
 FATAL = 1
 """snapshot-verify's exit code for what it could not judge."""
-Steps = Callable[[Context, str], list[Step]]
-"""Those of one phase for a node, in their order."""
+Steps = dict[str, list[Step]]
 
 
 def proven_stopped(context: Context, node: str) -> Row:
@@ -299,6 +264,48 @@ def proven_stopped(context: Context, node: str) -> Row:
     return unknown_row(node, what, expected, f"RPC: {problem}")
 
 
+DATA = (
+    ("keep-aside", "keep_data"), ("restore", "restore_snapshot"), ("replay-proofs", "replay_proofs"),
+)  # fmt: skip
+"""What is done to a stopped node's data: a step, and the site's command for it."""
+
+
+def steps_of(context: Context, chosen: SnapshotChosen, name: str, height: int) -> Steps:
+    """The steps of a node by phase: before each on its data it is proven stopped."""
+    commands, bundle = context.commands, project_path(chosen.path)
+    given = {"node": name, "bundle": str(bundle), "label": chosen.label, "height": str(height)}
+    stopped = partial(proven_stopped, context, name)
+
+    def verify(lock: int, outputs: Path) -> Ended:
+        ended = commands.verify_snapshot(name, bundle, outputs=outputs)
+        unjudged = replace(ended, code=None, problem="exit 1: it could not be verified")
+        return unjudged if ended.code == FATAL else ended
+
+    def inspect(lock: int, outputs: Path) -> Ended:
+        ended = commands.inspect_wal(name, outputs=outputs)
+        log = tried(wal_of, name, ended)
+        if ended.code is not None and isinstance(log, SourceError):
+            return replace(ended, code=None, problem=log.problem)  # it proves nothing
+        return ended
+
+    def is_down() -> bool:
+        return stopped().outcome is Outcome.PASS
+
+    return {
+        "down": [
+            Step(name, "verify-snapshot", verify, expected="exit 0: whole, signed"),
+            Step(name, "stop", commands.change("stop", name, **given), is_down),
+            Step(name, "prove-stopped", precondition=stopped),
+            Step(name, "inspect-wal", inspect, precondition=stopped),
+        ],
+        "data": [
+            Step(name, step, commands.change(purpose, name, **given), precondition=stopped)
+            for step, purpose in DATA
+        ],
+        "start": [Step(name, "start", commands.change("start", name, **given))],
+    }
+
+
 @dataclass
 class Work:
     """One recovery's nodes: the phases they are taken through, what steps printed, rows by node."""
@@ -308,71 +315,19 @@ class Work:
     chosen: SnapshotChosen
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
-    def each(self, names: Sequence[str], phase: str, steps: Steps) -> list[str]:
+    def each(self, names: Sequence[str], phase: str, height: int = 0) -> list[str]:
         """The steps of a phase on all nodes at once, again on those not reached; who is done."""
 
         def one(context: Context, applier: Applier, name: str) -> list[Row]:
+            steps = steps_of(context, self.chosen, name, height)[phase]
             with Findings(findings=applier.rows).reading(phase, "readable", name):
-                all(applier.step(step) for step in steps(context, name))
+                all(applier.step(step) for step in steps)
             return applier.rows
 
         found = walk(self.context, self.applier, [names], RECOVERY, one, f" {phase}")
         for name in names:
             self.rows.setdefault(name, []).extend(found[name])
         return [name for name in names if not found[name]]
-
-    # --- the phases: what is done to one node -----------------------------------------------------
-
-    def down(self, context: Context, name: str) -> list[Step]:
-        """Down, proven so, its log looked at; nothing of its data is touched."""
-        commands, stopped = context.commands, partial(proven_stopped, context, name)
-
-        def verify(lock: int, outputs: Path) -> Ended:
-            ended = commands.verify_snapshot(name, project_path(self.chosen.path), outputs=outputs)
-            unjudged = replace(ended, code=None, problem="exit 1: it could not be verified")
-            return unjudged if ended.code == FATAL else ended
-
-        def inspect(lock: int, outputs: Path) -> Ended:
-            ended = commands.inspect_wal(name, outputs=outputs)
-            log = tried(wal_of, name, ended)
-            if ended.code is not None and isinstance(log, SourceError):
-                return replace(ended, code=None, problem=log.problem)  # it proves nothing
-            return ended
-
-        def is_down() -> bool:
-            return stopped().outcome is Outcome.PASS
-
-        stop = commands.change("stop", name, node=name)
-        return [
-            Step(name, "verify-snapshot", verify, expected="exit 0: whole, signed"),
-            Step(name, "stop", stop, is_down),
-            Step(name, "prove-stopped", precondition=stopped),
-            Step(name, "inspect-wal", inspect, precondition=stopped),
-        ]
-
-    def data(self, context: Context, name: str, *, height: int) -> list[Step]:
-        """The old data aside, the snapshot in their place, proofs and log replayed."""
-        label, bundle = self.chosen.label, str(project_path(self.chosen.path))
-        stopped = partial(proven_stopped, context, name)
-        return [
-            Step(
-                name,
-                step,
-                context.commands.change(purpose, name, node=name, **values),
-                precondition=stopped,
-            )
-            for step, purpose, values in (
-                ("keep-aside", "keep_data", {"label": label}),
-                ("restore", "restore_snapshot", {"bundle": bundle, "label": label}),
-                ("replay-proofs", "replay_proofs", {"height": str(height)}),
-            )
-        ]
-
-    def start(self, context: Context, name: str) -> list[Step]:
-        """Back up, on the data that agree."""
-        return [Step(name, "start", context.commands.change("start", name, node=name))]
-
-    # --- what came of them ------------------------------------------------------------------------
 
     def kept(self, name: str) -> None:
         """Where the old data are, and what its log was."""
@@ -435,9 +390,9 @@ def restore_nodes(
     control = {node.name: node.control for node in context.cluster.nodes}
     ours = [name for name in nodes if control[name] == "ours"]
     work = Work(context, applier, chosen)
-    down = work.each(ours, "down", work.down)
+    down = work.each(ours, "down")
     height = _finalized(work, down) if log else chosen.height
-    ready = work.each(down, "data", partial(work.data, height=height))
+    ready = work.each(down, "data", height)
     agreed = _agreed(work, ready, height)
     theirs = [n for n in context.cluster.nodes if n.name in nodes and n.name not in ours]
     told = list[Row]()
@@ -445,17 +400,23 @@ def restore_nodes(
         root = work.report(agreed[0]).commitment_root if agreed else chosen.root
         made = restore_instructions(context, chosen, theirs, height, root)
         told = tell_all(context, applier, made)
-    started = work.each(agreed, "start", work.start)
+    started = work.each(agreed, "start")
     for name in started:
         work.kept(name)
     rows += [row for name in ours for row in work.rows.get(name, ())]
     rows += told
-    follows = [*started, *(node.name for node in theirs)]
-    whole = len(started) == len(nodes)
     if not started:
         return rows
+    follows = [*started, *(node.name for node in theirs)]
     patience = context.params.takeover_minutes * 60 if theirs else context.patience_s
-    return [*rows, *_followers(context, follows, patience, whole=whole)]
+
+    def look() -> list[Row]:
+        return [row for row, _ in follow(context, follows).values()]
+
+    found = until(context, look, all_pass, patience)
+    # Each node is seen to follow the chain again; what waits for others is not yet due.
+    whole, due = len(started) == len(nodes), context.scope.reread() + LOOK_AGAIN
+    return [*rows, *(found if whole else unsure(found, due))]
 
 
 def _finalized(work: Work, down: Sequence[str]) -> int:
@@ -483,20 +444,6 @@ def _agreed(work: Work, ready: Sequence[str], height: int) -> list[str]:
         expected = "the same on all restored nodes"
         work.rows[name].append(check_row(name, "state roots", expected, said, outcome))
     return [name for name in sound if work.rows[name][-1].outcome is Outcome.PASS]
-
-
-def _followers(
-    context: Context, names: Sequence[str], patience: float, *, whole: bool
-) -> list[Row]:
-    """Every node is seen to follow the chain again; what waits for others is not yet due."""
-    rows = until(
-        context, lambda: [one.row for one in follow(context, names).values()], all_pass, patience
-    )
-    now = context.scope.reread()
-    if whole:
-        return rows
-    update = {"outcome": Outcome.INCONCLUSIVE, "return_at": now + LOOK_AGAIN}
-    return [r if r.outcome is Outcome.PASS else r.model_copy(update=update) for r in rows]
 
 
 class Replayed(OfNode):

@@ -80,7 +80,7 @@ def _rows(
         context.log.append(Restoring(item=context.item, nodes=(*begun, *more)))
         rows += restore_nodes(context, applier, more, log=log)
         if begun:
-            rows += [one.row for name, one in follow(context).items() if name not in more]
+            rows += [row for name, (row, _) in follow(context).items() if name not in more]
     return list(dict.fromkeys(rows)), len(begun) + len(more)
 
 

@@ -16,7 +16,7 @@ from ..outcomes import CheckResult, Outcome, Value
 from ..plan import Artifact
 from ..site import Rollback
 from ..sources import snapshots
-from ..sources.snapshots import Bundle
+from ..sources.snapshots import About, Bundle
 from ..strict import project_path
 from ..wording import count
 
@@ -113,11 +113,11 @@ def _release(
 
 
 def _bundles(context: Context, settings: Rollback) -> list[Asset]:
-    keys = {key.version: key.key for key in settings.keys}
+    keys, scope = settings.by_version, context.scope
     bundles: list[Bundle] = []
     for folder in settings.snapshots:
         with context.reading("snapshot bundles", "a folder of them"):
-            bundles += snapshots.find_bundles(context.scope, project_path(folder), keys)
+            bundles += snapshots.find_bundles(scope, folder, keys)
     least, places = settings.at_least, ", ".join(Path(each).name for each in settings.snapshots)
     if len(bundles) < least:
         got, ok = (len(bundles), False) if bundles else ("none", Outcome.INCONCLUSIVE)
@@ -130,19 +130,16 @@ def _bundles(context: Context, settings: Rollback) -> list[Asset]:
     tip = max((status.height for status in told.values()), default=None) if whole else None
     found: list[Asset] = []
     for bundle in [*silent, *[b for b in ordered if b not in silent][:least]]:
-        _about(context, settings, bundle, tip)
-        if seen := snapshots.whole(context.scope, context, bundle, keys):
+        if bundle.about is not None:
+            _age(context, settings, bundle.name, bundle.about, tip)
+        chain = context.cluster.chain_id
+        if seen := snapshots.judge_bundle(scope, context, bundle, keys, chain):
             found.append(Asset(bundle.name, *seen))
     return found
 
 
-def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) -> None:
-    """Whose the bundle is, and how old."""
-    name, about = bundle.name, bundle.about
-    context.findings.append(bundle.signed)
-    if about is None:
-        return
-    context.judge(name, "chain", context.cluster.chain_id, about.chain_id)
+def _age(context: Context, limits: Rollback, name: str, about: About, tip: int | None) -> None:
+    """How old a bundle is, and how far behind the chain."""
     age_s = context.now.timestamp() - about.created_at
     oldest = limits.max_age_hours
     if age_s < -AHEAD_S:
@@ -158,26 +155,6 @@ def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) 
         lag = tip - about.height
         ok = 0 <= lag <= limits.max_lag_blocks
         context.judge(name, "behind the chain", most, lag, ok, unit="blocks")
-    _pruning(context, bundle, about.height)
-
-
-def _pruning(context: Context, bundle: Bundle, height: int) -> None:
-    """The chain's own word on the height, and its pruning proofs, where the bundle has them."""
-    name = bundle.name
-    with context.reading("pruning data", height, name):
-        beside = snapshots.checkpoint_height(context.scope, bundle)
-        proofs = snapshots.proofs(context.scope, bundle)
-        if beside is not None:
-            context.judge(name, "pruning checkpoint", height, beside)
-        if proofs:
-            most, newest = f"at most {height:,}", proofs[-1].height
-            context.judge(name, "newest pruning proof", most, newest, newest <= height)
-        seen = context.scope.file_digests([proof.path for proof in proofs])
-        for proof in proofs:
-            what = f"pruning proof {proof.path.name}"
-            with context.reading(what, proof.digest, name):
-                if (got := seen[proof.path].digest) != proof.digest:
-                    context.judge(name, what, proof.digest, got, waivable=False)
 
 
 # --- from where each node is ------------------------------------------------------------------------

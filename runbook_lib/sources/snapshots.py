@@ -22,7 +22,7 @@ base64 of 64 bytes (``snapshot-verify`` reads these), and ``VERSION:BASE64`` (th
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from ..canonical import digest_bytes
 from ..errors import SourceError, tried
 from ..findings import Findings
 from ..outcomes import Row, check_row, worst
+from ..strict import project_path
 from . import wire
 from .keys import Refused, signed_by
 from .local import Algorithm
@@ -113,12 +114,16 @@ class About(Wire):
 class Bundle:
     """A folder with a manifest in it, what it says of itself, and whose signature is on that.
 
-    Where it says nothing that can be read, ``signed`` is why.
+    ``place`` is where it lies by the site. Where it says nothing that can be read, ``signed`` is why.
     """
 
-    path: Path
+    place: str
     about: About | None
     signed: Row
+
+    @property
+    def path(self) -> Path:
+        return project_path(self.place)
 
     @property
     def name(self) -> str:
@@ -136,22 +141,26 @@ Keys = Mapping[int, str]
 """Public keys, ``ed25519:BASE64``, by the version that the chain numbers them with."""
 
 
-def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
-    """Every bundle in ``folder``, or the one it is itself. Raises SourceError for far too many."""
+def find_bundles(scope: Scope, place: str, keys: Keys) -> list[Bundle]:
+    """Every bundle in a folder, or the one it is itself. Raises SourceError for far too many."""
+    folder = project_path(place)
     names = scope.listing(folder)
     if len(names) > MAX_BUNDLES:
         raise SourceError(
             folder.name, f"expected at most {MAX_BUNDLES} bundles, got {len(names)} names"
         )
-    inside = [folder] if "manifest" in names else [folder / name for name in names]
+    inside = [place] if "manifest" in names else [f"{place.rstrip('/')}/{name}" for name in names]
     bundles = []
-    for path in [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]:
+    for each in inside:
+        path = project_path(each)
+        if "chunks.json" not in scope.listing(path / "manifest"):
+            continue
         found = tried(_document, scope, path, ABOUT, About)
         if isinstance(found, SourceError):
-            bundles.append(Bundle(path, None, check_row(_name(path), ABOUT, "readable", found)))
+            bundles.append(Bundle(each, None, check_row(_name(path), ABOUT, "readable", found)))
         else:
             signed = _signature(scope, path, ABOUT, found[0], keys)
-            bundles.append(Bundle(path, found[1], signed))
+            bundles.append(Bundle(each, found[1], signed))
     return bundles
 
 
@@ -179,27 +188,47 @@ def _name(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-# --- whether a bundle is whole: its manifest, whose signature is on it, every chunk ---------------
+# --- whether a bundle is whole: whose it is, its manifest, every file that it names ---------------
 
 
-def whole(scope: Scope, found: Findings, bundle: Bundle, keys: Keys) -> tuple[str, int] | None:
-    """Judge the manifest, whose it is, and every chunk it names.
+@dataclass(frozen=True)
+class Part:
+    """A file that a bundle names, and its digest, ``ALGORITHM:HEX``; not each names its size."""
+
+    what: str
+    path: Path
+    digest: str
+    size: int | None = None
+
+
+def judge_bundle(
+    scope: Scope, found: Findings, bundle: Bundle, keys: Keys, chain: str
+) -> tuple[str, int] | None:
+    """Judge whose a bundle is and of which chain, its manifest, every chunk and pruning proof.
 
     The manifest's digest and the bytes of all chunks; None where it could not be read.
     """
-    name = bundle.name
+    name, about = bundle.name, bundle.about
+    found.findings.append(bundle.signed)
+    if about is not None:
+        found.judge(name, "chain", chain, about.chain_id)
     document = tried(_document, scope, bundle.path, MANIFEST, Manifest)
     if isinstance(document, SourceError):
         found.judge(name, "manifest", "readable", document)
         return None
     text, manifest = document
-    digest = digest_bytes(text)
+    digest, chunks = digest_bytes(text), bundle.path / "chunks"
     found.findings.append(_signature(scope, bundle.path, MANIFEST, text, keys))
-    if bundle.about:
-        what, bound = "manifest named by bundle.json", bundle.about.manifest
+    parts = [
+        Part(f"chunk {n}", chunks / n, manifest.expected(each), each.size_bytes)
+        for each in manifest.segments
+        if (n := each.segment_name)
+    ]
+    if about is not None:
+        what, bound = "manifest named by bundle.json", about.manifest
         found.judge(name, what, bound, digest, waivable=False)
-    bad = list(wrong_chunks(scope, bundle, manifest))
-    if not bad:
+        parts += _pruning(scope, found, bundle, about.height)
+    if not (bad := list(wrong_parts(scope, name, parts))):
         what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
         found.judge(name, "chunks", what, what)
     found.findings += bad[:SHOWN]
@@ -210,25 +239,21 @@ def whole(scope: Scope, found: Findings, bundle: Bundle, keys: Keys) -> tuple[st
     return digest, manifest.size
 
 
-def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[Row]:
-    """A row for each chunk that is missing, unreadable, or not what the manifest says."""
-    name, folder = bundle.name, bundle.path / "chunks"
-    there = set(scope.listing(folder))
-    for segment in manifest.segments:
-        if segment.segment_name not in there:
-            yield check_row(name, f"chunk {segment.segment_name}", "there", "missing", ok=False)
+def wrong_parts(scope: Scope, name: str, parts: Sequence[Part]) -> Iterator[Row]:
+    """A row for each file that is missing, unreadable, or not what it is said to be."""
+    folders = {part.path.parent for part in parts}
+    there = {folder / each for folder in sorted(folders) for each in scope.listing(folder)}
+    for part in parts:
+        if part.path not in there:
+            yield check_row(name, part.what, "there", "missing", ok=False)
     for algorithm in get_args(Algorithm):
-        mine = {
-            folder / one.segment_name: one
-            for one in manifest.segments
-            if one.segment_name in there and manifest.expected(one).startswith(f"{algorithm}:")
-        }
-        got = scope.file_digests(list(mine), algorithm)
-        for at, segment in mine.items():
-            what, wanted = f"chunk {segment.segment_name}", manifest.expected(segment)
-            if at in got.failed:
-                yield check_row(name, what, wanted, got.failed[at])
-            elif (seen := got[at]).size != (size := segment.size_bytes):
+        mine = [p for p in parts if p.path in there and p.digest.startswith(f"{algorithm}:")]
+        got = scope.file_digests(list(dict.fromkeys(part.path for part in mine)), algorithm)
+        for part in mine:
+            what, wanted, size = part.what, part.digest, part.size
+            if part.path in got.failed:
+                yield check_row(name, what, wanted, got.failed[part.path])
+            elif (seen := got[part.path]).size != size and size is not None:
                 yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
             elif seen.digest != wanted:
                 yield check_row(name, what, wanted, seen.digest, ok=False, waivable=False)
@@ -262,7 +287,6 @@ def verified_by(content: bytes, signature: bytes, where: str, keys: Keys) -> str
 
 PAIRS = (("manifests", "proofs"), ("cf_pruning_snapshots", "cf_pruning_proofs"))
 _CHECKPOINT = re.compile(r"snapshot-[0-9]{1,20}\.json")
-_MANIFEST = re.compile(r"[0-9]{20}\.json")
 
 
 class _Checkpoint(Wire):
@@ -275,43 +299,21 @@ class _SnapshotManifest(Wire):
     proof_checksum: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 
 
-@dataclass(frozen=True)
-class Proof:
-    """One pruned height: its proof's file and that file's ``sha256:HEX``."""
-
-    height: int
-    path: Path
-    digest: str
-
-
-def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
-    """The height of the pruning checkpoint beside the chunks, if there is one. Raises SourceError."""
-    names = [name for name in scope.listing(bundle.path) if _CHECKPOINT.fullmatch(name)]
-    if not names:
-        return None
-    if len(names) > 1:
-        raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
-    height = _document(scope, bundle.path, names[0], _Checkpoint)[1].height
-    if names[0] != f"snapshot-{height}.json":
-        raise SourceError(names[0], f"expected the height of its name, got {height}")
-    return height
-
-
-def proofs(scope: Scope, bundle: Bundle) -> list[Proof]:
-    """Every pruning proof that a manifest names, by height. Raises SourceError."""
-    found = []
-    for manifests, folder in PAIRS:
-        for name in scope.listing(bundle.path / manifests):
-            where = f"{manifests}/{name}"
-            if not _MANIFEST.fullmatch(name):
-                raise SourceError(where, "expected a height of 20 digits, got another name")
-            _, said = _document(scope, bundle.path, where, _SnapshotManifest)
-            if said.block_height != int(name[:20]):
-                raise SourceError(
-                    where, f"expected the height of its name, got {said.block_height}"
-                )
-            path, digest = bundle.path / folder / said.proof_file, said.proof_checksum.lower()
-            found.append(Proof(said.block_height, path, f"sha256:{digest}"))
-    if len({proof.path for proof in found}) != len(found):
-        raise SourceError(bundle.name, "expected a proof file of its own for every height")
-    return sorted(found, key=lambda proof: proof.height)
+def _pruning(scope: Scope, found: Findings, bundle: Bundle, height: int) -> list[Part]:
+    """Judge the heights that a bundle's checkpoint and pruning proofs tell; the proofs' files."""
+    name, parts = bundle.name, list[Part]()
+    with found.reading("pruning data", height, name):
+        for file in filter(_CHECKPOINT.fullmatch, scope.listing(bundle.path)):
+            said = _document(scope, bundle.path, file, _Checkpoint)[1].height
+            ok = said == height and file == f"snapshot-{height}.json"
+            found.judge(name, f"pruning checkpoint {file}", height, said, ok)
+        for manifests, proofs in PAIRS:
+            for file in scope.listing(bundle.path / manifests):
+                _, proof = _document(scope, bundle.path, f"{manifests}/{file}", _SnapshotManifest)
+                what, at = f"pruning proof {proof.proof_file}", proof.block_height
+                if file != f"{at:020d}.json" or at > height:
+                    got = f"{at:,}, of {file}"
+                    found.judge(name, what, f"its name's height, at most {height:,}", got, ok=False)
+                digest = f"sha256:{proof.proof_checksum.lower()}"
+                parts.append(Part(what, bundle.path / proofs / proof.proof_file, digest))
+    return parts

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
+from runbook_lib.findings import Findings
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
 from runbook_lib.sources.snapshots import About, Manifest, verified_by
 from runbook_lib.sources.wire import decode
 
-from ..conftest import named
+from ..conftest import named, not_passed
 from ..messages import saying
 from .conftest import World
 
@@ -25,6 +26,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 HEX = "ab" * 32
 KEYS = {1: named(KEY), 2: named(OTHER)}
+FAIL, UNKNOWN = Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
 def segments(**changes: Any) -> list[dict[str, Any]]:
@@ -122,14 +124,14 @@ def write(folder: Path, **about: Any) -> Path:
 def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -> None:
     one = write(tmp_path / "all" / "one")
     (tmp_path / "all" / "notes").mkdir()
-    [found] = snapshots.find_bundles(world.scope(), tmp_path / "all", KEYS)
-    [itself] = snapshots.find_bundles(world.scope(), one, KEYS)
+    [found] = snapshots.find_bundles(world.scope(), f"{tmp_path}/all/", KEYS)
+    [itself] = snapshots.find_bundles(world.scope(), str(one), KEYS)
 
     assert found == itself
     assert (found.name, found.signed.observed) == ("all/one", "key version 1")
     assert isinstance(found.about, About)
     assert (found.about.chain_id, found.about.height) == ("c", 5)
-    assert snapshots.find_bundles(world.scope(), tmp_path / "none", KEYS) == []
+    assert snapshots.find_bundles(world.scope(), str(tmp_path / "none"), KEYS) == []
 
 
 def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
     write(tmp_path / "b", height="5")
     write(tmp_path / "c")
     (tmp_path / "c" / "bundle.json").write_bytes(b"{}")
-    unsigned, shape, empty = snapshots.find_bundles(world.scope(), tmp_path, KEYS)
+    unsigned, shape, empty = snapshots.find_bundles(world.scope(), str(tmp_path), KEYS)
 
     signed = unsigned.signed
     assert (signed.outcome, signed.waivable) == (Outcome.INCONCLUSIVE, False)
@@ -157,33 +159,29 @@ BESIDE = f"manifests/{NAME}"
 
 
 @pytest.mark.parametrize(
-    ("files", "found"),
+    ("files", "parts", "wrong"),
     [
-        ({}, (None, [])),
-        ({"snapshot-5.json": AT_5}, (5, [])),
-        ({"snapshot-6.json": AT_5}, "snapshot-6.json: expected the height of its name, got 5"),
-        ({"snapshot-5.json": []}, "snapshot-5.json: expected an object, got a list"),
-        ({"snapshot-5.json": 0, "snapshot-6.json": 0}, "x/one: expected one pruning checkpoint, got snapshot-5.json, snapshot-6.json"),
+        ({}, [], []),
+        ({"snapshot-5.json": AT_5}, [], []),
+        ({"snapshot-6.json": AT_5}, [], [("pruning checkpoint snapshot-6.json", 5, FAIL)]),
+        ({"snapshot-5.json": []}, [], [("pruning data", "snapshot-5.json: expected an object, got a list", UNKNOWN)]),
         # As Firewood keeps them, and as its backup script copies them.
-        *(({f"{of}/{NAME}": PROOF}, (None, [(5, f"{folder}/5.bin", f"sha256:{HEX}")])) for of, folder in snapshots.PAIRS),
-        ({BESIDE: PROOF | {"block_height": 6}}, f"{BESIDE}: expected the height of its name, got 6"),
-        ({BESIDE: PROOF | {"proof_file": "../x"}}, f"{BESIDE}: proof_file: expected a plain file name, got '../x'"),
-        ({BESIDE: PROOF | {"proof_checksum": "ab"}}, f"{BESIDE}: proof_checksum: expected text matching '^[0-9a-fA-F]{{64}}$', got 'ab'"),
-        ({"manifests/5.json": PROOF}, "manifests/5.json: expected a height of 20 digits, got another name"),
+        *(({f"{of}/{NAME}": PROOF}, [(f"{folder}/5.bin", f"sha256:{HEX}")], []) for of, folder in snapshots.PAIRS),
+        ({BESIDE: PROOF | {"block_height": 6}}, [("proofs/5.bin", f"sha256:{HEX}")], [("pruning proof 5.bin", f"6, of {NAME}", FAIL)]),
+        ({BESIDE: PROOF | {"proof_file": "../x"}}, [], [("pruning data", f"{BESIDE}: proof_file: expected a plain file name, got '../x'", UNKNOWN)]),
+        ({BESIDE: PROOF | {"proof_checksum": "ab"}}, [], [("pruning data", f"{BESIDE}: proof_checksum: expected text matching '^[0-9a-fA-F]{{64}}$', got 'ab'", UNKNOWN)]),
+        ({"manifests/notes.txt": "5"}, [], [("pruning data", "manifests/notes.txt: expected an object, got '5'", UNKNOWN)]),
     ],
 )  # fmt: skip
 def test_pruning_data_tells_its_heights_or_why_not(
-    world: World, tmp_path: Path, files: dict[str, Any], found: object
+    world: World, tmp_path: Path, files: dict[str, Any], parts: list[Any], wrong: list[Any]
 ) -> None:
-    one, scope = write(tmp_path / "x" / "one"), world.scope()
+    one, scope, found = write(tmp_path / "x" / "one"), world.scope(), Findings()
     for name, content in files.items():
         (one / name).parent.mkdir(exist_ok=True)
         (one / name).write_text(json.dumps(content))
-    [bundle] = snapshots.find_bundles(scope, one, KEYS)
-    try:
-        height, proofs = snapshots.checkpoint_height(scope, bundle), snapshots.proofs(scope, bundle)
-    except SourceError as error:
-        assert str(error) == found
-    else:
-        named = [(each.height, str(each.path.relative_to(one)), each.digest) for each in proofs]
-        assert (height, named) == found
+    [bundle] = snapshots.find_bundles(scope, str(one), KEYS)
+    made = snapshots._pruning(scope, found, bundle, 5)
+
+    assert [(str(each.path.relative_to(one)), each.digest) for each in made] == parts
+    assert not_passed(found.findings, "what", "observed", "outcome") == wrong
