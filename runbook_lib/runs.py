@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from . import display, playbook
 from .changes.approvals import Ruling, needs_approval, rule
-from .changes.power import margin_facts
 from .context import Context
 from .errors import ParameterError, RunbookError, SourceError
 from .evidence import events as kinds
@@ -303,7 +302,6 @@ class Prerequisites:
 # --- The plan of an attempt: made and ruled on once, then shown; of a refused one, why ---
 
 PLAN = "stage.plan"
-Margins = Sequence[tuple[str, Value]]
 
 
 def plans(events: Sequence[kinds.Event]) -> list[kinds.PlanMade | kinds.PlanRefused]:
@@ -337,7 +335,7 @@ def make_plan(session: Session, build: Callable[[Context], Plan]) -> display.Car
     known = session.recorded if session.replay else session.log.events()
     if session.plan is not None:
         made = kinds.of(session.log.events(), kinds.PlanMade)[-1]
-        return plan_card(session.plan, made.approved_by, made.margins)
+        return plan_card(session.plan, made.approved_by)
     number = len(plans(known)) + (not session.replay)
     if not number:
         return display.why_card("No plan was made", "the recording has none")
@@ -352,7 +350,6 @@ def make_plan(session: Session, build: Callable[[Context], Plan]) -> display.Car
             ruling = rule(context, plan) if needs_approval(context) else Ruling(plan)
     except (SourceError, ParameterError) as error:
         return display.why_card("No plan could be made", error)
-    margins = margin_facts(context, plan) if plan.window else []
     session.tape.sync()
     rows, outcome = tuple(ruling.rows), ruling.outcome
     if ruling.plan is None or (rows and outcome is not Outcome.PASS):
@@ -365,14 +362,13 @@ def make_plan(session: Session, build: Callable[[Context], Plan]) -> display.Car
         plan=session.plan,
         author=ruling.author or session.operator,
         approved_by=tuple(ruling.approved_by),
-        margins=tuple(margins),
         rows=rows,
     )
     session.log.append(made)
-    return plan_card(session.plan, made.approved_by, margins)
+    return plan_card(session.plan, made.approved_by)
 
 
-def plan_card(plan: Plan, approved_by: Sequence[str], margins: Margins) -> display.Card:
+def plan_card(plan: Plan, approved_by: Sequence[str]) -> display.Card:
     """Per node every key before and after, and what the plan is held to."""
     changes: list[tuple[str, str, Value, Value]] = [
         (node.node, key, before, after)
@@ -389,5 +385,4 @@ def plan_card(plan: Plan, approved_by: Sequence[str], margins: Margins) -> displ
         facts.append(("window", " to ".join(plan.window)))
     if approved_by:
         facts.append(("approved by", ", ".join(approved_by)))
-    facts += margins
     return display.plan_card(changes, digest=plan.digest, facts=facts)

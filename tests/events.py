@@ -38,7 +38,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gates": {}, "channel": "development", "binary": "sha256:1", "config": "sha256:2",
     }},
     "plan": {
-        "digest": "", "author": "alice", "approved_by": [], "margins": [], "rows": [],
+        "digest": "", "author": "alice", "approved_by": [], "rows": [],
         "plan": {
             "stage": "canary", "release": "v1", "commit": "c0ffee", "cluster": "testnet",
             "chain_id": "rpp-testnet", "policy": "", "phases": [],

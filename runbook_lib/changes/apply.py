@@ -329,20 +329,36 @@ def runs_as_planned(context: Context, node: NodePlan) -> bool:
 
 
 def read_back(context: Context, applier: Applier, node: NodePlan, phase: str) -> list[Row]:
-    """Wait until the node answers, then compare gates, channel, binary and config with the plan.
+    """Compare gates, channel, binary and config with the plan, once the node answers.
 
-    What holds is journalled as its verified state.
+    A restart may return at once, and the process before it answer for a while: it is waited for its
+    end. What holds is journalled as the node's verified state.
     """
-    answers = until(context, lambda: context.fleet.rollout([node.node]), lambda a: not a.failed)
-    if answers.failed:
-        text = f"no answer within {context.patience_s:g} s: {answers.failed[node.node].problem}"
-        return [check_row(node.node, SILENT, "answers /status/rollout", text, ok=False)]
-    rows = list(_against(context, node, answers[node.node]))
+
+    def look() -> list[Row]:
+        seen = tried(lambda: context.fleet.rollout([node.node])[node.node])
+        if isinstance(seen, SourceError):
+            text = f"no answer within {context.patience_s:g} s: {seen.problem}"
+            return [check_row(node.node, SILENT, "answers /status/rollout", text, ok=False)]
+        return list(_against(context, node, seen))
+
+    rows = until(context, look, lambda rows: not _is_before(node, rows), OLD_S)
+    if rows[0].what == SILENT:
+        rows = until(context, look, lambda rows: rows[0].what != SILENT)
     if all_pass(rows):
         applier.verified(node.node, node.after, phase)
     return rows
 
 
+def _is_before(node: NodePlan, rows: Sequence[Row]) -> bool:
+    """Whether rows show just what the node was before, in all that its restart is to change."""
+    was = {key: before for key, before, _ in node.changes() if key != "config"}
+    shown = {row.what: row.observed for row in rows if row.outcome is Outcome.FAIL}
+    return bool(was) and {key: shown.get(key) for key in was} == was
+
+
+OLD_S = 10.0
+"""For so long a process may answer whose restart was asked for."""
 SILENT = "comes back"
 
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..context import Context
-from ..errors import SourceError, tried
-from ..plan import Phase, Plan
+from ..errors import SourceError
 from ..sources.node import Membership, Validator
 
 TIMETOKE_CAP_HOURS = 720
@@ -73,33 +72,6 @@ def _membership(context: Context) -> tuple[Membership, str]:
         nobody = SourceError("cluster", "expected nodes, got none")
         raise next(iter(answers.failed.values()), nobody)
     return next(iter(seen.values()))
-
-
-def margin_facts(context: Context, plan: Plan) -> list[tuple[str, str]]:
-    """Per wave of a plan, the power on the new side, on the old one, and down. For people to read."""
-    found = tried(powers, context)
-    if isinstance(found, SourceError):
-        return [("voting power", f"unknown: {found}")]
-    return [fact for phase in plan.phases for fact in margins(phase, found)]
-
-
-def margins(phase: Phase, found: Powers) -> list[tuple[str, str]]:
-    """Power on each side and down, while each wave is and after the last."""
-    done: set[str] = set()
-    facts = []
-    for number, wave in enumerate((*phase.waves, ()), start=1):
-        down = sum(found.of.get(name, 0) for name in wave)
-        new = sum(found.of.get(name, 0) for name in done.difference(wave))
-        old = found.total - new - down
-        sides = (("new", new), ("old", old), ("down", down))
-        said = ", ".join(f"{side} {power / found.total:.1%}" for side, power in sides)
-        said += "" if new + old >= found.quorum else "; NO QUORUM while it is down"
-        alone = max(new, old) >= found.quorum
-        said += "" if alone else "; neither side has a quorum of its own"
-        where = f"wave {number}" if wave else "afterwards"
-        facts.append((f"power, {phase.name}, {where}", said))
-        done |= set(wave)
-    return facts
 
 
 def cut(nodes: Sequence[str], found: Powers, max_down: float) -> tuple[tuple[str, ...], ...]:

@@ -97,20 +97,24 @@ def _down(context: Context) -> list[str]:
 
 
 Before = Callable[[], list[Row]]
-BEHIND = 3
+BEHIND = 2
 """Blocks a node may be behind the others when it is called healthy."""
 
 
 def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before = list) -> bool:
-    """Make a phase. False when it stopped, with the rows that say why."""
-    earlier: list[str] = []
+    """Make a phase. False when it stopped, with the rows that say why.
+
+    Before a wave begins, and at the end, the nodes that were changed are with the chain again.
+    """
+    changed: list[str] = []
     for number, wave in enumerate(phase.waves):
-        left = _left(context, applier, phase, wave)
         turns: Turns = [wave]
-        if left and not _all_healthy(context, applier, earlier):
-            return False
-        if left and not (turns := _begin(context, applier, phase, number, before_wave)):
-            return False
+        if _left(context, applier, phase, wave):
+            if not _all_healthy(context, applier, changed):
+                return False
+            changed = []
+            if not (turns := _begin(context, applier, phase, number, before_wave)):
+                return False
         if is_theirs(phase, wave):
             if not all(roll_theirs(context, applier, phase, turn) for turn in turns):
                 return False
@@ -119,11 +123,8 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             applier.rows += [row for rows in found.values() for row in rows]
             if not all(map(all_pass, found.values())):
                 return False
-        if left and not _all_healthy(context, applier, wave):
-            return False
-        changed = [name for name in wave if phase.node(name).before != phase.node(name).after]
-        earlier = [] if left else earlier + changed
-    return _all_healthy(context, applier, earlier)
+        changed += [name for name in wave if phase.node(name).before != phase.node(name).after]
+    return _all_healthy(context, applier, changed)
 
 
 def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, TypeAdapter
 
 from ..canonical import canonical, digest_bytes, load_once
-from ..outcomes import CheckResult, Model, Outcome, Row, Value
+from ..outcomes import CheckResult, Model, Outcome, Row
 from ..plan import NodeState, Plan
 from ..verdicts import Mode, RunKind, Source
 
@@ -279,7 +279,6 @@ class PlanMade(Event, kind="plan"):
     plan: Plan
     author: str
     approved_by: tuple[str, ...]
-    margins: tuple[tuple[str, Value], ...]
     rows: tuple[Row, ...]
 
 

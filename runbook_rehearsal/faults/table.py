@@ -254,6 +254,7 @@ _ALL = (
     Fault("node-stays-down", _DEPLOY + _REWARDS, "FAIL", "a node does not come back", "command"),
     Fault("version-unreadable", _DEPLOYS, "INCONCLUSIVE", "no version after a restart", "command"),
     Fault("slow-deploy", _DEPLOY, "PASS", "each deploy takes seconds", "command"),
+    Fault("restart-returns-at-once", _DEPLOY, "PASS", "the process before answers on", "command"),
     Fault("suite-fails", _EVERY_SUITE, "FAIL", "a test of the suite fails", "command"),
     Fault("suite-skips", _EVERY_SUITE, "FAIL", "the suite says it skipped its test", "command"),
     Fault("suite-empty", _EVERY_SUITE, "FAIL", "the suite ran no test", "command"),

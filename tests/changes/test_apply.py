@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -317,29 +318,34 @@ NODE = NodePlan(node="n1", control="ours", before=BEFORE, after=AFTER)
 UNREAD = SourceError("n1", "it is silent")
 
 
-def context(answers_after: float = 0, **shown: Any) -> Any:
-    """A node that answers after so many seconds, and differs from the plan in what is given."""
-    made = SimpleNamespace(patience_s=10, slept=0.0)
-    rollout = SimpleNamespace(
-        feature_gates=shown.get("gates", AFTER.gates),
-        release_channel=shown.get("channel", AFTER.channel),
-    )
-
-    def digest(what: str) -> Any:
-        found = shown.get(what, "sha256:2")
-        return Mock(side_effect=[found if found is UNREAD else SimpleNamespace(digest=found)])
+def context(answers_after: float = 0, old_s: float = 0, **shown: Any) -> Any:
+    """A node that answers after so many seconds, is what it was for as long, and then differs from
+    the plan in what is given.
+    """
+    made = SimpleNamespace(patience_s=20, slept=0.0)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
 
     def sleep(seconds: float) -> None:
         made.slept += seconds
 
-    start = datetime(2026, 1, 1, tzinfo=UTC)
+    def now(what: str, of: NodeState) -> Any:
+        return getattr(BEFORE, what) if made.slept < old_s else shown.get(what, getattr(of, what))
+
+    def rollout(name: str) -> Any:
+        if made.slept < answers_after:
+            raise UNREAD
+        gates, channel = now("gates", AFTER), now("channel", AFTER)
+        return SimpleNamespace(feature_gates=gates, release_channel=channel)
+
+    def digest(what: str, name: str) -> Any:
+        if (found := now(what, AFTER)) is UNREAD:
+            raise UNREAD
+        return SimpleNamespace(digest=found)
+
     made.scope = SimpleNamespace(reread=lambda: start + timedelta(seconds=made.slept), sleep=sleep)
-    made.fleet = SimpleNamespace(
-        rollout=lambda names: Answers(
-            Mock(side_effect=[UNREAD if made.slept < answers_after else rollout]), names
-        )
-    )
-    made.commands = SimpleNamespace(version=digest("binary"), read_config=digest("config"))
+    made.fleet = SimpleNamespace(rollout=lambda names: Answers(rollout, names))
+    reads = {"version": partial(digest, "binary"), "read_config": partial(digest, "config")}
+    made.commands = SimpleNamespace(**reads)
     return cast(Context, made)
 
 
@@ -369,9 +375,27 @@ def test_a_node_is_as_planned_only_with_all_of_it(
 
 
 def test_a_node_that_is_silent_is_asked_again_until_the_patience_is_used_up() -> None:
-    assert not_passed(read_back(context(answers_after=9), Mock(), NODE, ""), "what") == []
-    (row,) = read_back(context(answers_after=11), Mock(), NODE, "")
+    assert not_passed(read_back(context(answers_after=19), Mock(), NODE, ""), "what") == []
+    (row,) = read_back(context(answers_after=21), Mock(), NODE, "")
 
     assert (row.what, row.outcome) == ("comes back", FAIL)
-    assert row.observed == "no answer within 10 s: it is silent"
+    assert row.observed == "no answer within 20 s: it is silent"
     assert runs_as_planned(context(answers_after=1), NODE) is False
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        ({"old_s": 3}, []),
+        ({"old_s": 3, "channel": "mainnet"}, ["rollout.release_channel"]),
+        ({"old_s": 99}, ["rollout.feature_gates.a", "binary", "config"]),
+    ],
+)
+def test_the_process_before_is_waited_for_and_then_the_node_is_judged(
+    shown: dict[str, Any], wrong: list[str]
+) -> None:
+    """A restart that returned at once; one that never came is a node that is as it was."""
+    node = context(**shown)
+
+    assert not_passed(read_back(node, Mock(), NODE, ""), "what") == [(what,) for what in wrong]
+    assert node.slept == min(shown["old_s"], 10)

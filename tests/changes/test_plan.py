@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import display
-from runbook_lib.changes.power import Powers, cut, margins, power_of, quorum_of
+from runbook_lib.changes.power import Powers, cut, power_of, quorum_of
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import check_row, unknown_row
-from runbook_lib.plan import NodePlan, NodeState, Phase, Plan, moved, phase_of
+from runbook_lib.plan import NodePlan, NodeState, Plan, moved, phase_of
 from runbook_lib.runs import plan_card
 from runbook_lib.site import Node
 from runbook_lib.sources.node import Validator
@@ -100,17 +100,12 @@ def test_a_dropped_node_leaves_every_phase_and_the_digest_is_kept() -> None:
     assert left.digest == left.without("n2").digest == plan().digest
 
 
-# --- voting power by the chain's formula, waves and margins ---------------------------------------
+# --- voting power by the chain's formula, and waves -----------------------------------------------
 
 
 STATE = NodeState(gates={}, channel="testnet", binary="sha256:1", config="sha256:1")
 SEVEN = tuple(f"n{number}" for number in range(1, 8))
 EQUAL = Powers(dict.fromkeys(SEVEN, 100), 700, quorum_of(700))
-
-
-def waves(*waves: tuple[str, ...]) -> Phase:
-    nodes = (node(name, STATE, STATE) for wave in waves for name in wave)
-    return phase("testnet.activate.deploy", "build", nodes, waves)
 
 
 @pytest.mark.parametrize(
@@ -140,24 +135,6 @@ def test_waves_keep_their_order_and_their_limit() -> None:
 def test_a_node_too_heavy_for_any_wave_is_named() -> None:
     with pytest.raises(SourceError, match=r"n1: expected at most 10.0% of the voting power in one"):
         cut(SEVEN, EQUAL, 0.1)
-
-
-def test_margins_name_the_sides_at_each_boundary() -> None:
-    few = Powers(dict.fromkeys(("n1", "n2"), 100), 200, quorum_of(200))
-    split = "; neither side has a quorum of its own"
-
-    assert [said for _, said in margins(waves(("n1", "n2"), ("n3", "n4")), EQUAL)] == [
-        "new 0.0%, old 71.4%, down 28.6%",
-        f"new 28.6%, old 42.9%, down 28.6%{split}",
-        f"new 57.1%, old 42.9%, down 0.0%{split}",
-    ]
-    assert margins(waves(("n1",)), few) == [
-        (
-            "power, build, wave 1",
-            f"new 0.0%, old 50.0%, down 50.0%; NO QUORUM while it is down{split}",
-        ),
-        ("power, build, afterwards", f"new 50.0%, old 50.0%, down 0.0%{split}"),
-    ]
 
 
 @given(
@@ -203,7 +180,7 @@ def test_a_large_plan_counts_every_node_once(tmp_path: Path) -> None:
         assert set(order[-len(theirs) :]) == theirs
         assert all(set(wave) <= theirs or not set(wave) & theirs for wave in made.waves)
     changed = sum(len(node.changes()) for _, node in mainnet.changes())
-    cards = [plan_card(plan, (), ()) for plan in (canary, mainnet)]
+    cards = [plan_card(plan, ()) for plan in (canary, mainnet)]
     assert "12 keys on 2 nodes will change" in cards[0].text
     assert f"{changed} keys on {NODES} nodes will change" in cards[1].text
     assert {change[0] for change in cards[0].data["changes"]} == {"main-1", "main-2"}

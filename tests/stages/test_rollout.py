@@ -238,7 +238,7 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(team: Team)
 
     def ill(context: Context, nodes: Sequence[str]) -> list[Row]:
         asked.append(list(nodes))
-        return [check_row(nodes[0], "blocks behind", "at most 3", 99, ok=False)]
+        return [check_row(nodes[0], "blocks behind", "at most 2", 99, ok=False)]
 
     team.patch.setattr(roll, "healthy", ill)
     verdict, folder = team.carry(**told)
@@ -247,7 +247,7 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(team: Team)
     verdict, _ = team.walk(mode="apply", **told, **again)
 
     items = {item.item: item for item in verdict.items}
-    assert items[DEPLOY].reason == f"{asked[0][0]}: blocks behind: expected at most 3, got 99"
+    assert items[DEPLOY].reason == f"{asked[0][0]}: blocks behind: expected at most 2, got 99"
     assert asked == [asked[0], asked[0]]
     assert len(mutations(folder)) == made
 
