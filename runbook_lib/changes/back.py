@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
@@ -22,7 +21,6 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT, Artifact, NodePlan, NodeState, Phase, Plan, moves
 from ..site import Node
 from ..sources.commands import NodeConfig
-from ..sources.node import Rollout
 from ..strict import load_toml
 from .apply import RECOVERY, Applier, install, read_back, runs_as_planned, unsure, walk
 from .approvals import Ruling
@@ -51,11 +49,6 @@ class Undone:
     author: str
     approved_by: tuple[str, ...]
     entries: Sequence[Event]
-
-    def last(self, node: str) -> NodeState | None:
-        """The state that the apply last verified on a node."""
-        known = dict(states(self.entries, self.name)).get(node)
-        return known.state if known is not None else None
 
     def staged(self) -> frozenset[str]:
         """Nodes on which something may lie in place that their next restart would take up."""
@@ -155,49 +148,33 @@ BACK = "back"
 
 
 def make_back_plan(context: Context) -> Plan:
-    """The plan of the way back, whatever can be read. Raises SourceError, ParameterError."""
+    """The plan of the way back: from what the undone apply makes of each node, or what it was last
+    verified to be. Raises SourceError, ParameterError.
+    """
     made = undone(context)
-    goals = _goals(context, made)
-    names = list(goals)
-    rollouts = context.fleet.get("/status/rollout", Rollout, names, retries=1)
-    configs = context.each(context.commands.read_config, names)
-    builds = context.each(context.commands.version, names)
-    nodes = []
-    for node in (node for node in context.cluster.nodes if node.name in goals):
-        name, config = node.name, configs.known.get(node.name)
-        after = _after(context, made, node, goals[name], config)
-        before = (made.last(name) if made is not None else None) or goals[name]
-        read: dict[str, Any] = {}
-        if seen := rollouts.known.get(name):
-            read |= {"gates": seen.feature_gates, "channel": seen.release_channel}
-        if build := builds.known.get(name):
-            artifact = before.artifact if build.digest == before.binary else ""
-            read |= {"binary": build.digest, "artifact": artifact}
-        if config is not None:
-            read["config"] = config.digest
-        nodes.append(NodePlan.of(node, before.model_copy(update=read), after))
-    first = artifact_of(context, nodes[0].after) or no_file(nodes[0].after)
-    item = playbook.DECLARED[f"{context.stage}_recovery"][0]
-    phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
-    return stage_plan(context, first, [phase])
-
-
-def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
-    """Node -> the state it goes back to."""
-    back = made.plan.recovery() if made is not None else {}
-    names = context.params.nodes or list(back)
-    known = {node.name for node in context.cluster.nodes}
-    if wrong := sorted(set(names) - known):
+    first = made.plan.first if made is not None else {}
+    names = context.params.nodes or list(first)
+    if wrong := sorted(set(names) - {node.name for node in context.cluster.nodes}):
         raise ParameterError(f"nodes: expected nodes of {context.cluster_name}, got {wrong[0]!r}")
     if not names:
         raise ParameterError(
             "nodes: expected the nodes to take back, as no apply is undone, got none"
         )
-    beyond = sorted(set(names) - set(back))
-    good = context.ledger.good(context.cluster_name) if beyond else {}
-    for name in beyond:
-        back[name] = good[name].state
-    return {name: back[name] for name in names}
+    beyond, ledger = set(names) - set(first), context.ledger
+    good = ledger.good(context.cluster_name) if beyond else {}
+    known = ledger.known(context.cluster_name) if beyond else {}
+    there = {name: known[name].state for name in beyond}
+    there |= {n.node: n.after for _, n in (made.plan.changes() if made is not None else ())}
+    configs, nodes = context.each(context.commands.read_config, names), list[NodePlan]()
+    for node in (node for node in context.cluster.nodes if node.name in names):
+        name = node.name
+        was = good[name].state if name in beyond else first[name].before
+        after = _after(context, made, node, was, configs.known.get(name))
+        nodes.append(NodePlan.of(node, there[name], after))
+    build = artifact_of(context, nodes[0].after) or no_file(nodes[0].after)
+    item = playbook.DECLARED[f"{context.stage}_recovery"][0]
+    phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
+    return stage_plan(context, build, [phase])
 
 
 def _after(
