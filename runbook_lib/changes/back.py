@@ -206,23 +206,25 @@ def _waves(context: Context, nodes: Sequence[NodePlan]) -> tuple[tuple[str, ...]
 
 def ruling(context: Context, plan: Plan) -> Ruling:
     """Whether this way back was approved with the plan that it undoes, or is break-glass."""
-    made, reason = undone(context), context.params.break_glass
-    beyond = sorted(set(plan.nodes) - set(made.plan.recovery() if made is not None else ()))
-    moved = made is not None and policy_of(made.entries) != context.site.policy_digest
-    free = context.stage not in playbook.APPROVERS
-    approved = made is not None and not moved and (made.approved_by or free)
-    author = made.author if made is not None else ""
-    what, expected = "the way back", "approved together with the plan it undoes"
-    why = "the site's policy moved since" if moved else "nobody's approval"
-    why = f"it goes beyond it on {', '.join(beyond)}" if beyond else why
-    got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
-    by, ok = tuple[str, ...](), bool(reason)
-    if made is not None and approved and not beyond:
-        by, ok = made.approved_by, True
-        got = f"{made.plan.digest}, by {', '.join(by) or author}"
-    elif not ok:
+    made, reason, why = undone(context), context.params.break_glass, ""
+    author, by = (made.author, made.approved_by) if made is not None else ("", ())
+    beyond = sorted(set(plan.nodes) - set(made.plan.nodes if made is not None else ()))
+    if beyond:
+        why = f"it goes beyond it on {', '.join(beyond)}"
+    elif made is not None and policy_of(made.entries) != context.site.policy_digest:
+        why = "the site's policy moved since"
+    elif made is None or not (by or context.stage not in playbook.APPROVERS):
+        why = "nobody's approval"
+    if why and reason:
+        got, by = f"{why}; break-glass: {reason}; to be ratified within 24 h", ()
+    elif why:
         got = f"{why}; give a reason (--reason) for break-glass"
-    return Ruling(plan, author, [check_row("approval", what, expected, got, ok)], by)
+    else:
+        assert made is not None
+        got = f"{made.plan.digest}, by {', '.join(by) or author}"
+    what, expected, ok = "the way back", "approved together with the plan it undoes", not why
+    row = check_row("approval", what, expected, got, ok or bool(reason))
+    return Ruling(plan, author, [row], by if ok else ())
 
 
 def go_back(context: Context, applier: Applier) -> list[Row]:

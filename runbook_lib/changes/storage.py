@@ -140,11 +140,35 @@ def follow(context: Context, names: Sequence[str] | None = None) -> Looked:
     return found
 
 
-def halted(context: Context) -> Need:
-    """Whether the chain stands still: then every node must go back, together."""
-    found = follow(context)
+def diagnose(context: Context, *, logs: bool = False, halts: bool = True) -> Need:
+    """What must be restored: with ``logs`` the nodes of ours whose log is corrupt, and where none is
+    and the chain stands still, every node, together: nothing tells which store is sound.
+    """
+    found, bundles = follow(context), staged(context)
+    rows = [row for _, judged in bundles for row in judged]
+    if not logs:
+        return _halted(context, found, rows)
+    needed, goes_on = list[str](), False
+    newest = next((bundle for bundle, judged in bundles if all_pass(judged)), None)
+    for node in context.cluster.nodes:
+        (row, answers), ours = found[node.name], node.control == "ours"
+        mine = [row, _at(context, node.name, newest)] if ours and newest is not None else [row]
+        goes_on |= row.outcome is Outcome.PASS
+        if not answers and ours:
+            log, corrupt = _log(context, node.name)
+            if corrupt:
+                needed.append(node.name)
+                continue
+            mine.append(log)
+        rows += mine
+    if not (needed or goes_on) and halts and (stopped := _halted(context, found, [])).nodes:
+        return stopped
+    return Need(rows, tuple(needed))
+
+
+def _halted(context: Context, found: Looked, bundles: Sequence[Row]) -> Need:
+    """Whether the chain stands still: then every node must go back."""
     rows = [row for row, _ in found.values()]
-    bundles = [row for _, judged in staged(context) for row in judged]
     answers = {name: pair for name, (_, pair) in found.items() if pair}
     if not answers or any(now.height > then.height for then, now in answers.values()):
         return Need([*rows, *bundles])
@@ -164,26 +188,6 @@ def halted(context: Context) -> Need:
     got = f"halted at {', '.join(f'{height:,}' for height in heights)}, a quorum is up"
     row = check_row("the chain", "goes on or is halted", "known", got, ok=True)
     return Need([row], tuple(node.name for node in context.cluster.nodes))
-
-
-def corrupted(context: Context) -> Need:
-    """Whether snapshots or logs are corrupt: on the nodes whose log is, they are restored."""
-    found, bundles = follow(context), staged(context)
-    ours = {node.name for node in context.cluster.nodes if node.control == "ours"}
-    rows, needed = [row for _, judged in bundles for row in judged], list[str]()
-    newest = next((bundle for bundle, judged in bundles if all_pass(judged)), None)
-    for name, (row, answers) in found.items():
-        mine = [row]
-        if newest is not None and name in ours:
-            mine.append(_at(context, name, newest))
-        if not answers and name in ours:
-            log, corrupt = _log(context, name)
-            if corrupt:
-                needed.append(name)
-                continue
-            mine.append(log)
-        rows += mine
-    return Need(rows, tuple(needed))
 
 
 def _at(context: Context, name: str, bundle: Bundle) -> Row:

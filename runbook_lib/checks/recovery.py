@@ -16,7 +16,7 @@ from ..changes.back import go_back, undone
 from ..changes.back import make_back_plan as plan
 from ..changes.posts import publish
 from ..changes.roll import planned_rows
-from ..changes.storage import FOLLOWS, Need, corrupted, follow, halted, plan_storage, restore_nodes
+from ..changes.storage import FOLLOWS, Need, diagnose, follow, plan_storage, restore_nodes
 from ..context import Context
 from ..errors import SourceError, tried
 from ..evidence.events import FigureDrawn, NodeVerified, Restoring, StepTaken, of
@@ -24,7 +24,7 @@ from ..evidence.log import opened_by
 from ..evidence.posts import Post
 from ..files import keep_file
 from ..metrics.baseline import capture
-from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row
+from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..params import RecoveryParams
 from ..wording import count
 from .annotations import happened
@@ -39,17 +39,6 @@ AGAIN = "mainnet.recover.restore"
 
 def _always(context: Context) -> Need:
     return Need([], tuple(node.name for node in context.cluster.nodes))
-
-
-def _corrupted_or_halted(context: Context) -> Need:
-    """A chain that stands still goes back whole: nothing tells which of its stores is sound."""
-    found = corrupted(context)
-    if found.nodes or any(
-        row.what == FOLLOWS and row.outcome is Outcome.PASS for row in found.rows
-    ):
-        return found
-    stopped = halted(context)
-    return stopped if stopped.nodes else found
 
 
 def _rows(
@@ -87,7 +76,7 @@ def _rows(
 def storage_rows(context: Context, applier: Applier) -> list[Row]:
     """The storage part of mainnet.recover.stall: journalled as of the item that completes it."""
     mine = replace(context, item=AGAIN)
-    rows, _ = _rows(mine, replace(applier, context=mine), halted)
+    rows, _ = _rows(mine, replace(applier, context=mine), diagnose)
     return rows
 
 
@@ -112,10 +101,13 @@ def _restoration(
 _GOES_ON = "every node follows the chain, every snapshot verifies"
 restore_state = _restoration("development.recover.restore-state", _always, "", log=True)
 storage = _restoration(
-    "testnet.recover.storage", _corrupted_or_halted, f"{_GOES_ON}, everywhere", rest=corrupted
+    "testnet.recover.storage",
+    partial(diagnose, logs=True),
+    f"{_GOES_ON}, everywhere",
+    rest=partial(diagnose, logs=True, halts=False),
 )
-halt_fallback = _restoration("canary.recover.halt-fallback", halted, _GOES_ON)
-restore = _restoration(AGAIN, halted, _GOES_ON)
+halt_fallback = _restoration("canary.recover.halt-fallback", diagnose, _GOES_ON)
+restore = _restoration(AGAIN, diagnose, _GOES_ON)
 
 
 FILE = "figures/incident.png"
