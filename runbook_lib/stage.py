@@ -225,9 +225,16 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
                 _require_free(context)
             yield replace(lock, fence=taken.seq)
         except Exception:
-            context.log.append(kinds.LockReleased(cluster=name))
+            _release(context, lock, name)
             raise
-        context.log.append(kinds.LockReleased(cluster=name))
+        _release(context, lock, name)
+
+
+def _release(context: Context, lock: Lock, name: str) -> None:
+    context.log.append(kinds.LockReleased(cluster=name))
+    if context.scope.live and (left := lock.give_back(context.folder / "steps")):
+        text = f"{name}: its lock was left to {left}: start nodes so that they close descriptors"
+        context.log.append(kinds.Status(text=text))
 
 
 def _require_free(context: Context) -> None:

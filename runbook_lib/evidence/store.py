@@ -96,6 +96,28 @@ class Lock:
                 return ""
         return f"lost: {self.path.name} was removed or replaced"
 
+    def give_back(self, folder: Path) -> str:
+        """Unlock it although a command left a process behind that inherited it; which that is.
+
+        It stays locked for a command with outputs in ``folder`` that is still at work.
+        """
+        found = holders(self.path)
+        if not any(str(folder) in each for each in found):
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        return ", ".join(found)
+
+
+def holders(path: Path) -> list[str]:
+    """The processes beside this one that have a file open: process id and command."""
+    import psutil
+
+    found = []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if one.pid != os.getpid() and str(path) in [file.path for file in one.open_files()]:
+                found.append(f"process {one.pid} ({' '.join(one.cmdline())})")
+    return found
+
 
 class Store:
     def __init__(self, root: Path) -> None:
@@ -244,7 +266,8 @@ class Store:
                 by = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
                 raise LockHeld(
                     f"{cluster}: lock: expected it free, got held by {by or 'somebody unknown'};"
-                    " a run or one of its commands is still at work: wait for it, or recover"
+                    " a run or one of its commands is still at work: wait for it, or recover;"
+                    f" on this host: {', '.join(holders(path)) or 'no process'}"
                 ) from None
             lock = Lock(descriptor, path)
             if lost := lock.lost():

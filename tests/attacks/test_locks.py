@@ -1,7 +1,10 @@
 """A lock is a file of the store's own; what takes its place, or another's fence, stops a change."""
 
 import os
+import re
+import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 
 from runbook_lib.changes.apply import Change, Step
 from runbook_lib.commands import doctor
-from runbook_lib.errors import StoreError
+from runbook_lib.errors import LockHeld, StoreError
 from runbook_lib.evidence.log import Log
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
@@ -132,6 +135,25 @@ def test_a_lost_lock_stops_a_change_before_its_next_node(
     assert ready.stage.verdict().items[3].outcome is Outcome.INCONCLUSIVE
     fences = {entry.fence for entry in ready.events("step")}
     assert fences == {ready.events("lock")[0].seq}
+
+
+@pytest.mark.parametrize(("at_work", "free"), [(False, True), (True, False)])
+def test_a_process_that_a_command_left_behind_is_named_and_keeps_no_lock(
+    ready: Any, at_work: bool, free: bool
+) -> None:
+    """As a start script leaves a daemon; a command that is still at work keeps it."""
+    steps = ready.folder() / "steps"
+    with ready.stage._session.store.cluster_lock("development", "ada") as lock:
+        hangs = ["sh", "-c", "read line", str(steps / "dev-1-restart-1") if at_work else "daemon"]
+        left = subprocess.Popen(hangs, stdin=subprocess.PIPE, pass_fds=(lock.descriptor,))
+        named = f"process {left.pid} ({' '.join(hangs)})"
+        assert lock.give_back(steps) == named
+    with (
+        nullcontext() if free else pytest.raises(LockHeld, match=re.escape(named)),
+        ready.stage._session.store.cluster_lock("development", "bob"),
+    ):
+        pass
+    left.communicate()
 
 
 @pytest.mark.parametrize(
