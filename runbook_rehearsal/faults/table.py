@@ -335,6 +335,7 @@ _ALL = (
     Fault("hotfix-unlabelled", _HOTFIX, "INCONCLUSIVE", "an open issue has no risk", "forge"),
     Fault("hotfix-unlinked", _HOTFIX, "INCONCLUSIVE", "an open issue names no branch", "forge"),
     Fault("milestone-missing", _HOTFIX, "INCONCLUSIVE", "the release has no milestone", "forge"),
+    Fault("node-lags", _ROLLED, "FAIL", "a node stays three blocks behind", "rpc", "testnet"),
     Fault("operator-silent", _ROLLED, "INCONCLUSIVE", "an operator does nothing", "operator"),
     Fault("operator-no-report", _ROLLED, "INCONCLUSIVE", "an operator reports nothing", "operator"),
     Fault("report-forged", _ROLLED, "INCONCLUSIVE", "a node report has another key", "operator"),

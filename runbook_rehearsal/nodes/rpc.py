@@ -196,6 +196,8 @@ class Rpc:
         if on("rpc-wrong-shape"):
             return JSONResponse({"status": "ok"})
         state = self._chain(running.spec.cluster)
+        if on("node-lags"):
+            state = replace(state, height=state.height - 3)
         if (height := self.fleet.stuck.get(running.spec.name)) is not None:
             state = replace(state, height=height, quorum_reached=False, commit_power=0)
         view = View(self.fleet, running, state)
