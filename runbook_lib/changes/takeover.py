@@ -3,16 +3,15 @@
 import os
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from ..context import Context
-from ..errors import LockHeld, LogDamaged
+from ..errors import LockHeld
 from ..evidence.events import Status, TakenOver
-from ..sources.local import recorded
+from ..evidence.store import begun_in, holders, lock_file
 
 POLL_S = 0.2
 GRACE_S = 10.0
@@ -36,39 +35,24 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
             if ended and now - ended > GRACE_S:
                 raise
             if not ended and now - begun > patience:
-                ended, pids, undoes = now, list[int](), context.opened.undoes
-                if undoes:
-                    pids += end_left_behind(_stems(context.store.root / undoes.name))
-                # A live run of this stage's recoveries goes on with its own commands.
-                own = [
-                    stem
-                    for each in sorted(context.folder.parent.iterdir())
-                    for stem in _stems(each)
-                ]
-                pids += end_left_behind(own, orphans=True)
+                ended, undoes = now, context.opened.undoes
+                undone = context.store.root / undoes.name if undoes else None
+                lock = context.store.root / lock_file(name)
+                pids = end_left_behind(lock, undone, context.folder.parent)
                 waited = round(now - begun)
                 context.log.append(TakenOver(holder=holder, ended=tuple(pids), waited_s=waited))
         time.sleep(POLL_S)
 
 
-def _stems(attempt: Path) -> list[str]:
-    return sorted({str(path.with_suffix("")) for path in (attempt / "steps").glob("*.pid")})
-
-
-def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]:
-    """End the changing commands with these path stems that are still at work here; their ids.
-
-    A process counts only when its command line names the stem: an id may be another's by now.
-    With ``orphans`` only those whose run is gone.
+def end_left_behind(lock: Path, undone: Path | None, own: Path) -> list[int]:
+    """End the commands that hold a lock: all of the undone apply, and those of this stage's
+    recoveries whose run is gone; their ids. A live one goes on: it holds the lock, too.
     """
-    ended = []
-    for stem in stems:
-        with suppress(OSError, ValueError, LogDamaged, psutil.Error):
-            pid, *run = map(int, recorded(Path(f"{stem}.pid"), 100).split())
-            process = psutil.Process(pid)
-            if orphans and (not run or process.ppid() == run[0]):
-                continue
-            if stem in process.cmdline():
+    found, ended = holders(lock), []
+    for pid, words in found.items():
+        with suppress(OSError, psutil.Error):
+            orphaned = psutil.Process(pid).ppid() not in found
+            if (undone and begun_in(undone, words)) or (orphaned and begun_in(own, words)):
                 os.killpg(pid, signal.SIGKILL)
                 ended.append(pid)
     return ended

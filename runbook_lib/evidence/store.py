@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,21 +102,36 @@ class Lock:
         It stays locked for a command with outputs in ``folder`` that is still at work.
         """
         found = holders(self.path)
-        if not any(str(folder) in each for each in found):
+        if not any(begun_in(folder, words) for words in found.values()):
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        return ", ".join(found)
+        return named(found)
 
 
-def holders(path: Path) -> list[str]:
-    """The processes beside this one that have a file open: process id and command."""
+def lock_file(cluster: str) -> str:
+    """Where in the store a cluster's lock lies."""
+    return f".locks/{cluster}.lock"
+
+
+def holders(path: Path) -> dict[int, list[str]]:
+    """The processes beside this one that have a file open: their commands by process id."""
     import psutil
 
-    found = []
+    found, at = dict[int, list[str]](), str(path.resolve())
     for one in psutil.process_iter():
         with suppress(psutil.Error):
-            if one.pid != os.getpid() and str(path) in [file.path for file in one.open_files()]:
-                found.append(f"process {one.pid} ({' '.join(one.cmdline())})")
+            if one.pid != os.getpid() and at in [file.path for file in one.open_files()]:
+                found[one.pid] = one.cmdline()
     return found
+
+
+def begun_in(folder: Path, words: list[str]) -> bool:
+    """Whether a command was begun as a step whose outputs lie below a folder."""
+    paths = (Path(word) for word in words)
+    return any(path.parent.name == "steps" and path.is_relative_to(folder) for path in paths)
+
+
+def named(found: Mapping[int, list[str]]) -> str:
+    return ", ".join(f"process {pid} ({' '.join(words)})" for pid, words in found.items())
 
 
 class Store:
@@ -259,7 +274,7 @@ class Store:
 
         It is free only when the run and its commands are gone. Raises LockHeld, naming the owner.
         """
-        with self._opened(f".locks/{cluster}.lock") as (descriptor, path):
+        with self._opened(lock_file(cluster)) as (descriptor, path):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -267,7 +282,7 @@ class Store:
                 raise LockHeld(
                     f"{cluster}: lock: expected it free, got held by {by or 'somebody unknown'};"
                     " a run or one of its commands is still at work: wait for it, or recover;"
-                    f" on this host: {', '.join(holders(path)) or 'no process'}"
+                    f" on this host: {named(holders(path)) or 'no process'}"
                 ) from None
             lock = Lock(descriptor, path)
             if lost := lock.lost():

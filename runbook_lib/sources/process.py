@@ -22,11 +22,9 @@ from ..files import open_own
 from ..strict import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
-# Leaves the command's exit code beside its output, also when nobody waits for it any more; while it
-# is at work, its process id and that of the run.
+# Leaves the command's exit code beside its output, also when nobody waits for it any more.
 _KEEP_CODE = (
-    'echo $$ $PPID >"$0.pid"; rm -f "$0.code"; "$@"; code=$?; '
-    'echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; rm -f "$0.pid"; exit $code'
+    'rm -f "$0.code"; "$@"; code=$?; echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; exit $code'
 )
 
 

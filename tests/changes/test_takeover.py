@@ -1,6 +1,5 @@
 """How long a recovery waits for the cluster's lock, and which commands it ends meanwhile."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,18 +49,18 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Callable[[str, int], int]]:
-    """Starts a command that hangs, as a run of that attempt left it; its id."""
+def command(tmp_path: Path) -> Iterator[Callable[[int, str, bool], int]]:
+    """Starts a command that hangs with the lock, as a run of that attempt left it; its id."""
     begun = []
 
-    def start(attempt: str, run: int) -> int:
-        stem = tmp_path / "v1" / attempt / "steps" / "main-1-restart-1"
-        stem.parent.mkdir(parents=True)
-        hangs, pipe = ["/bin/sh", "-c", "echo; read line", str(stem)], subprocess.PIPE
-        begun.append(subprocess.Popen(hangs, stdin=pipe, stdout=pipe, start_new_session=True))
-        begun[-1].stdout.readline()  # until then it may have no words of its own
-        stem.with_suffix(".pid").write_text(f"{begun[-1].pid} {run}")
-        return begun[-1].pid
+    def start(lock: int, attempt: str, lives: bool) -> int:
+        stem, hangs = f"{tmp_path}/v1/{attempt}/steps/main-1", "echo $$; read line"
+        argv = ["/bin/sh", "-c", hangs, stem]
+        if lives:
+            argv = ["/bin/sh", "-c", f"/bin/sh -c '{hangs}' \"$STEM\"; true"]
+        given = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {"STEM": stem}}
+        begun.append(subprocess.Popen(argv, start_new_session=True, pass_fds=(lock,), **given))
+        return int(begun[-1].stdout.readline())
 
     yield start
     for one in begun:
@@ -75,17 +74,17 @@ def wait(recovery: Any) -> None:
 
 
 def test_what_hangs_is_ended_after_the_patience_and_a_run_that_hangs_is_named(
-    recovery: Any, command: Callable[[str, int], int]
+    recovery: Any, command: Callable[[int, str, bool], int]
 ) -> None:
     """The undone apply's command, and a killed recovery's own; a live recovery's goes on."""
-    ended = [command("canary/0001", os.getpid()), command("canary_recovery/0001", 1)]
-    command("canary_recovery/0002", os.getpid())
-
-    with (
-        recovery.store.cluster_lock("main", "alice"),
-        pytest.raises(LockHeld, match="held by alice"),
-    ):
-        wait(recovery)
+    with recovery.store.cluster_lock("main", "alice") as lock:
+        ended = [
+            command(lock.descriptor, "canary/0001", False),
+            command(lock.descriptor, "canary_recovery/0001", False),
+        ]
+        command(lock.descriptor, "canary_recovery/0002", True)
+        with pytest.raises(LockHeld, match="held by alice"):
+            wait(recovery)
 
     assert recovery.said == [
         SAID,

@@ -18,7 +18,7 @@ from runbook_lib.checks import preflight, recovery
 from runbook_lib.evidence.events import Event, StepTaken
 from runbook_lib.evidence.ledger import Ledger
 from runbook_lib.evidence.log import Log
-from runbook_lib.evidence.store import Store
+from runbook_lib.evidence.store import Store, begun_in, holders, lock_file
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
 from runbook_lib.outcomes import Outcome
@@ -92,12 +92,14 @@ def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
     applied(made, "canary")
     held = fault(made.network, "slow-deploy@canary")
     with held, start(made, "canary_recovery") as killed:
-        stem = made.network.root / "store" / made.release / "canary_recovery" / "0001" / "steps"
-        until(lambda: len(list(stem.glob("*.pid"))) == 1, "a delivery at work")
-        pid = int(next(stem.glob("*.pid")).read_text().split()[0])
+        store = made.network.root / "store"
+        lock, own = store / lock_file("mainnet"), store / made.release / "canary_recovery"
+        pid = until(
+            lambda: [p for p, words in holders(lock).items() if begun_in(own, words)],
+            "a delivery at work",
+        )[0]
         os.killpg(pid, signal.SIGSTOP)
-        stems = [str(path.with_suffix("")) for path in stem.glob("*.pid")]
-        assert end_left_behind(stems, orphans=True) == []
+        assert end_left_behind(lock, None, own) == []
         killed.kill()
         killed.communicate(timeout=60)
 
