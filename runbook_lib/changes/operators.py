@@ -12,7 +12,7 @@ nothing. What we can read of the node ourselves must agree.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -35,13 +35,11 @@ from .posts import publish
 from .targets import artifact_of, no_file
 
 FOLDER = "instructions"
-Instruction = list[Post]
-"""The ways in which an operator is told of their nodes in one wave; none where the site has none."""
 
 
 def instruct(
     context: Context, template: str, key: str, document: Mapping[str, Any], **facts: Any
-) -> Instruction:
+) -> list[Post]:
     """An instruction for the operator of ``document``, which stands in it as JSON: a comment where
     there is an issue, the site's command where there is one. ``key`` names it among the attempt's.
     """
@@ -70,7 +68,7 @@ def instruct(
     return ways if ways and context.site.commands.instruct is None else [*ways, told]
 
 
-def _rollout(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> Instruction:
+def _rollout(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> list[Post]:
     """What the operator of ``nodes`` must do in ``phase``. Their targets lie in the attempt."""
     plan, operator = context.plan, nodes[0].operator
     assert plan is not None
@@ -258,19 +256,19 @@ PAUSES_S = (10.0, 20.0, 30.0, 60.0)
 """Between looks at what operators do; whoever needs longer is returned to."""
 
 
-def tell(context: Context, applier: Applier, ways: Instruction, *, all_ways: bool = False) -> bool:
-    """Tell an operator, once. False: not by every way there is; what failed is kept.
-
-    With ``all_ways`` a way that fails does not stop the other.
+def tell(
+    context: Context, applier: Applier, instructions: Iterable[Post], *, all_ways: bool = False
+) -> list[Row]:
+    """Instruct operators, each once by a way; rows of what did not go out, which ends it, unless all
+    of it is to be tried.
     """
-    done = True
-    for post in ways:
+    failed = list[Row]()
+    for post in instructions:
         rows, _ = publish(context, applier, post)
-        applier.rows += [row for row in rows if row.outcome is not Outcome.PASS]
-        done = done and all_pass(rows)
-        if not (done or all_ways):
+        failed += [row for row in rows if row.outcome is not Outcome.PASS]
+        if failed and not all_ways:
             break
-    return done
+    return failed
 
 
 def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
@@ -280,25 +278,22 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    ways = (post for made in instructions(context, phase, wave) for post in made)
-    return all(applier.did(post.subject, post.step) for post in ways)
+    posts = instructions(context, phase, wave)
+    return all(applier.did(post.subject, post.step) for post in posts)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and read their nodes. False: not all are there."""
-    if not all(tell(context, applier, made) for made in instructions(context, phase, wave)):
-        return False
-    rows = look(context, applier, phase, wave)
+    rows = tell(context, applier, instructions(context, phase, wave))
+    rows = rows or look(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
 
 
-def tell_all(context: Context, applier: Applier, made: Iterable[Instruction]) -> list[Row]:
+def tell_all(context: Context, applier: Applier, made: Iterable[Post]) -> list[Row]:
     """Instruct operators by every way there is; rows of the ways that failed."""
-    mine = replace(applier, rows=[])
-    for one in made:
-        tell(context, mine, one, all_ways=True)
-    return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows]
+    failed = tell(context, applier, made, all_ways=True)
+    return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in failed]
 
 
 def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
@@ -326,10 +321,10 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
     return rows
 
 
-def instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
+def instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Post]:
     nodes = [phase.node(name) for name in wave]
     by = {one.operator: [n for n in nodes if n.operator == one.operator] for one in nodes}
-    return [_rollout(context, phase, theirs) for theirs in by.values()]
+    return [post for theirs in by.values() for post in _rollout(context, phase, theirs)]
 
 
 def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:

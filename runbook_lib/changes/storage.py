@@ -28,6 +28,7 @@ from pydantic import Field
 from ..context import Context
 from ..errors import Answers, SourceError, tried
 from ..evidence.events import SnapshotChosen, StepTaken, last, of
+from ..evidence.posts import Post
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..site import Node
@@ -40,7 +41,7 @@ from ..sources.wire import Height
 from ..strict import project_path
 from .apply import RECOVERY, Applier, Step, all_pass, unsure, until, walk
 from .back import undone
-from .operators import LOOK_AGAIN, Instruction, instruct, seen, tell_all
+from .operators import LOOK_AGAIN, instruct, seen, tell_all
 from .power import powers
 from .waiting import hold_until
 
@@ -225,7 +226,7 @@ KEY = "restore"
 
 def restore_instructions(
     context: Context, chosen: SnapshotChosen, nodes: Sequence[Node], height: int, root: str
-) -> Iterator[Instruction]:
+) -> Iterator[Post]:
     """One for each operator of ``nodes``; ``root`` is the state root they must come to."""
     for operator in dict.fromkeys(node.operator for node in nodes):
         theirs = [node.name for node in nodes if node.operator == operator]
@@ -242,7 +243,7 @@ def restore_instructions(
             "state_root": root,
         }
         facts = {"snapshot": chosen.name, "snapshot_height": chosen.height}
-        yield instruct(context, "restore.md.j2", KEY, document, **facts)
+        yield from instruct(context, "restore.md.j2", KEY, document, **facts)
 
 
 A = TypeVar("A", bound=OfNode)

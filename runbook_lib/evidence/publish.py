@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ..canonical import canonical, digest_bytes
@@ -92,8 +91,6 @@ def _too_late(scope: Scope, site: Site, opened: Opened, until: datetime) -> str:
     return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
 
 
-KINDS = {".ipynb": "application/x-ipynb+json", ".json": "application/json"}
-MAX_ASSET = 2 * 1024**3
 PUBLISHED = ("live", "rehearsal")
 
 
@@ -102,12 +99,11 @@ class Attempt(Findings):
     """A sealed apply as its folder holds it, and what comes of publishing it."""
 
     folder: Path
+    opened: Opened
     entries: list[Event]
-    sealed: Seal
-    facts: dict[str, Any]
+    seal: Seal
+    sealed: Sealed
     site: Site
-    issue: int
-    redactor: Redactor
 
 
 def at_sealing(folder: Path, transport: Transport | None = None) -> list[str]:
@@ -145,7 +141,7 @@ def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder, opened, events)
-    keep_file(folder, posts.NOTE, canonical({"issue": attempt.issue}))
+    keep_file(folder, posts.NOTE, canonical({"issue": opened.issue}))
     with live_scope("publish", attempt.site, transport=transport) as scope:
         forge = Releases(scope, attempt.site.forge, "notify")
         _post(forge, attempt, _attach(forge, attempt))
@@ -155,25 +151,22 @@ def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
 
 
 def _attempt(folder: Path, opened: Opened, entries: list[Event]) -> Attempt:
-    if not (issue := opened.issue):
+    if not opened.issue:
         raise ParameterError(
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
         )
     try:
-        newest = seals(folder)[-1]
-        facts = facts_of(newest.payload)
-        sealed = (facts["log"]["head"], facts["release"], facts["stage"])
+        newest, sealed = seals(folder)[-1], of(entries, Sealed)[-1]
+        head = facts_of(newest.payload)["log"]["head"]
     except (RunbookError, LookupError, ValueError, TypeError) as error:
         raise LogDamaged(
             f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
-    if sealed != (entries[-1].hash, opened.release, opened.stage):
+    if {head, sealed.hash} != {entries[-1].hash}:
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its log; seal it again"
         )
-    site = _recorded(folder, opened)
-    redactor = Redactor(site.secret_names())
-    return Attempt(folder, entries, newest, facts, site, issue, redactor)
+    return Attempt(folder, opened, entries, newest, sealed, _recorded(folder, opened))
 
 
 def _recorded(folder: Path, opened: Opened) -> Site:
@@ -193,60 +186,30 @@ def _recorded(folder: Path, opened: Opened) -> Site:
 
 def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
     """The notebook and its attestations as assets of the release's evidence; where they are."""
-    number = attempt.sealed.number
-    attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
-    names = [str(attempt.facts["notebook"]), *attested]
-    found = {
-        name: recorded(attempt.folder / name) for name in names if (attempt.folder / name).is_file()
-    }
+    sealed, seal, opened = attempt.sealed, attempt.seal, attempt.opened
+    attested = (f"{FOLDER}/{seal.number:04d}.{name}.json" for name in seal.envelopes)
+    paths = {name: attempt.folder / name for name in (sealed.notebook, *attested)}
+    found = {name: recorded(path) for name, path in paths.items() if path.is_file()}
     files = {name: comment.Filed(name, digest_bytes(data)) for name, data in found.items()}
     with attempt.reading("release", "done", "evidence"):
-        release = _release(forge, attempt)
-        assets = forge.assets(release)
+        release = forge.evidence(opened.release, opened.commit)
+        assets = {asset.name: asset for asset in forge.assets(release)}
         for name, data in found.items():
             with attempt.reading("attached", "done", name):
-                if attempt.redactor.found_in(data):
+                digest = files[name].digest
+                if Redactor(attempt.site.secret_names()).found_in(data):
                     why = "expected no secret in it, got one; find out how it came there"
                     raise SourceError(name, why)
-                digest, sealed = files[name].digest, of(attempt.entries, Sealed)[-1].digest
-                if name == attempt.facts["notebook"] and sealed != digest:
-                    raise SourceError(name, f"expected it as sealed, {sealed}, got {digest}")
-                if not 0 < len(data) < MAX_ASSET:
-                    why = f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}"
-                    raise SourceError(name, why)
-                named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
-                asset = _asset(forge, release, assets, named, data)
+                if name == sealed.notebook and sealed.digest != digest:
+                    raise SourceError(name, f"expected it as sealed, {sealed.digest}, got {digest}")
+                # By its content: that of a later try is another.
+                stem, suffix = Path(name).stem, f".{digest[7:19]}{Path(name).suffix}"
+                named = f"{opened.stage}-{opened.attempt:04d}-{stem}{suffix}"
+                asset = assets.get(named) or forge.upload(release, named, data)
+                asset.require(digest, len(data))
                 files[name] = comment.Filed(asset.name, digest, asset.browser_download_url)
                 attempt.judge(name, "attached", digest, asset.name, ok=True)
     return list(files.values())
-
-
-def _release(forge: Releases, attempt: Attempt) -> Release:
-    release, commit = str(attempt.facts["release"]), str(attempt.facts["commit"])
-    tag = f"evidence-{release}"
-    found = forge.release(tag)
-    if found is None:
-        text = f"Executed runbooks of the rollout of `{release}`. Not a release to install."
-        found = forge.create_release(tag, commit, f"Evidence of {release}", text)
-    if not found.prerelease:
-        raise SourceError(f"forge: release {tag}", "expected a pre-release, got a release")
-    return found
-
-
-def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
-    """The asset with this content; another one of the name (a later try's) is kept beside it."""
-    digest, stem, suffix = digest_bytes(data), Path(name).stem, Path(name).suffix
-    taken = {asset.name: asset for asset in assets}
-    number = 1
-    while (there := taken.get(name)) is not None:
-        # A forge that tells no digest still tells the label, which ends in ours.
-        known = there.digest or (there.label or "").rpartition(" ")[2]
-        if (there.state, known, there.size) == ("uploaded", digest, len(data)):
-            return there
-        number += 1
-        name = f"{stem}.{number}{suffix}"
-    kind = KINDS.get(suffix, "application/octet-stream")
-    return forge.upload(release, name, f"{name} {digest}", data, kind)
 
 
 # --- the comments -------------------------------------------------------------------------------------
@@ -254,26 +217,26 @@ def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, da
 
 def _post(forge: GitHub, attempt: Attempt, files: list[comment.Filed]) -> None:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
-    where, facts = f"issue {attempt.issue}", attempt.facts
-    release, stage, number = str(facts["release"]), str(facts["stage"]), int(facts["attempt"])
+    opened = attempt.opened
+    where, release, stage = f"issue {opened.issue}", opened.release, opened.stage
     store = Store(attempt.site.store_path)
     known = store.readable(release, stage)[0]
     later = [one.number for one in known if one.opened.mode == "apply"][-1:]
     with attempt.reading("comment", "done", where):
-        made = comment.account_of(f"{release}/{stage}/{number:04d}", attempt.entries)
-        broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
-        verdict, head = made.verdict.model_copy(update={"broken": broken}), attempt.sealed.digest
+        made = comment.account_of(opened.name, attempt.entries)
+        broken = tuple(dict.fromkeys([*attempt.sealed.broken, *made.verdict.broken]))
+        verdict, head = made.verdict.model_copy(update={"broken": broken}), attempt.seal.digest
         account = replace(made, verdict=verdict, head=head, sealed=True, files=tuple(files))
         texts = [comment.sealed_text(account)]
-        if later and later[0] > number:
+        if later and later[0] > opened.attempt:
             kept = f"attempt {later[0]} stays, it is later"
             attempt.judge(where, "summary", kept, kept)
         else:
             others = comment.other_stages(store, release, stage)
             texts.append(comment.compose(account, others))
         for text in texts:
-            body = attempt.redactor.clean_text(text)
-            post = Post(step="comment", subject=where, text=body, issue=attempt.issue)
+            body = Redactor(attempt.site.secret_names()).clean_text(text)
+            post = Post(step="comment", subject=where, text=body, issue=opened.issue)
             attempt.findings += posts.send(OnForge(post, forge))
 
 
@@ -291,15 +254,35 @@ class Asset(Wire):
 
     id: int
     name: str
-    label: str | None = None
     state: str
     size: int
     digest: str | None = None
     browser_download_url: str
 
+    def require(self, digest: str, size: int) -> None:
+        """Raises SourceError unless it is there, whole, with this content."""
+        if (self.state, self.size, self.digest or digest) != ("uploaded", size, digest):
+            got = f"{self.size} bytes, {self.digest or 'no digest'}, {self.state}; delete it there"
+            raise SourceError(
+                f"forge: asset {self.name}", f"expected {size} bytes, {digest}, got {got}"
+            )
+
 
 class Releases(GitHub):
     """Reads and writes the releases of one repository."""
+
+    def evidence(self, release: str, commit: str) -> Release:
+        """The pre-release that holds a release's evidence, made where there is none."""
+        tag = f"evidence-{release}"
+        found = self.release(tag) or self.create_release(
+            tag,
+            commit,
+            f"Evidence of {release}",
+            f"Executed runbooks of the rollout of `{release}`. Not a release to install.",
+        )
+        if not found.prerelease:
+            raise SourceError(f"forge: release {tag}", "expected a pre-release, got a release")
+        return found
 
     def release(self, tag: str) -> Release | None:
         """The release of a tag; None when there is none."""
@@ -325,8 +308,8 @@ class Releases(GitHub):
         complete(source, len(assets), [asset.id for asset in assets])
         return assets
 
-    def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset:
-        """Add a file of media type ``kind`` to a release."""
+    def upload(self, release: Release, name: str, data: bytes) -> Asset:
+        """Add a file to a release."""
         source = f"forge: asset {name}"
         url, ours = urlsplit(release.upload_url.partition("{")[0]), urlsplit(self._settings.url)
         # The token goes along, and github.com takes uploads at a host of their own.
@@ -334,10 +317,9 @@ class Releases(GitHub):
         if url.scheme != ours.scheme or url.netloc not in hosts:
             expected = f"expected an upload address at {ours.netloc}, got {release.upload_url}"
             raise SourceError(source, expected)
-        params = (("label", label), ("name", name))
+        params, kind = (("name", name),), "application/json"
         got = self.ask(source, "POST", url.geturl(), data, params=params, kind=kind)
         asset = wire.decode(source, got.content, Asset)
-        if (asset.name, asset.size, asset.state) != (name, len(data), "uploaded"):
-            found = f"{asset.name} of {asset.size} bytes, {asset.state}"
-            raise SourceError(source, f"expected {len(data)} bytes uploaded, got {found}")
+        if asset.name != name:
+            raise SourceError(source, f"expected it under that name, got {asset.name}")
         return asset

@@ -65,6 +65,6 @@ RELEASE = Release(
 
 def asset(**keys: Any) -> dict[str, Any]:
     return {
-        "id": 9, "name": "a.txt", "label": "what", "state": "uploaded", "size": 5, "digest": None,
+        "id": 9, "name": "a.txt", "state": "uploaded", "size": 5, "digest": None,
         "browser_download_url": "https://forge/a.txt", **keys,
     }  # fmt: skip

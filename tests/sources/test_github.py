@@ -264,17 +264,28 @@ def test_a_new_release_never_becomes_the_latest(world: World) -> None:
 
 def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
     forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
-    assert forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain") == Asset(**asset())
+    assert forge.upload(RELEASE, "a.txt", b"hello") == Asset(**asset())
     sent = world.asked[0]
-    assert str(sent.url) == "https://forge/up/releases/5/assets?label=what&name=a.txt"
-    assert (sent.content, sent.headers["content-type"]) == (b"hello", "text/plain")
+    assert str(sent.url) == "https://forge/up/releases/5/assets?name=a.txt"
+    assert (sent.content, sent.headers["content-type"]) == (b"hello", "application/json")
 
 
-@pytest.mark.parametrize("change", [{"name": "a.b.txt"}, {"size": 4}, {"state": "starter"}])
-def test_a_file_that_did_not_arrive_whole_is_an_error(world: World, change: dict[str, Any]) -> None:
-    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
-    with saying(SourceError, "forge: asset a.txt: expected 5 bytes uploaded, got ", whole=False):
-        forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain")
+DIGEST = f"sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 4}, {"state": "starter"}, {"digest": f"sha256:{'b' * 64}"}]
+)
+def test_a_file_that_did_not_arrive_whole_is_an_error(change: dict[str, Any]) -> None:
+    Asset(**asset(digest=DIGEST)).require(DIGEST, 5)
+    with saying(SourceError, f"forge: asset a.txt: expected 5 bytes, {DIGEST}, got ", whole=False):
+        Asset(**asset(**change)).require(DIGEST, 5)
+
+
+def test_a_file_that_was_renamed_is_an_error(world: World) -> None:
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset(name="b"))), SETTINGS)
+    with saying(SourceError, "forge: asset a.txt: expected it under that name, got b"):
+        forge.upload(RELEASE, "a.txt", b"hello")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +306,7 @@ def test_the_token_goes_to_no_other_host_with_a_file(
     release = RELEASE.model_copy(update={"upload_url": upload + "{?name,label}"})
     forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
     with nullcontext() if allowed else pytest.raises(SourceError):
-        forge.upload(release, "a.txt", "what", b"hello", "text/plain")
+        forge.upload(release, "a.txt", b"hello")
     assert len(world.asked) == allowed
 
 

@@ -57,6 +57,12 @@ def assets(network: RehearsalNetwork) -> dict[str, bytes]:
     return {asset["name"]: releases.contents[asset["id"]] for asset in listed}
 
 
+def asset_name(folder: Path, name: str) -> str:
+    path = folder / name
+    digest = digest_file(path).removeprefix("sha256:")[:12]
+    return f"development-{folder.name}-{path.stem}.{digest}{path.suffix}"
+
+
 def summary(network: RehearsalNetwork) -> str:
     """The release's one summary."""
     told = [comment["body"] for comment in network.forge.comments.values()]
@@ -75,7 +81,7 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork) -> None:
     problems = at_sealing(folder)
     comment, short = network.forge.comments.values()
     (release,) = network.forge.releases.releases.values()
-    names = [f"development-{number:04d}-{name}" for name in (NOTEBOOK, ATTESTATION.name)]
+    names = [asset_name(folder, name) for name in (NOTEBOOK, str(ATTESTATION))]
 
     assert problems == []
     assert (release["tag_name"], release["prerelease"]) == (f"evidence-{RELEASE}", True)
@@ -104,9 +110,9 @@ def test_to_publish_again_adds_nothing_but_a_later_seal(network: RehearsalNetwor
     assert (assets(network), dict(network.forge.comments)) == (first, told)
     seal_again(folder)
     at_sealing(folder)
-    number, second = int(folder.name), assets(network)
+    second = assets(network)
 
-    later = f"development-{number:04d}-0002.rehearsal.json"
+    later = asset_name(folder, "attestations/0002.rehearsal.json")
     assert set(second) - set(first) == {later}
     assert {name: second[name] for name in first} == first
     comment, *shorts = network.forge.comments.values()
