@@ -134,7 +134,7 @@ LISTERS = {
     "evidence/store", "package",  # the store; our own modules
     "changes/targets", "checks/observability", "sources/artifacts", "sources/local",
     "sources/snapshots", "sources/words",  # what a site names, or any folder for a tape
-    "changes/takeover", "evidence/posts", "evidence/seal", "evidence/sealing",  # one attempt's own
+    "evidence/posts", "evidence/seal", "evidence/sealing",  # one attempt's own
 }  # fmt: skip
 
 
