@@ -18,12 +18,12 @@ PROJECT = Path(__file__).parent.parent
 LEAVE = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", ".rehearsal")
 GROUPS = {
     "outcomes": (
-        "outcomes verdicts evidence/standing",
-        "test_outcomes evidence/test_standing changes/test_good test_runs test_stage",
+        "outcomes verdicts evidence/status",
+        "test_outcomes evidence/test_status changes/test_good test_runs test_stage",
     ),
     "prerequisites": (
-        "runs evidence/order opening",
-        "test_runs evidence/test_order test_stage evidence/test_incidents evidence/test_status",
+        "runs evidence/ledger opening",
+        "test_runs evidence/test_ledger test_stage evidence/test_incidents evidence/test_status",
     ),
     "judge": (
         "metrics/judge metrics/judge_files metrics/intervals metrics/compare",
@@ -35,8 +35,8 @@ GROUPS = {
         " changes/test_undone test_replaying test_stage",
     ),
     "lock": (
-        "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
-        " stage:cluster_lock stage:_wait",
+        "evidence/store:cluster_lock evidence/store:lost evidence/store:_opened"
+        " stage:cluster_lock stage:_require_free",
         "changes/test_takeover evidence/test_store test_runs",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),
