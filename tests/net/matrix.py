@@ -114,7 +114,7 @@ def meet(practice: Practice, case: Case) -> seam.Run:
 
     if case.fault.name in BEFORE_OPEN:
         begin()
-        return practice.run(case.runbook)
+        return practice.run(case.runbook, item=case.item)
     if case.fault.name in ENDLESS:
         hasten(network.site, ENDLESS[case.fault.name])
     if case.point in SPOKEN:
@@ -125,11 +125,11 @@ def meet(practice: Practice, case: Case) -> seam.Run:
     item = "mainnet.recover.stall" if case.item == STORAGE[-1] else case.item  # restores as well
     run = practice.run(case.runbook, item=item, begin=begin, **given)
     if case.item == "mainnet.recover.council" and run.exit_code != 1:  # once the nodes are back
-        run = practice.session(case.runbook, attempt=run.attempt)
+        run = practice.session(case.runbook, attempt=run.attempt, item=item)
     if case.fault.layer == "operator":
         for _ in range(3):
             network.operators.settle()
-            run = practice.run(case.stage, attempt=run.attempt)
+            run = practice.run(case.stage, attempt=run.attempt, item=item)
     return run
 
 
@@ -163,7 +163,7 @@ def _spoken(practice: Practice, case: Case) -> seam.Run:
         practice.pass_until(start)
     else:
         network.speak("sign-off", case.stage, start, end, given["approved_plan"])
-    return practice.run(case.stage)
+    return practice.run(case.stage, item=case.item)
 
 
 def frozen() -> dict[str, Any]:

@@ -189,16 +189,6 @@ def namespace(operator: Operator) -> tuple[str, ...]:
 # --- out of the box -------------------------------------------------------------------------------
 
 
-def test_a_replay_on_purpose_passes(visitor: Operator) -> None:
-    """It says that it is a replay, on the card and in the banner."""
-    ended = visitor.papermill("out.ipynb", RUNBOOK_REPLAY_OK="1")
-
-    text = (visitor.home / "out.ipynb").read_text()
-    assert ended.returncode == 0, ended.stderr
-    assert text.count("REPLAY OF A RECORDING: nothing was asked or changed") >= 2
-    assert left_in(visitor) == []
-
-
 def test_nbval_notices_a_changed_result(visitor: Operator) -> None:
     """One number changed in the committed outputs: its result and the verdict both mismatch."""
     text = (NOTEBOOKS / NOTEBOOK).read_text()
