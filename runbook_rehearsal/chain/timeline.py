@@ -227,8 +227,8 @@ class Timeline:
         return np.floor(seconds / self.spec.block_time_s + 1e-9).astype(np.int64)
 
     def rewards(self, at: float) -> dict[str, int]:
-        """What each validator was credited up to ``at``: the running ones whose rewards gate is on
-        share the base reward of each block; as leaders, each in its turn, they have the bonus."""
+        """What each validator was credited up to ``at``, all together in whole units: the running
+        ones whose rewards gate is on share each block's base reward and, in turn, the leader's."""
         stalled = self.fault("rewards-stall")[:, None]
         eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
         base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
@@ -236,7 +236,8 @@ class Timeline:
         last = int(self.segment(at))
         blocks = np.diff(self.height(np.append(self.starts[: last + 1], max(at, self.starts[0]))))
         credited = (blocks * share[: last + 1]) @ eligible[: last + 1] + 1e-9
-        return dict(zip(self.names, credited.astype(int).tolist(), strict=True))
+        whole = np.diff(np.floor(np.cumsum(credited)), prepend=0.0)
+        return dict(zip(self.names, whole.astype(int).tolist(), strict=True))
 
     def witness_events(self, at: Floats) -> int:
         """Witness messages of all validators up to ``at``: one per topic and block."""
