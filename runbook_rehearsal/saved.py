@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ class Saved:
         network, world = self._network, self._network.world
         network.heal()
         network.operators.forget()
-        others = self._others()
+        others = [*self._others()]
         for name in others:
             network.fleet.stop(name)
         mirror(self._folder, network.root, KEPT)
@@ -75,13 +76,11 @@ class Saved:
             network.telemetry.back_to(self)
         network.settle()
 
-    def _others(self) -> list[str]:
-        found = []
+    def _others(self) -> Iterator[str]:
         for spec in self._network.world.nodes():
             folder = self._folder / "clusters" / spec.cluster / spec.name
             running = self._network.fleet.running.get(spec.name)
             build = json.loads((folder / "running.json").read_text())["digest"]
             config = read_config(folder / "config.toml")
             if running is None or (running.build.digest, running.config) != (build, config):
-                found.append(spec.name)
-        return found
+                yield spec.name

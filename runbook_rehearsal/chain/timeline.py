@@ -179,8 +179,7 @@ class Timeline:
         )
 
     def _any(self, *names: str) -> Flags:
-        flags: Flags = np.any([self.fault(name) for name in names], axis=0)
-        return flags
+        return np.asarray(np.any([self.fault(name) for name in names], axis=0))
 
     def gate(self, name: str) -> Flags:
         default = name in BASE_GATES
@@ -254,8 +253,7 @@ class Timeline:
         return factor
 
     def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
-        level: Floats = typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at))
-        return level
+        return np.asarray(typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at)))
 
     def noise(self, key: str, at: Floats) -> Floats:
         """Counted from genesis: a network shows the same, whenever it is started."""

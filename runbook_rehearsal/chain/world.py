@@ -94,8 +94,7 @@ class Clock:
     def advance(self, seconds: float) -> None:
         if not seconds >= 0:
             raise ValueError(f"clock: the offset only grows: expected >= 0 s, got {seconds}")
-        document = {"offset_s": self.offset + seconds}
-        write_atomically(self.path, json.dumps(document) + "\n")
+        write_atomically(self.path, json.dumps({"offset_s": self.offset + seconds}) + "\n")
 
 
 class World:

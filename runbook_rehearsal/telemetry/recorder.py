@@ -61,8 +61,7 @@ class NodeTelemetry:
         self._segments = timeline.segment(self._start)
 
     def up(self, at: Floats) -> Flags:
-        flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
-        return flags
+        return np.asarray(self.timeline.up[self.timeline.segment(at), self.index])
 
     def samples(self, at: Floats) -> Iterator[tuple[Row, Floats, Flags]]:
         segment = self.timeline.segment(at)
@@ -114,8 +113,7 @@ class NodeTelemetry:
         passed = self.timeline.elapsed(active, self._edges)
         seconds = np.floor(self.timeline.elapsed(active, at) / period + 1e-9) * period
         index = np.minimum(np.searchsorted(passed, seconds), len(passed) - 1)
-        when: Floats = self._edges[index] - (passed[index] - seconds)
-        return when
+        return np.asarray(self._edges[index] - (passed[index] - seconds))
 
     def _read(self, table: Floats, at: Floats) -> Floats:
         """Counters (edges x rows) at instants between the edges (instants x rows)."""
@@ -256,12 +254,10 @@ class NodeTelemetry:
         return burden
 
     def _rewarded(self) -> Flags:
-        flags: Flags = self.timeline.gate("timetoke_rewards")[self._segments, self.index]
-        return flags
+        return np.asarray(self.timeline.gate("timetoke_rewards")[self._segments, self.index])
 
     def _faulty(self, name: str) -> Flags:
-        flags: Flags = self.timeline.fault(name, self.name)[self._segments]
-        return flags
+        return np.asarray(self.timeline.fault(name, self.name)[self._segments])
 
 
 def _counter(
