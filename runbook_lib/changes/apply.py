@@ -229,10 +229,12 @@ def walk(
 
     found = dict[str, list[Row]]()
     with ThreadPoolExecutor(strategy.at_once) as pool:
+        # An interrupt reaches the main thread alone: one node at a time is visited there.
+        each = pool.map if strategy.at_once > 1 else map
         for wave in waves:
             for start in range(0, len(wave), strategy.at_once):
                 names = wave[start : start + strategy.at_once]
-                found |= zip(names, pool.map(one, names), strict=True)
+                found |= zip(names, each(one, names), strict=True)
                 if strategy.stops and not all(all_pass(found[name]) for name in names):
                     return found
     if not strategy.stops and not about.endswith(AGAIN):
