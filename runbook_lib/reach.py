@@ -75,19 +75,6 @@ class Endpoint(Reached):
     client_certificate: ClientCertificate | None = None
 
 
-class Webhook(Endpoint):
-    """Where a notice is posted; a URL that is a secret itself is given by env name."""
-
-    url: Url = ""
-    url_env: EnvName = Field(default="", exclude_if=lambda name: not name)
-
-    @model_validator(mode="after")
-    def _addressed(self) -> Webhook:
-        if bool(self.url) == bool(self.url_env):
-            raise ValueError("expected either url or url_env")
-        return self
-
-
 class Rpc(Reached):
     """How the nodes of a cluster answer; limits are the node's own (requests per minute, burst)."""
 

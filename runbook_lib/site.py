@@ -28,7 +28,6 @@ from .reach import (
     Reached,
     Rpc,
     Url,
-    Webhook,
     names_secret,
 )
 from .signatures import PASSPHRASE_ENV
@@ -130,7 +129,6 @@ class Cluster(Strict):
 class Telemetry(Strict):
     prometheus: Endpoint
     alertmanager: Endpoint
-    notify: Webhook | None = None
     matchers: dict[str, dict[str, str]] = {}
     node_label: str = "instance"
     watchdog: str = "Watchdog"

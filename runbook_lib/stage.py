@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
@@ -23,7 +23,6 @@ from .evidence import events as kinds
 from .evidence.ledger import Ledger
 from .evidence.status import verdict
 from .evidence.store import WAY_BACK, Lock
-from .files import keep_file
 from .next_steps import refusal, verdict_card
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from .params import taken
@@ -41,17 +40,13 @@ from .session import Session
 from .sources.scope import Scope
 from .verdicts import ExitCode, Verdict
 
-if TYPE_CHECKING:
-    from .metrics.compare import Compared
-
-
 EXPECT = "stage.expect"
 T = TypeVar("T", covariant=True)
 
 
 class Shown(Protocol[T]):
-    """What a cell shows of an attempt: a card over what the store holds, two windows compared, or a
-    figure (PNG and the same in words; None for nothing). Raises SourceError.
+    """What a cell shows of an attempt: a card over what the store holds, or a figure (PNG and the
+    same in words). Raises SourceError.
     """
 
     __name__: str
@@ -147,23 +142,12 @@ class Stage:
         return display.why_card("Nothing to show", card) if isinstance(card, SourceError) else card
 
     @guarded()
-    def plot(self, draw: Shown[tuple[bytes, str] | None]) -> display.Card:
+    def plot(self, draw: Shown[tuple[bytes, str]]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
         drawn = tried(draw, self.context(f"stage.plot.{draw.__name__}"))
-        if drawn is None or isinstance(drawn, SourceError):
-            why = drawn or "nothing was recorded that could be drawn"
-            return display.why_card("No figure", why)
+        if isinstance(drawn, SourceError):
+            return display.why_card("No figure", drawn)
         return display.figure_card(*drawn)
-
-    @guarded()
-    def compare(self, compare: Shown[Sequence[Compared]]) -> Comparison:
-        """Two windows side by side, metric by metric. It is shown, and judges no item."""
-        compared = tried(compare, self.context(f"stage.compare.{compare.__name__}"))
-        if isinstance(compared, SourceError):
-            return Comparison(display.why_card("Nothing to compare with", compared), self.folder)
-        columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
-        card = display.table_card("Now against before", columns, [one.row() for one in compared])
-        return Comparison(card, self.folder, compared)
 
     @guarded()
     def enforce(self) -> display.Card:
@@ -179,28 +163,6 @@ class Stage:
         """A recorded recovery must not be taken for one that is under way."""
         recorded = self._session.replay and self._session.recovery
         return display.marked(card, wording.RECORDING) if recorded else card
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A table and a figure of two windows; the figure is kept in the attempt as well."""
-
-    card: display.Card
-    folder: Path
-    compared: Sequence[Compared] = ()
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
-        return self.card._repr_mimebundle_()
-
-    def overview(self) -> display.Card:
-        """All metrics on one axis, each against its tolerance; without a comparison, why not."""
-        if not self.compared:
-            return self.card
-        from .metrics.plots import overview_figure
-
-        drawn = overview_figure(self.compared)
-        keep_file(self.folder, "figures/overview.png", drawn.png)
-        return display.figure_card(*drawn)
 
 
 # --- A change, planned or made: under the cluster's lock, behind its guards, its way back ---

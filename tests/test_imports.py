@@ -124,7 +124,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     TopologicalSorter({module: inside(module) & set(MODULES) for module in MODULES}).prepare()
 
 
-FIGURES = {"metrics.plots", "metrics.panels"}
+FIGURES = {"metrics.plots"}
 
 
 @pytest.mark.parametrize(

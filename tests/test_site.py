@@ -21,7 +21,7 @@ def test_the_example_is_a_site_and_names_its_secrets() -> None:
     site = parse(example_site())
     assert site.secret_names() == {
         "RPP_RPC_TOKEN", "PROXY_TOKEN", "PROMETHEUS_TOKEN", "TENANT", "GRAFANA_TOKEN",
-        "PAGER_TOKEN", "CHAT_WEBHOOK", "RUNBOOK_SIGNING_PASSPHRASE", "GITHUB_TOKEN",
+        "CHAT_WEBHOOK", "RUNBOOK_SIGNING_PASSPHRASE", "GITHUB_TOKEN",
     }  # fmt: skip
     assert site.cluster_of("canary") is site.clusters["mainnet"]
     person = site.person("ada")
@@ -39,7 +39,6 @@ ENV = "expected the name of an environment variable, got something else"
     [
         ("telemetry.prometheus.url", "https://user:pw@host", f"telemetry.prometheus.url: {URL}, got one with credentials"),
         ("forge.url", "https://host/?token=s3cret@x", f"forge.url: {URL}, got one with a query or fragment"),
-        ("telemetry.notify.url_env", "PAGER_URL", "telemetry.notify: expected either url or url_env, got dict"),
         ("secrets_env.0", "https://hooks.example/x", f"secrets_env.0: {ENV}"),
         ("forge.url", "ftp://host", f"forge.url: {URL}, got 'ftp://host'"),
         ("forge.token_env", "ghp_secret-token!", f"forge.token_env: {ENV}"),

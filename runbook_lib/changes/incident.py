@@ -479,7 +479,7 @@ def _figures(context: Context, facts: Facts, begun: datetime) -> None:
 
 
 def _value(found: Vector | None) -> float | None:
-    return found.samples[0].value if found and found.samples and not found.partial else None
+    return found[0].value if found else None
 
 
 def _shown(value: float | None, unit: str) -> str:

@@ -8,27 +8,20 @@ in time is computed from timestamps by each look; there is no timer.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from .. import reach
-from ..canonical import canonical, digest
+from ..canonical import digest
 from ..context import Context
 from ..errors import SourceError, tried
 from ..evidence.events import Acknowledged, AnomalyOpened, Decided, Notified
 from ..files import keep_file
 from ..findings import Findings
 from ..metrics.catalogue import Metric
-from ..metrics.frames import fetch
 from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
-from ..sources import wire
 from ..sources.commands import tell
 from ..sources.github import GitHub
-from ..sources.http import JSON, make_request
-from ..sources.scope import Scope
 from ..sources.words import read_words, withdrawn
 from ..wording import utc, visible
-from .baselines import names_of
 from .watch_log import WatchLog, patience, ways_of
 
 SHOWN_BEFORE = timedelta(hours=3)
@@ -160,7 +153,7 @@ def _deliver(context: Context, log: WatchLog) -> dict[str, str]:
         late = each.escalated(context.now, patience(context))
         for event in ("opened", "escalated") if late else ("opened",):
             roles = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
-            for way in [*roles, *(way for way in ("webhook", "comment") if ways[way])]:
+            for way in [*roles, *(["comment"] if ways["comment"] else [])]:
                 key = f"{each.id}/{event}/{way}"
                 if log.has(Notified, key):
                     continue
@@ -184,20 +177,6 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
     if way.startswith("command/"):
         role = way.partition("/")[2]
         tell(scope, site.commands, "notify", role=role, subject=subject, text=str(path))
-    elif way == "webhook" and site.telemetry.notify is not None:
-        document = {
-            "id": anomaly.id,
-            "event": event,
-            "roles": list(ROLES[event]),
-            "accounts": site.holders(*ROLES[event]),
-            "subject": subject,
-            "text": text,
-            "release": params.release,
-            "stage": context.stage,
-            "cluster": context.cluster_name,
-            "at": anomaly.found.at.isoformat(),
-        }
-        by_webhook(scope, site.telemetry.notify, document)
     elif way == "comment":
         people = " ".join(f"@{account}" for account in site.holders(*ROLES[event]))
         # Indented by four: names of alerts come from outside, and are code there, not markup.
@@ -205,19 +184,6 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -
         title = "An anomaly of the watch" if event == "opened" else "Not acknowledged in time"
         body = f"{people}: {title}\n\n{quoted}\n"
         GitHub(scope, site.forge, writes="notify").write(body, issue=params.issue)
-
-
-def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
-    """Post a document as JSON. Raises SourceError for a status that takes nothing."""
-    notice = make_request(
-        "POST",
-        webhook.url or f"env:{webhook.url_env}",
-        webhook,
-        body=canonical(document),
-        headers=JSON,
-        purpose="notify",
-    )
-    wire.ask(scope, "telemetry.notify", notice, expected=(200, 201, 202, 204))
 
 
 def _text(context: Context, anomaly: Anomaly, event: str) -> str:
@@ -269,13 +235,10 @@ def _figure(found: AnomalyOpened) -> str:
 
 
 def draw(context: Context, metrics: Sequence[Metric], found: AnomalyOpened) -> None:
-    """The figure of an anomaly of a metric: the hours before it, with the limit."""
-    from ..metrics import panels
+    """The figure of an anomaly of a metric: from hours before it until now, with the limit."""
+    from . import figures
 
-    for metric in metrics:
-        if metric.name == found.subject.partition(" ")[0]:
-            with context.reading(f"figure of {found.key}", "data"):
-                frame = fetch(context.prometheus, found.query, found.at - SHOWN_BEFORE, found.at)
-                series = panels.plotted(metric, frame.values, names_of(context), limited=True)
-                drawn = panels.baseline_figure([series])
-                keep_file(context.folder, _figure(found), drawn.png)
+    mine = [metric for metric in metrics if metric.name == found.subject.partition(" ")[0]]
+    if mine:
+        with context.reading(f"figure of {found.key}", "data"):
+            figures.draw(context, _figure(found), mine, (found.at - SHOWN_BEFORE, context.at))

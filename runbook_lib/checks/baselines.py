@@ -10,7 +10,7 @@ from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.events import Captured as Kept
-from ..evidence.events import Event, StepTaken, of
+from ..evidence.events import Event, RunEnded, StepTaken, of
 from ..evidence.log import opened_by
 from ..files import keep_file
 from ..metrics import baseline as capturing
@@ -121,13 +121,17 @@ def _begun_before(context: Context) -> dict[str, Any] | None:
 
 def pinned_before(context: Context, journal: Sequence[Event], change: str) -> Measured:
     """The baseline that ``change`` pinned, by the journal of its attempt. Raises SourceError."""
-    kept = kept_by(journal, change)
+    return pinned(context, kept_by(journal, change), change)
+
+
+def pinned(context: Context, kept: Mapping[str, Any] | None, by: str) -> Measured:
+    """The baseline that an item kept, by what its result or its attempt says. Raises SourceError."""
     if kept is None or "digest" not in kept:
-        raise SourceError(change, "expected a baseline pinned before it, got none")
+        raise SourceError(by, "expected a baseline pinned before it, got none")
     known = {key: kept[key] for key in About.model_fields if key in kept}
     about = About.model_validate_json(canonical(known))
     path = context.store.pinned(about.cluster, about.digest, ".parquet")
-    return read(context.scope.read(path), about, kept["metrics"], f"{change}: baseline")
+    return read(context.scope.read(path), about, kept["metrics"], f"{by}: baseline")
 
 
 def measure(
@@ -173,3 +177,8 @@ def restarts(journal: Sequence[Event]) -> list[Stretch]:
 def concerns(labels: Mapping[str, str], matchers: Mapping[str, str]) -> bool:
     """Whether an alert may be a cluster's: one without its labels counts for every cluster."""
     return all(labels.get(name, value) == value for name, value in matchers.items())
+
+
+def data_of(journal: Sequence[Event], item: str) -> list[dict[str, Any]]:
+    """What the results of an item kept, run by run."""
+    return [event.result.data for event in of(journal, RunEnded) if event.item == item]

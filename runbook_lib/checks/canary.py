@@ -35,17 +35,17 @@ from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
 from ..sources import alertmanager
 from ..sources.node import Consensus
 from ..sources.prometheus import Rule
-from ..wording import count, utc
 from . import gossip, preflight, quiet
 from .activation_proof import counted, counters, gated, judge_effect, judge_proof, traffic
-from .baselines import pin_before, read_catalogue
-from .epochs import Span, epochs_since, whole_epochs
+from .baselines import data_of, pin_before, read_catalogue
+from .epochs import Span, whole_epochs
+from .figures import stage_figure
 from .quiet import Break, Seen
-from .regression import REWARDS, data_of, shown
+from .regression import REWARDS
 from .rollouts import captured, rollout
 
 if TYPE_CHECKING:
-    from ..metrics.compare import Compared
+    from ..metrics.plots import Drawn
 
 STAGE, GATE, KEY = "testnet", "testnet.activate.gate", "malachite_consensus"
 MASS, TOGETHER = 0.10, timedelta(minutes=10)
@@ -66,7 +66,12 @@ def epochs_clean(context: Context) -> CheckResult:
     testnet = context.on(STAGE)
     with context.apart() as seen:
         begun, why = _undisturbed(testnet, anchor)
-    _count(context, testnet, anchor, begun, why)
+    length, wanted = context.cluster.epoch_length, context.params.clean_epochs
+    what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
+    with context.reading(what, expected):
+        whole_epochs(
+            testnet, what, begun, lambda found: wanted - len(found), length=length, why=why
+        )
     context.findings += seen
     return context.conclude(
         passed=f"{context.findings[0].observed} without an intervention",
@@ -97,24 +102,6 @@ def _undisturbed(testnet: Context, anchor: datetime) -> tuple[datetime, str]:
         breaks += [(each, f", after {seen.subject}: {quiet.told(each)}") for each in seen.breaks]
     last, why = max(breaks, key=lambda pair: pair[0].end, default=(None, ""))
     return max(anchor, last.end) if last else anchor, why
-
-
-def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> None:
-    """Whether enough whole epochs are clean, or when they will be."""
-    length, wanted = context.cluster.epoch_length, context.params.clean_epochs
-    what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
-    with context.reading(what, expected):
-        clean, due = whole_epochs(
-            testnet,
-            anchor,
-            lambda seen: wanted - len(seen),
-            until=context.at,
-            begun=begun,
-            length=length,
-        )
-        got = f"{count(len(clean), 'whole epoch')} since {utc(begun)}{why}"
-        outcome = Outcome.INCONCLUSIVE if due else Outcome.PASS
-        context.judge(testnet.cluster_name, what, expected, got, outcome, return_at=due)
 
 
 def _gates(testnet: Context) -> None:
@@ -234,8 +221,7 @@ def observe(context: Context) -> CheckResult:
         raise SourceError(REWARDS, "expected balances recorded before the change, got none")
     since, wanted = effect(context.journal, REWARDS), context.params.observe_epochs
     what = "rewards and votes observed"
-    found = epochs_since(context, since, lambda seen: wanted - len(seen), what)
-    window = found[:wanted]
+    window = whole_epochs(context, what, since, lambda seen: wanted - len(seen))[:wanted]
     observed = [window[0].start.isoformat(), window[-1].end.isoformat()] if window else []
     on, beside, off = gated(context.plan, REWARDS, TIMETOKE)
     if not on:
@@ -403,13 +389,13 @@ def _gain(
         context.unknown(name, CREDITED, expected, "0: no effect")
 
 
-def comparison(context: Context) -> list[Compared]:
-    """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
+def metrics_figure(context: Context) -> Drawn:
+    """The observed epochs beside what was before the rewards gate. Raises SourceError."""
     told = data_of(context.journal, observe.item)
     if not told or not told[-1].get("window"):
         raise SourceError(observe.item, "expected epochs that were observed, got none")
     start, end = map(datetime.fromisoformat, told[-1]["window"])
-    return shown(context, context.journal, start, end)
+    return stage_figure(context, CLIENTS, (start, end), *TOPICS, *gossip.TOPICS, change=REWARDS)
 
 
 __all__ = ["plan"]

@@ -1,8 +1,11 @@
 """The development stage: its readiness and activation items, in the playbook's order."""
 
+from __future__ import annotations
+
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import playbook
 from ..changes.apply import Applier, Change, Step, until
@@ -12,7 +15,6 @@ from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError, tried
 from ..evidence.status import effect
-from ..files import keep_file
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..plan import CHANNEL_AT, GATES_AT
@@ -24,10 +26,13 @@ from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
 from ..strict import parse_instant
 from . import preflight
-from .annotations import happened
-from .baselines import FILE, measured, names_of, pin, read_catalogue
+from .baselines import data_of, measured, pin, read_catalogue
 from .ci import ci_rows
+from .figures import BASELINE, stage_figure
 from .suites import run_suites
+
+if TYPE_CHECKING:
+    from ..metrics.plots import Drawn
 
 REMOVE = "deprovision"
 PROVISION, DEPLOY = "development.ready.provision", "development.activate.deploy"
@@ -245,20 +250,10 @@ def baseline(context: Context) -> CheckResult:
     )
 
 
-def baseline_figure(context: Context) -> tuple[bytes, str] | None:
-    """What was captured, each metric with its limit, and what happened; None when nothing was."""
-    from ..metrics import panels
-
-    path = context.folder / FILE
-    if not path.exists():
-        return None
-    names = names_of(context)
-    about, frames = capturing.parse(path.read_bytes(), FILE)
-    if not frames:
-        return None
-    marks, note = happened(context, about.start, about.end)
-    metrics = {metric.name: metric for metric in read_catalogue(context).metrics}
-    series = [panels.plotted(metrics[n], f, names, limited=True) for n, f in frames.items()]
-    drawn = panels.baseline_figure(series, marks=marks, note=note)
-    keep_file(context.folder, "figures/baseline.png", drawn.png)
-    return drawn
+def metrics_figure(context: Context) -> Drawn:
+    """What was captured, and what happened meanwhile. Raises SourceError."""
+    told = data_of(context.journal, BASELINE)
+    if not told or "start" not in told[-1]:
+        raise SourceError(BASELINE, "expected a captured baseline, got none")
+    start, end = (datetime.fromisoformat(told[-1][which]) for which in ("start", "end"))
+    return stage_figure(context, BASELINE, (start, end))

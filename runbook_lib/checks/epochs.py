@@ -16,6 +16,8 @@ from ..context import Context
 from ..errors import SourceError
 from ..metrics.catalogue import Metric, resolve
 from ..metrics.frames import Floats, fetch
+from ..outcomes import Outcome
+from ..wording import count, utc
 
 LATE = timedelta(minutes=3)
 """A boundary is seen at most so late."""
@@ -28,7 +30,6 @@ HEIGHT = Metric.model_validate(
         "name": "block_height",
         "title": "Height of the chain",
         "topic": "height",
-        "family": "consensus",
         "unit": "blocks",
         "queries": [f"max(rate({_SUM}[3m]) / rate({_COUNT}[3m]))", "max(chain_block_height)"],
         "direction": "higher",
@@ -53,38 +54,45 @@ Missing = Callable[[Sequence[Span]], int]
 
 def whole_epochs(
     context: Context,
+    what: str,
     since: datetime,
     missing: Missing,
     *,
-    until: datetime,
-    begun: datetime | None = None,
+    until: datetime | None = None,
     length: int = 0,
-) -> tuple[list[Span], datetime | None]:
-    """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
+    why: str = "",
+) -> list[Span]:
+    """Whole epochs that began after ``since``, and a finding that says when enough will be over.
 
-    None when none are ``missing``; else when as many more boundaries will have been crossed at the
-    chain's own pace. ``length`` is that of the cluster's epochs unless given. Raises SourceError.
+    ``length`` is that of the cluster's epochs unless given. A boundary that was passed before
+    ``since`` may be seen until ``LATE`` after it, and does not count. Raises SourceError.
     """
-    begun, length = begun or since, length or context.cluster.epoch_length
+    until, length = until or context.at, length or context.cluster.epoch_length
     block = timedelta(milliseconds=context.cluster.block_time_ms)
-    if until - since < LATE:
-        return [], since + block * length * (missing([]) + 1)
-    query = resolve(context.prometheus, HEIGHT, context.matchers, until)
-    frame = fetch(context.prometheus, query, since, until)
-    heights = frame.only()
-    finite = np.isfinite(heights)
-    if not finite.any():
-        raise SourceError("prometheus", "height: expected samples in the window, got none")
-    epochs, boundary = crossings(heights, frame.instants, length)
-    found = [epoch for epoch in epochs if epoch.start >= begun]
-    left = missing(found)
-    if left <= 0:
-        return found, None
-    # The epoch under way counts if its beginning was seen.
-    left += boundary is None or boundary < begun
-    height = float(heights[finite][-1])
-    blocks = (height // length + left) * length - height
-    return found, until + block * blocks + LATE + max(begun - until, timedelta(0))
+    found, due = list[Span](), None
+    if until <= since:
+        due = since + block * length * (missing([]) + 1)
+    else:
+        query = resolve(context.prometheus, HEIGHT, context.matchers, until)
+        # From a little before, so that the height is known at once.
+        frame = fetch(context.prometheus, query, since - LATE, until)
+        heights, begun = frame.only(), since + LATE
+        finite = np.isfinite(heights)
+        if not finite.any():
+            raise SourceError("prometheus", "height: expected samples in the window, got none")
+        epochs, boundary = crossings(heights, frame.instants, length)
+        found = [epoch for epoch in epochs if epoch.start >= begun]
+        if (left := missing(found)) > 0:
+            # The epoch under way counts if its beginning was seen.
+            left += boundary is None or boundary < begun
+            height = float(heights[finite][-1])
+            blocks = (height // length + left) * length - height
+            due = until + block * blocks + LATE + max(begun - until, timedelta(0))
+    expected = f"at least {len(found) + max(missing(found), 0)} of {length} blocks"
+    got = f"{count(len(found), 'whole epoch')} since {utc(since)}{why}"
+    outcome = Outcome.INCONCLUSIVE if due else Outcome.PASS
+    context.judge(context.cluster_name, what, expected, got, outcome, return_at=due)
+    return found
 
 
 def crossings(
@@ -108,17 +116,3 @@ def crossings(
             found += [Span(f"epoch {n}", began[1], instant) for n in range(began[0], number)]
         began = (number, instant)
     return found, began[1] if began is not None else None
-
-
-def epochs_since(context: Context, since: datetime, missing: Missing, what: str) -> list[Span]:
-    """Every whole epoch that began after ``since``; a finding says when enough will be over.
-
-    ``missing`` says how many more are needed beyond those. Raises SourceError.
-    """
-    # From a little before, so that the height is known at once; a boundary that was passed before
-    # ``since`` may be seen until ``LATE`` after it, and must not count.
-    found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
-    if due is not None:
-        expected = f"{len(found) + missing(found)} whole epochs"
-        context.unknown("epochs", what, expected, f"{len(found)} so far", due)
-    return found

@@ -12,14 +12,13 @@ from ..evidence.status import effect
 from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import Metric, resolve
 from ..metrics.frames import STEP, Frame
-from ..outcomes import Outcome
-from ..wording import utc
 from .baselines import read_catalogue
 from .epochs import whole_epochs
 from .quiet import IDLE, Seen, Window, breaks, judge, window
 
 TRAFFIC = "pipeline_gossip_events_total"
-METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")
+TOPICS = ("validator_gossip", "gossip_drops")
+METRICS = (*TOPICS, "quorum_latency")
 """Of the catalogue. Nothing measures how long a message travels: a quorum of votes is the closest."""
 BEFORE = timedelta(hours=6)
 """The cluster's own past: so long before the attempt's first change, or as long as the window."""
@@ -50,11 +49,8 @@ def _stable(context: Context, item: str, epochs: int) -> None:
     # What this very change did already is not the past that it must be judged on.
     own = [step.at for step in steps if step.item == context.item != item]
     end = min([context.at, *own])
-    found, due = whole_epochs(context, start, lambda seen: epochs - len(seen), until=end)
-    outcome, got = Outcome.INCONCLUSIVE if due else Outcome.PASS, f"{len(found)}"
-    expected = f"at least {epochs} since {utc(start)}"
-    name = context.cluster_name
-    if not context.judge(name, "whole epochs", expected, got, outcome, return_at=due):
+    found = whole_epochs(context, "whole epochs", start, lambda seen: epochs - len(seen), until=end)
+    if len(found) < epochs:
         return
     over = window(context, start, end)
     before = window(context, first - max(BEFORE, end - start), first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field
@@ -28,12 +28,15 @@ from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
 from .activation_proof import OBSERVABLE, judge_proof
-from .baselines import pin_before
+from .baselines import data_of, pin_before
 from .ci import ci_rows
-from .regression import mainnet_comparison as comparison
+from .figures import stage_figure
 from .regression import no_regression
 from .rollouts import captured, rollout
 from .validators import validators_signed_off
+
+if TYPE_CHECKING:
+    from ..metrics.plots import Drawn
 
 ANNOUNCE_ITEM = "mainnet.activate.announce"
 
@@ -244,7 +247,7 @@ def _queued(context: Context, forge: Backlog, subject: str, branch: Branch) -> N
         judge(explain(rows, "green", ""), worst(row.outcome for row in rows))
 
 
-__all__ = ["comparison", "no_regression", "plan", "validators_signed_off", "watch"]
+__all__ = ["no_regression", "plan", "validators_signed_off", "watch"]
 
 
 WITNESS = "mainnet.activate.witness-gate"
@@ -292,6 +295,18 @@ def watch(context: Context) -> CheckResult:
     from .watch import watched
 
     return watched(context)
+
+
+def metrics_figure(context: Context) -> Drawn:
+    """The watch so far beside what was before the gate. Raises SourceError."""
+    from .watch import TOPICS
+
+    told = data_of(context.journal, watch.item)
+    if not told or "anchor" not in told[-1]:
+        raise SourceError(watch.item, "expected a window that was watched, got none")
+    start, end = (datetime.fromisoformat(told[-1][which]) for which in ("anchor", "end"))
+    window = start, min(context.at, end)
+    return stage_figure(context, watch.item, window, *TOPICS, change=WITNESS)
 
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:

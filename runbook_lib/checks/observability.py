@@ -18,14 +18,23 @@ from .. import playbook
 from ..context import Context, judges
 from ..errors import Answers, ParameterError, SourceError, tried
 from ..findings import Findings
-from ..metrics.catalogue import Catalogue, Metric, check, inject, parse_catalogue, pretty, resolve
+from ..metrics.catalogue import (
+    Catalogue,
+    Metric,
+    check,
+    inject,
+    limit_words,
+    parse_catalogue,
+    pretty,
+    resolve,
+)
 from ..metrics.catalogue import selectors as selectors_of
-from ..outcomes import CheckResult, Outcome, Value, value_text
+from ..outcomes import CheckResult, Outcome, Value
 from ..params import RolloutParams
 from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, host_labels, matched
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
-from ..sources.prometheus import Duration, Rule, Sample, whole
+from ..sources.prometheus import Duration, Rule, Sample
 from ..strict import Range, Strict, parse_yaml, project_path, validate
 
 CATALOGUE = "params/metrics.yaml"
@@ -565,7 +574,7 @@ class _Look:
             self.context.unknown(subject, what, "a query we can ask", problem)
             return
         expr = self.exprs[query.expr]
-        allowed = _allowed(panel) if limit is None else _limit_text(limit)
+        allowed = _allowed(panel) if limit is None else limit_words(limit)
         with self.context.finding(subject, what, f"fresh data, {allowed}") as judge:
             samples, left, age = self._fresh(expr)
             if limit is None:
@@ -583,9 +592,9 @@ class _Look:
         A selector without samples counts only when none has any: in ``a or b`` one is enough, in
         ``a / b`` the answer itself is empty.
         """
-        stamps = {s: whole(self.newest[s]).samples for s in selectors_of(expr)}
+        stamps = {s: self.newest[s] for s in selectors_of(expr)}
         newest = [max(each.value for each in found) for found in stamps.values() if found]
-        samples = whole(self.values[expr]).samples
+        samples = self.values[expr]
         if not newest or not samples:
             silent = next((s for s, found in stamps.items() if not found), "")
             problem = f"nothing emits {silent} now" if silent else "the query is empty"
@@ -599,7 +608,7 @@ class _Look:
 
     def _limit(self, subject: str, metric: Metric, limit: Range) -> bool:
         """The finding of a catalogue's limit for a panel that reads the metric's series."""
-        what, expected = f"{metric.title} (the catalogue's limit)", _limit_text(limit, metric.unit)
+        what, expected = f"{metric.title} (the catalogue's limit)", limit_words(limit, metric.unit)
         with self.context.reading(what, expected, subject, (SourceError, ParameterError)):
             if metric.name not in self.held:
                 self.held[metric.name] = self._held(metric, limit)
@@ -609,7 +618,7 @@ class _Look:
     def _held(self, metric: Metric, limit: Range) -> tuple[str, bool]:
         """The sample that breaks a limit, else one that holds it, and which it is."""
         query = resolve(self.context.prometheus, metric, self.context.matchers, self.at)
-        samples, left = _numbers(whole(self.context.prometheus.instant(query, self.at)).samples)
+        samples, left = _numbers(self.context.prometheus.instant(query, self.at))
         out = [sample for sample in samples if not limit.holds(sample.value)]
         return _shown((out or samples)[0]) + left, not out
 
@@ -636,12 +645,6 @@ def _allowed(panel: Panel) -> str:
 def _shown(sample: Sample) -> str:
     labels = ", ".join(f"{k}={v}" for k, v in sorted(sample.labels.items()) if k != "__name__")
     return f"{sample.value:g}" + (f" at {labels}" if labels else "")
-
-
-def _limit_text(limit: Range, unit: str = "") -> str:
-    low = "" if limit.min is None else f"at least {value_text(limit.min, unit)}"
-    high = "" if limit.max is None else f"at most {value_text(limit.max, unit)}"
-    return " and ".join(filter(None, (low, high)))
 
 
 def _bases(expr: str) -> set[str]:

@@ -22,13 +22,10 @@ from ..errors import SourceError, tried
 from ..evidence.events import FigureDrawn, NodeVerified, Restoring, StepTaken, of
 from ..evidence.log import opened_by
 from ..evidence.posts import Post
-from ..files import keep_file
-from ..metrics.baseline import capture
 from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..params import RecoveryParams
 from ..wording import count
-from .annotations import happened
-from .baselines import names_of, read_catalogue
+from .baselines import read_catalogue
 
 if TYPE_CHECKING:
     from ..metrics.plots import Drawn
@@ -120,7 +117,8 @@ def what_happened(context: Context) -> Drawn:
 
     Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
-    from ..metrics.panels import Mark, baseline_figure, plotted
+    from ..metrics.plots import Mark
+    from .figures import draw
 
     end = context.at
     found = tried(undone, context)
@@ -129,17 +127,15 @@ def what_happened(context: Context) -> Drawn:
     known = [*(made.entries if made is not None else ()), *context.journal]
     entries = [e for e in known if not isinstance(e, NodeVerified | StepTaken) or e.at <= end]
     start = max(opened_by(entries, context.attempt_name).now - BEFORE, end - LONGEST)
-    metrics = read_catalogue(context).of_topic(*TOPICS)
-    captured, missing = capture(context.prometheus, metrics, context.matchers, start, end)
-    if not captured:
-        raise SourceError("the figure", f"{missing[0].subject}: {missing[0].observed}")
-    series = [plotted(one.metric, one.frame.values, names_of(context)) for one in captured]
-    marks, note = happened(replace(context, journal=entries), start, end)
-    lost = [f"{row.subject}: no data" for row in missing]
-    notes = "; ".join(filter(None, [note, *problem.splitlines()[:1], *lost]))
     mark = Mark(context.opened.now, f"recovery opened by {context.opened.operator}")
-    drawn = baseline_figure(series, marks=[mark, *marks], note=notes)
-    keep_file(context.folder, FILE, drawn.png)
+    drawn = draw(
+        replace(context, journal=entries),
+        FILE,
+        read_catalogue(context).of_topic(*TOPICS),
+        (start, end),
+        marks=[mark],
+        note="".join(problem.splitlines()[:1]),
+    )
     digest = digest_bytes(drawn.png)
     context.log.append(FigureDrawn(file=FILE, digest=digest, text=drawn.text, start=start, end=end))
     return drawn

@@ -2,27 +2,26 @@
 
 Against their own past, which the canary stage pinned before its first change, and what moves by
 itself against the validators that are no canaries, at the same instants, then as now. Aggregates
-are judged node by node. What is not critical is drawn, and judges nothing.
+are judged node by node.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..context import Context, judges
 from ..errors import SourceError
-from ..evidence.events import Event, NodeVerified, RunEnded, of
+from ..evidence.events import Event, NodeVerified, of
 from ..evidence.status import effect
 from ..metrics.baseline import CLUSTER_WIDE, by_node
-from ..metrics.catalogue import LOAD, Metric
+from ..metrics.catalogue import Metric
 from ..metrics.frames import STEP
 from ..outcomes import CheckResult
-from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .epochs import LATE, Span, epochs_since
+from .baselines import data_of, measure, names_of, pinned_before, read_catalogue, restarts
+from .epochs import LATE, Span, whole_epochs
 
 if TYPE_CHECKING:
     from ..metrics.compare import Compared
@@ -45,12 +44,18 @@ def no_regression(context: Context) -> CheckResult:
     look = 1 + max(spent, default=0)
     if look > LOOKS:
         raise SourceError("looks", f"expected at most {LOOKS} at one watch, got one more")
-    epochs = _epochs(context, entries)
-    if context.findings:
+    gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
+    enough_after = int(context.params.epochs_after_change)
+    changed = max(event.at for event in of(entries, NodeVerified))
+
+    def missing(found: Sequence[Span]) -> int:
+        after = sum(epoch.start >= changed for epoch in found)
+        return max(enough - len(found), enough_after - after)
+
+    epochs = whole_epochs(context, "canaries with rewards on", gate, missing)
+    if missing(epochs) > 0:
         return context.conclude(data={"epochs": len(epochs)})
     start, end = epochs[0].start, epochs[-1].end
-    said = f"{len(epochs)} epochs ({epochs[0].name} to {epochs[-1].name})"
-    context.judge("epochs", "whole, with rewards on", "enough", said, ok=True)
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
 
@@ -64,27 +69,9 @@ def no_regression(context: Context) -> CheckResult:
     if not rows:
         context.unknown("catalogue", "critical metrics of the canaries", "one or more", "none")
     return context.conclude(
-        passed=f"{len(rows)} judgements: the canaries are proven no worse; {said}",
+        passed=f"{len(rows)} judgements: the canaries are proven no worse over {len(epochs)} epochs",
         data={"look": look, "start": start.isoformat(), "end": end.isoformat()},
     )
-
-
-def _epochs(context: Context, entries: Sequence[Event]) -> list[Span]:
-    """Whole epochs with rewards on; a finding says when there will be enough."""
-    gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
-    enough_after = int(context.params.epochs_after_change)
-    changed = max(event.at for event in of(entries, NodeVerified))
-
-    def missing(found: Sequence[Span]) -> int:
-        after = sum(epoch.start >= changed for epoch in found)
-        return max(enough - len(found), enough_after - after)
-
-    return epochs_since(context, gate, missing, "canaries with rewards on")
-
-
-def data_of(journal: Sequence[Event], item: str) -> list[dict[str, Any]]:
-    """What the results of an item kept, run by run."""
-    return [event.result.data for event in of(journal, RunEnded) if event.item == item]
 
 
 def _critical(context: Context) -> list[Metric]:
@@ -96,9 +83,9 @@ def _critical(context: Context) -> list[Metric]:
 
 
 def beside_past_and_rest(
-    context: Context, entries: Sequence[Event], start: datetime, end: datetime, look: int | None
+    context: Context, entries: Sequence[Event], start: datetime, end: datetime, look: int
 ) -> dict[str, list[Compared]]:
-    """Critical metrics against the canaries' past and, gauges, the rest; without a look everything.
+    """Critical metrics against the canaries' past and, gauges, the rest.
 
     The canaries of an attempt are, by its log, the nodes that took the rewards gate.
     """
@@ -106,55 +93,25 @@ def beside_past_and_rest(
 
     before = pinned_before(context, entries, REWARDS)
     catalogue, metrics = read_catalogue(context), _critical(context)
-    if look is None:
-        others = (m for m in catalogue.metrics if not m.critical and m.topic != LOAD)
-        metrics += [metric for metric in others if metric.name in before.queries]
     now = measure(context, before, metrics, start, end)
     beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
     changed = of(entries, NodeVerified)
 
-    def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
+    def compared(of: Sequence[Metric], *, paired: bool) -> list[Compared]:
         return compare(
-            [metric.model_copy(update={"baseline": baseline}) for metric in of],
+            of,
             before,
             now,
             load=catalogue.load,
             max_missing=context.params.max_missing,
             names=names_of(context),
-            looks=LOOKS if look else 1,
+            looks=LOOKS,
             look=look,
             restarts=restarts(entries),
             canaries={event.node for event in changed if event.item == REWARDS},
+            paired=paired,
             # Bad minutes are judged against the past alone: two tails tell too little together.
-            statistics=("location",) if baseline == "rest" else ("location", "tail"),
+            statistics=("location",) if paired else ("location", "tail"),
         )
 
-    return {PAST: compared(metrics, "own"), REST: compared(beside, "rest")}
-
-
-def shown(
-    context: Context, entries: Sequence[Event], start: datetime, end: datetime
-) -> list[Compared]:
-    """Everything that is drawn of a window, beside the canaries' past and the rest."""
-    judged = beside_past_and_rest(context, entries, start, end, None)
-    found = [
-        (each, f"{each.metric.title}, {kind}") for kind, ones in judged.items() for each in ones
-    ]
-    return [replace(e, metric=e.metric.model_copy(update={"title": title})) for e, title in found]
-
-
-def mainnet_comparison(context: Context) -> list[Compared]:
-    """The epochs that were judged, else all until now, beside the past and the rest.
-
-    Raises SourceError.
-    """
-    entries = context.ledger.events(context.earlier_stage.name)
-    judged = data_of(context.journal, no_regression.item)
-    if judged and "end" in judged[-1]:
-        start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))
-        return shown(context, entries, start, end)
-    with context.apart() as early:
-        epochs = _epochs(context, entries)
-    if early:
-        raise SourceError("epochs", f"{early[0].expected} are not over: {early[0].observed}")
-    return shown(context, entries, epochs[0].start, epochs[-1].end)
+    return {PAST: compared(metrics, paired=False), REST: compared(beside, paired=True)}

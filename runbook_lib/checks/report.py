@@ -27,11 +27,11 @@ from ..evidence.events import (
     of,
 )
 from ..evidence.status import verdict
-from ..metrics.baseline import SUFFIX, parse
+from ..metrics.baseline import SUFFIX
 from ..outcomes import Outcome, Value
 from ..playbook import STAGES
 from ..wording import utc
-from .baselines import read_catalogue
+from .baselines import pinned, read_catalogue
 
 
 def _planned(plan: PlanMade) -> str:
@@ -168,7 +168,6 @@ def _pinned(context: Context) -> Iterator[tuple[str, dict[str, float]]]:
     for where, event in _all(context, RunEnded):
         data = event.result.data
         if event.result.outcome is Outcome.PASS and {"digest", "metrics"} <= set(data):
-            path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
-            _, frames = parse(context.scope.read(path), where)
+            frames = pinned(context, data, where).frames
             medians = {n: np.nanmedian(frame.to_numpy()) for n, frame in frames.items()}
             yield where, {name: float(f"{median:.6g}") for name, median in medians.items()}

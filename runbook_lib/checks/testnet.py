@@ -1,7 +1,10 @@
 """The testnet stage: its readiness and activation items, in the playbook's order."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +22,14 @@ from ..playbook import TESTNET_SUITES
 from ..wording import utc
 from . import gossip, preflight, quiet
 from .baselines import pin_before, read_catalogue
+from .figures import stage_figure
 from .quiet import IDLE, Break, Seen, Window
 from .rollouts import rollout
 from .suites import run_suites
 from .validators import validators_acknowledged
+
+if TYPE_CHECKING:
+    from ..metrics.plots import Drawn
 
 STAGE, DEPLOY = "development", "development.activate.deploy"
 
@@ -154,6 +161,13 @@ deploy = rollout(
     "testnet.activate.deploy", "{nodes} run the release, read back", capture=pin_before
 )
 gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossip.after_gate)
+
+
+def metrics_figure(context: Context) -> Drawn:
+    """Since the gate took effect, at most a day, beside what was before. Raises SourceError."""
+    start = effect(context.journal, gate.item) + SETTLE
+    window = start, min(context.at, start + timedelta(days=1))
+    return stage_figure(context, gate.item, window, *gossip.TOPICS, change=deploy.item)
 
 
 @judges("testnet.activate.regression-suites")

@@ -199,7 +199,7 @@ def level(metric: Metric, queries: dict[str, str], over: quiet.Window) -> Iterat
         if frame.labels:
             queries[metric.name] = query
             break
-    what, expected = "level", limit_words(metric)
+    what, expected = "level", limit_words(metric.limit, metric.unit)
     if not frame.labels:
         yield Seen(metric.name, what, expected, "no series", known=False)
         return

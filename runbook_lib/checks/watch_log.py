@@ -69,7 +69,7 @@ def reachable(context: Context) -> None:
     if not context.site.holders(COMMANDER):
         problem = f"nobody has the role {COMMANDER}; list them in the site's people"
     elif not ways:
-        problem = "no way to tell them; set commands.notify, telemetry.notify or issue"
+        problem = "no way to tell them; set commands.notify or issue"
     elif not (context.params.issue or context.site.words):
         problem = "no place for their answer; set issue, or the site's words"
     outcome = Outcome.INCONCLUSIVE if problem else Outcome.PASS
@@ -80,7 +80,6 @@ def ways_of(context: Context) -> dict[str, bool]:
     site = context.site
     return {
         "command": site.commands.notify is not None,
-        "webhook": site.telemetry.notify is not None,
         "comment": bool(context.params.issue),
     }
 

@@ -111,7 +111,16 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
             continue
         median = float(np.median(finite))
         shown, ok = float(f"{median:.6g}"), metric.limit is None or metric.limit.holds(median)
-        rows.append(check_row(subject, "median", limit_words(metric), shown, ok, unit=metric.unit))
+        rows.append(
+            check_row(
+                subject,
+                "median",
+                limit_words(metric.limit, metric.unit),
+                shown,
+                ok,
+                unit=metric.unit,
+            )
+        )
     return rows
 
 
@@ -202,10 +211,10 @@ class Measured:
         return bytes(written.getvalue().to_pybytes())
 
 
-def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
-    """What a file as ``Measured.file`` gives it says of itself, and its frames by metric.
+def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
+    """A file as ``Measured.file`` gives it, of which a log says what it is and, by metric, the query.
 
-    Nothing vouches for either. Raises SourceError when it is no such file.
+    Raises SourceError when it is no such file, or not the one that the log tells of.
     """
     import pandas as pd
     import pyarrow as pa
@@ -213,11 +222,11 @@ def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
 
     try:
         table = pq.read_table(io.BytesIO(body))
-        about = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
+        told = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
         values = table.to_pandas().set_index("time").astype("float64")
     except (pa.ArrowException, OSError, KeyError, ValueError, ValidationError) as error:
         raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
-    grid = _grid(about)
+    grid = _grid(told)
     if not pd.DatetimeIndex(values.index).equals(grid):
         problem = f"expected {len(grid)} points at {STEP}, got {len(values)} at others"
         raise SourceError(where, problem)
@@ -225,18 +234,10 @@ def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
     for column in values.columns:
         metric, _, labels = str(column).partition(" ")
         series.setdefault(metric, {})[labels] = values[column]
-    return about, {name: pd.DataFrame(each) for name, each in series.items()}
-
-
-def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
-    """A baseline of which a log says what it is and, by metric, the query.
-
-    Raises SourceError when it is no such file, or not the one that the log tells of.
-    """
-    told, frames = parse(body, where)
-    if set(frames) != set(queries):
-        got = f"{', '.join(sorted(frames)) or 'none'}"
+    if set(series) != set(queries):
+        got = f"{', '.join(sorted(series)) or 'none'}"
         raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
+    frames = {name: pd.DataFrame(each) for name, each in series.items()}
     found = Measured(expected, dict(queries), frames)
     if found.content_digest != expected.digest:
         raise SourceError(where, f"expected content {expected.digest}, got {found.content_digest}")

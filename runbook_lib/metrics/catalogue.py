@@ -140,6 +140,8 @@ def _selectors(tree: Any) -> Iterator[Any]:
             pending += [each for each in every if each is not None]
 
 
+MAX_AGE = timedelta(minutes=3)
+"""The newest sample may be this old; older is no data."""
 LOAD = "load"
 """The topic of what a cluster was asked to do: it makes windows comparable, and is not judged."""
 
@@ -178,7 +180,6 @@ class Metric(Strict):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str = Field(min_length=1)
     topic: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    family: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     unit: str
     queries: list[Query] = Field(min_length=1)
     direction: Literal["lower", "higher", "either"]
@@ -189,8 +190,6 @@ class Metric(Strict):
     critical: bool
     per: Literal["aggregate", "validator"] = "aggregate"
     label: str = ""
-    baseline: Literal["own", "rest"] = "own"
-    max_age_s: Positive = 180.0
     cycle_hours: Positive | None = None
 
     @model_validator(mode="after")
@@ -236,14 +235,13 @@ class Catalogue(Strict):
         return [metric for metrics in found.values() for metric in metrics]
 
 
-def limit_words(metric: Metric) -> str:
-    """``at least 0.5 and at most 1 s``; ``any`` for a metric without a limit."""
-    if metric.limit is None:
+def limit_words(limit: Range | None, unit: str = "") -> str:
+    """``at least 0.5 and at most 1 s``; ``any`` without a limit."""
+    if limit is None:
         return "any"
-    low, high = metric.limit.min, metric.limit.max
-    parts = [f"at least {low:g}"] if low is not None else []
-    parts += [f"at most {high:g}"] if high is not None else []
-    return f"{' and '.join(parts)} {metric.unit}".rstrip()
+    low = [] if limit.min is None else [f"at least {limit.min:g}"]
+    high = [] if limit.max is None else [f"at most {limit.max:g}"]
+    return f"{' and '.join(low + high)} {unit}".rstrip()
 
 
 def parse_catalogue(text: bytes, where: str) -> Catalogue:
@@ -259,40 +257,34 @@ def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
         raise ParameterError(f"metrics: {metric.name}: {error}") from error
 
 
-class NoData(SourceError):
-    """No candidate of a metric has data, of a store that answers."""
-
-
 def resolve(
     prometheus: Prometheus, metric: Metric, matchers: Mapping[str, str], at: datetime
 ) -> str:
     """The first candidate that has fresh data at an instant: every window must be asked with it.
 
-    Fresh: each of its selectors has a sample not older than ``max_age_s``; a bare query would
+    Fresh: each of its selectors has a sample not older than ``MAX_AGE``; a bare query would
     look five minutes back in silence. Raises SourceError naming what is wrong with each.
     """
     wrong = []
     for query in narrow(metric, matchers):
-        problem = _problem(prometheus, query, at, timedelta(seconds=metric.max_age_s))
+        problem = _problem(prometheus, query, at)
         if not problem:
             return query
         wrong.append(f"{query}: {problem}")
-    raise NoData("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
+    raise SourceError("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
 
 
-def _problem(prometheus: Prometheus, query: str, at: datetime, max_age: timedelta) -> str:
+def _problem(prometheus: Prometheus, query: str, at: datetime) -> str:
     """What is wrong with a candidate, or ""; the selector whose newest sample is oldest decides."""
-    answer = prometheus.instant(query, at)
-    if answer.partial:
-        return f"partial answer: {answer.warnings[0]}"
-    if not answer.samples:
+    if not prometheus.instant(query, at):
         return "no series"
     ages = [timedelta(0)]
     for selector in selectors(query):
         stamps = prometheus.newest([selector], at)[selector]
-        if stamps.partial or not stamps.samples:
+        if not stamps:
             return f"{selector} has no samples"
-        newest = max(sample.value for sample in stamps.samples)
+        newest = max(sample.value for sample in stamps)
         ages.append(at - datetime.fromtimestamp(newest, UTC))
-    age, most = max(ages).total_seconds(), max_age.total_seconds()
-    return f"newest sample is {age:.0f} s old, at most {most:g} s" if age > most else ""
+    age, most = max(ages), MAX_AGE.total_seconds()
+    old = f"newest sample is {age.total_seconds():.0f} s old, at most {most:g} s"
+    return old if age > MAX_AGE else ""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..outcomes import Outcome, Row, check_row, unknown_row, worst
+from ..outcomes import Row, check_row, unknown_row
 from ..wording import quantity, share
 from .baseline import Measured, called
 from .catalogue import LOAD, Metric
 from .frames import STEP, Stretch, cut
 from .intervals import Window, observe, pair
-from .judge import UNKNOWN, Judgement, Rule, judge_all
+from .judge import Judgement, Rule, judge_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,32 +27,17 @@ class Compared:
     judgements: tuple[Judgement, ...] = ()
     incomparable: str = ""
 
-    @property
-    def outcome(self) -> Outcome:
-        return worst(each.outcome for each in self.judgements)
-
-    @property
-    def decisive(self) -> Judgement | None:
-        """The judgement that made the outcome: the first of the worst."""
-        worst_ones = (each for each in self.judgements if each.outcome is self.outcome)
-        return next(worst_ones, None)
-
-    @property
-    def reason(self) -> str:
-        if self.decisive is None:
-            return f"not comparable: {self.incomparable}"
-        several = len(self.judgements) > 1
-        more = self.decisive.more_needed
-        time = f" ({more * STEP / timedelta(hours=1):.3g} h)" if more else ""
-        return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason + time
-
     def rows(
         self, what: str, due: Callable[[int], datetime | None] = lambda points: None
     ) -> list[Row]:
         """A row a judgement; ``due`` says when so many more points will have been seen."""
         expected = f"proven within {tolerance_words(self.metric)}"
         if not self.judgements:
-            return [unknown_row(self.metric.name, what, expected, self.reason)]
+            return [
+                unknown_row(
+                    self.metric.name, what, expected, f"not comparable: {self.incomparable}"
+                )
+            ]
         return [
             check_row(
                 f"{self.metric.name} {one.subject}".rstrip(), what, expected, one.reason, one.outcome,
@@ -61,23 +45,6 @@ class Compared:
             )
             for one in self.judgements
         ]  # fmt: skip
-
-    def row(self) -> tuple[str, str, str, str, str, str]:
-        """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
-        metric, relative = self.metric, self.metric.tolerance.absolute is None
-        change = self.decisive.decisive.change if self.decisive else UNKNOWN
-        estimate, low, high = (share(value, relative, metric.unit) for value in change)
-        # The estimate and its interval have columns of their own.
-        reason = re.sub(r"(location|tail) \S+ \(.*?\): ", r"\1 ", self.reason)
-        tolerance, outcome = tolerance_words(metric), self.outcome.value
-        return metric.title, estimate, f"{low} to {high}", tolerance, outcome, reason
-
-    @property
-    def changes(self) -> list[tuple[str, tuple[float, float, float]]]:
-        """What the figure draws: the statistics of the decisive judgement, each with its change."""
-        if self.decisive is None:
-            return [("location", UNKNOWN)]
-        return [(each.statistic, each.change) for each in self.decisive.comparisons]
 
 
 def tolerance_words(metric: Metric) -> str:
@@ -96,6 +63,7 @@ def compare(
     names: Mapping[str, str],
     restarts: Sequence[Stretch] = (),
     canaries: Collection[str] = (),
+    paired: bool = False,
     **asked: Any,
 ) -> list[Compared]:
     """Every metric against its baseline, where the clusters had the same ``load``.
@@ -105,8 +73,8 @@ def compare(
     A metric whose windows were not measured alike, or not under the same load, is not judged, hence
     INCONCLUSIVE.
 
-    With ``canaries``, names of nodes, a metric of each validator is judged of them alone: where its
-    baseline is the rest, against the other validators at the same instants, then as now.
+    With ``canaries``, names of nodes, a metric of each validator is judged of them alone; ``paired``
+    against the other validators at the same instants, then as now.
     """
 
     def compared(metric: Metric) -> Compared:
@@ -125,7 +93,7 @@ def compare(
                 return Compared(metric, incomparable=problem)
         if not series:
             return Compared(metric, incomparable="canaries: none of the series is of one")
-        bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
+        bounds = rule.range
         others = [each for each in every if each not in series]
 
         def seen(frame: pd.DataFrame) -> Window:

@@ -39,7 +39,6 @@ Direction = Literal["lower", "higher", "either"]
 Statistic = Literal["location", "tail"]
 
 RATE = 0.05
-UNKNOWN = (math.nan, math.nan, math.nan)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -126,14 +125,6 @@ class Comparison(Model):
     baseline: Side
     current: Side
     more_needed: int | None = None
-
-    @property
-    def change(self) -> tuple[float, float, float]:
-        """Estimate and limits; NaN is unknown, an infinite limit one that the data do not give."""
-        low, high = self.interval
-        if self.estimate is None:
-            return UNKNOWN
-        return self.estimate, -math.inf if low is None else low, math.inf if high is None else high
 
 
 class Judgement(Model):

@@ -6,7 +6,6 @@ connections or its own queue are slower (a pool of 500 takes ten times as long).
 
 import asyncio
 import logging
-import re
 import ssl
 import threading
 import time
@@ -43,7 +42,6 @@ PATIENCE = 4
 CODINGS = ("deflate", "gzip", "identity")
 JSON: Pairs = (("content-type", "application/json"),)
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
-_URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
 
 
 class TooLarge(httpx.TransportError):
@@ -89,10 +87,7 @@ def make_request(
     purpose: Purpose = "read",
     max_bytes: int = MAX_BODY,
 ) -> Request:
-    """A request and its terms. Raises SourceError for what is no URL.
-
-    Of a webhook whose URL the environment holds, ``url`` is what the tape calls it.
-    """
+    """A request and its terms. Raises SourceError for what is no URL."""
     terms = Terms(reach, pace, purpose, max_bytes)
     query = "?" + urlencode(sorted(params)) if params else ""
     try:
@@ -247,11 +242,6 @@ class Http:
 
     def _signed(self, request: Request, reach: Reached) -> Turn:
         headers, url = dict(request.headers), str(request.url)
-        if name := getattr(reach, "url_env", ""):
-            if not _URL.fullmatch(url := self.redactor.secret(name)):
-                problem = "expected an http(s) URL, got something else"
-                raise ParameterError(f"environment: {name}: {problem}")
-            headers.pop("host", None)
         if reach.token_env:
             headers["authorization"] = f"Bearer {self.redactor.secret(reach.token_env)}"
         for header, name in sorted(reach.headers_env.items()):

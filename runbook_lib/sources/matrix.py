@@ -33,10 +33,6 @@ class Series:
     values: Values
 
 
-class Partial(SourceError):
-    """A server left something out of its answer: what is missing may be anything."""
-
-
 class _Series(Wire):
     metric: dict[str, str]
     values: int | None = None
@@ -57,7 +53,7 @@ class _Answer(Wire):
 def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> tuple[Series, ...]:
     """The series of answers about windows that follow each other, ``shift_ms`` later.
 
-    Raises SourceError for whatever is not one, Partial for a partial one.
+    Raises SourceError for whatever is not one, and for one that leaves something out.
     """
     parts: dict[str, list[Series]] = {}
     for body in bodies:
@@ -72,7 +68,7 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> tuple[Seri
             raise SourceError(source, "expected JSON, got a cut answer")
         answer = wire.decode(source, text, _Answer, once=True)
         if answer.warnings:
-            raise Partial(source, f"expected all of it, got {answer.warnings[0]}")
+            raise SourceError(source, f"expected all of it, got {answer.warnings[0]}")
         found = {label_text(series.metric): series for series in answer.data.result}
         if native := [text for text, series in found.items() if series.histograms is not None]:
             raise SourceError(source, f"{native[0]}: expected floats, got a native histogram")

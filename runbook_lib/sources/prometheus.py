@@ -42,23 +42,8 @@ class Sample:
     at: datetime
 
 
-@dataclass(frozen=True)
-class Vector:
-    """An instant answer. With ``warnings`` it is partial: what is missing may be anything."""
-
-    samples: tuple[Sample, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def partial(self) -> bool:
-        return bool(self.warnings)
-
-
-def whole(vector: Vector) -> Vector:
-    """An answer that leaves nothing out. Raises SourceError."""
-    if vector.partial:
-        raise SourceError("prometheus", f"partial answer: {vector.warnings[0]}")
-    return vector
+Vector = tuple[Sample, ...]
+"""An instant answer."""
 
 
 def _number(value: object) -> object:
@@ -165,7 +150,7 @@ class Prometheus(wire.Service):
         return self.instants([expr], at)[expr]
 
     def instants(self, exprs: Iterable[str], at: datetime) -> Answers[str, Vector]:
-        """As ``instant``, many at once."""
+        """As ``instant``, many at once. An answer that leaves something out is none."""
         offset, asked = self._offset(), list(dict.fromkeys(exprs))
         time = _decimal(_to_ms(at - offset))
         answers = self._scope.http([self._query("query", query=expr, time=time) for expr in asked])
@@ -213,17 +198,14 @@ class Prometheus(wire.Service):
 
         def newest(selector: str) -> Vector:
             got = answers[asked[selector]]
-            samples = [replace(each, value=each.value + seconds) for each in got.samples]
-            return replace(got, samples=tuple(samples))
+            return tuple(replace(each, value=each.value + seconds) for each in got)
 
         return Answers(newest, asked)
 
     def unmatched(self, selectors: Iterable[str], at: datetime) -> list[str]:
         """Those that no series has matched for a week. Raises SourceError."""
         asked = {f"count(present_over_time({each}[7d]))": each for each in selectors}
-        return [
-            asked[one] for one, got in self.instants(asked, at).items() if not whole(got).samples
-        ]
+        return [asked[one] for one, got in self.instants(asked, at).items() if not got]
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""
@@ -264,6 +246,8 @@ class Prometheus(wire.Service):
 
 def _vector(source: str, got: Response, offset: timedelta) -> Vector:
     answer = wire.decode(source, wire.content(source, got), _Answer[_Samples])
+    if answer.warnings:
+        raise SourceError(source, f"expected all of it, got {answer.warnings[0]}")
     samples = []
     for each in answer.data.result:
         if each.histogram is not None:
@@ -272,7 +256,7 @@ def _vector(source: str, got: Response, offset: timedelta) -> Vector:
             raise SourceError(source, "expected a value, got none")
         seconds, value = each.value
         samples.append(Sample(each.metric, value, datetime.fromtimestamp(seconds, UTC) + offset))
-    return Vector(tuple(samples), tuple(answer.warnings))
+    return tuple(samples)
 
 
 def _to_ms(instant: datetime) -> int:

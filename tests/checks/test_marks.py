@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runbook_lib.checks import annotations, baselines
-from runbook_lib.checks.development import baseline_figure
+from runbook_lib.checks import baselines, figures
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.events import Event
-from runbook_lib.metrics.baseline import SETTLE, About, Measured
-from runbook_lib.metrics.panels import Mark
+from runbook_lib.metrics.baseline import SETTLE
+from runbook_lib.metrics.plots import Mark
 from runbook_lib.plan import NodeState
 from runbook_lib.sources.matrix import Series
 
@@ -71,7 +69,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
         firing({"alertname": "Down"}, 30),
     )
 
-    assert annotations.happened(context(answer), START, END) == (
+    assert figures.happened(context(answer), START, END) == (
         [
             Mark(minute(5), "alert Slow (page)", minute(8)),
             Mark(minute(20), "alert Slow (page)", minute(21)),
@@ -82,7 +80,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
 
 
 def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
-    assert annotations.happened(context(quiet()), START, END) == ([], "alerts: none fired")
+    assert figures.happened(context(quiet()), START, END) == ([], "alerts: none fired")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
 def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
     journal = [event("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
 
-    found, note = annotations.happened(context(answer, journal), START, END)
+    found, note = figures.happened(context(answer, journal), START, END)
 
     assert [mark.label for mark in found] == ["x.deploy, last of 1 node"]
     assert note == f"alerts: unknown: {why}"
@@ -104,9 +102,9 @@ def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
 def test_more_marks_than_can_be_read_are_counted() -> None:
     answer = quiet(*(firing({"alertname": f"A{number}"}, 2 * number) for number in range(15)))
 
-    found, note = annotations.happened(context(answer), START, END)
+    found, note = figures.happened(context(answer), START, END)
 
-    assert (len(found), note) == (annotations.MOST, "3 later marks not drawn")
+    assert (len(found), note) == (figures.MOST, "3 later marks not drawn")
 
 
 def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
@@ -119,7 +117,7 @@ def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
         event("state", item="x.gate", node="b", at=minute(3).isoformat()),
     ]
 
-    found, _ = annotations.happened(context(quiet(), journal, turned), START, END)
+    found, _ = figures.happened(context(quiet(), journal, turned), START, END)
 
     assert found == [Mark(minute(3), "x.gate, last of 2 nodes: witness_network on")]
 
@@ -132,21 +130,11 @@ def test_planned_restarts_are_marked_those_of_one_wave_once() -> None:
         for name, step, at in steps
     ]
 
-    found, _ = annotations.happened(context(quiet(), journal), START, END)
+    found, _ = figures.happened(context(quiet(), journal), START, END)
 
     assert found == [
-        Mark(minute(10), "2 planned restarts, left out", minute(18)),
-        Mark(minute(40), "1 planned restart, left out", minute(46)),
+        Mark(minute(10), "planned restarts, left out", minute(18)),
+        Mark(minute(40), "planned restarts, left out", minute(46)),
     ]
     windows = [(minute(at), minute(at + 1) + SETTLE) for at in (10, 12, 40)]
     assert sorted(baselines.restarts(journal)) == windows
-
-
-def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
-    facts = About(release="v1", cluster="dev", start=START, end=END, epoch_length=1, validators=1)
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "baseline.parquet").write_bytes(Measured(facts, {}, {}).file())
-    empty = context(quiet())
-    empty.folder, empty.cluster = tmp_path, SimpleNamespace(nodes=[])
-
-    assert baseline_figure(empty) is None

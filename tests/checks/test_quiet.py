@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib.checks import quiet
+from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import Node
 from runbook_lib.sources.alertmanager import Silence
-from runbook_lib.sources.matrix import Partial, Series
+from runbook_lib.sources.matrix import Series
 
 from ..metrics.samples import samples
 
@@ -37,7 +38,7 @@ class Store:
     def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> list[Series]:
         self.asked += 1
         if self.partial:
-            raise Partial("prometheus", "expected all of it, got shard 3 unavailable")
+            raise SourceError("prometheus", "expected all of it, got shard 3 unavailable")
         [found] = [answer for words, answer in self.answers.items() if words in query]
         assert "ALERTS" in query or 'cluster="development"' in query
         return [

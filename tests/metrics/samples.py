@@ -12,7 +12,7 @@ from runbook_lib.metrics.judge import Judgement, Rule, judge_all
 from runbook_lib.sources.matrix import Series
 
 METRIC: dict[str, Any] = {
-    "name": "latency", "title": "Latency", "topic": "consensus_latency", "family": "consensus",
+    "name": "latency", "title": "Latency", "topic": "consensus_latency",
     "unit": "ms", "queries": ["avg(new)", "avg(old) / avg(count)"], "direction": "lower",
     "tolerance": {"relative": 0.1}, "critical": True,
 }  # fmt: skip

@@ -1,10 +1,9 @@
-"""Comparing two windows: what is comparable, by which rule, and what the table and figure say."""
+"""Comparing two windows: what is comparable, and by which rule."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -64,6 +63,12 @@ def compared(
     return found
 
 
+def outcome(found: Compared) -> Outcome:
+    """Of the one series."""
+    [row] = found.rows("no worse")
+    return row.outcome
+
+
 # --- judged ---------------------------------------------------------------------------------------
 
 
@@ -86,7 +91,6 @@ def compared(
 def test_another_world_is_not_judged(now: Measured, why: str) -> None:
     found = compared(measured(1), now)
 
-    assert found.row()[4:] == ("INCONCLUSIVE", f"not comparable: {why}")
     [row] = found.rows("no regression", lambda points: None)
     assert (row.outcome, row.observed) == (Outcome.INCONCLUSIVE, f"not comparable: {why}")
 
@@ -95,25 +99,27 @@ def test_without_a_load_in_the_catalogue_nothing_is_judged() -> None:
     found = compared(measured(1), measured(2), Catalogue(metrics=[METRICS[NAME]]))
 
     said = "load: expected a metric of topic load in the catalogue, got none"
-    assert found.reason == f"not comparable: {said}"
+    assert found.incomparable == said
 
 
 def test_a_load_within_its_tolerance_is_alike() -> None:
-    assert compared(measured(1), measured(2, load=22.0)).outcome is Outcome.PASS
+    assert outcome(compared(measured(1), measured(2, load=22.0))) is Outcome.PASS
 
 
 def test_what_was_not_pinned_is_not_judged() -> None:
     [found] = compare([METRICS["peers"]], measured(1), measured(2), load=METRICS[LOADED], names={})
 
-    assert found.reason == "not comparable: none of it was pinned"
+    assert found.incomparable == "none of it was pinned"
 
 
 def test_what_only_time_would_decide_says_how_much() -> None:
     short = measured(2)
     short.frames[NAME] = short.frames[NAME].iloc[:60]  # type: ignore[index]
 
-    said = "about 60 more points would decide it (1 h)"
-    assert compared(measured(1), short).reason.endswith(said)
+    due = START + timedelta(hours=1)
+    [row] = compared(measured(1), short).rows("no worse", lambda points: START + points * STEP)
+    assert str(row.observed).endswith("about 60 more points would decide it")
+    assert row.return_at == due
 
 
 def test_planned_restarts_are_cut_out() -> None:
@@ -123,7 +129,7 @@ def test_planned_restarts_are_cut_out() -> None:
     assert len(cut(frame, [stretch])) == len(frame) - 5
     spoiled = measured(2)
     spoiled.frames[NAME].iloc[10:15] = 9999.0
-    assert compared(measured(1), spoiled, restarts=[stretch]).outcome is Outcome.PASS
+    assert outcome(compared(measured(1), spoiled, restarts=[stretch])) is Outcome.PASS
 
 
 # --- canaries -------------------------------------------------------------------------------------
@@ -139,23 +145,23 @@ def votes(seed: int, changed: float = 1.0, weather: float = 1.0) -> Measured:
     return Measured(measured(1).about, {"vote_latency": "up"}, {"vote_latency": frame})
 
 
-def canary(baseline: Measured, current: Measured, *canaries: str) -> Compared:
+def canary(baseline: Measured, current: Measured, *canaries: str, paired: bool = False) -> Compared:
     names = {f"v{number}": f"node-{number}" for number in range(5)}
-    return compared(baseline, current, names=names, canaries=canaries)
+    return compared(baseline, current, names=names, canaries=canaries, paired=paired)
 
 
 def test_canaries_that_are_nowhere_are_no_pass() -> None:
     everyone = [f"node-{number}" for number in range(5)]
 
     for canaries, said in (
-        (["node-9"], "not comparable: canaries: none of the series is of one"),
+        (["node-9"], "canaries: none of the series is of one"),
         (["node-0", "node-9"],
-         "not comparable: canaries: expected a series of each, got none of node-9"),
+         "canaries: expected a series of each, got none of node-9"),
     ):  # fmt: skip
-        assert canary(votes(1), votes(20), *canaries).reason == said
-    assert canary(votes(1), votes(20), *everyone).decisive.reason == (  # type: ignore[union-attr]
-        "location not judged: baseline: rest of the set: nobody to compare with"
-    )
+        assert canary(votes(1), votes(20), *canaries).incomparable == said
+    judged = canary(votes(1), votes(20), *everyone, paired=True).judgements
+    alone = "location not judged: baseline: rest of the set: nobody to compare with"
+    assert {each.reason for each in judged} == {alone}
 
 
 # --- the shipped catalogue ------------------------------------------------------------------------
@@ -286,38 +292,3 @@ def test_an_altered_sample_is_refused(file: Path) -> None:
     pq.write_table(altered, file)
     with pytest.raises(SourceError, match="v1: baseline: expected content sha256:"):
         baseline.read(file.read_bytes(), about, {NAME: "up"}, "v1: baseline")
-
-
-# --- on a stage: a table and a figure, shown and in nobody's way ----------------------------------
-
-
-@pytest.mark.parametrize(("level", "outcome"), [(400.0, "PASS"), (600.0, "FAIL")])
-def test_the_table_says_what_moved_and_the_figure_shows_it(
-    practice: Any, level: float, outcome: str
-) -> None:
-    """One row a metric; the figure is one image, kept in the attempt too. It blocks nothing."""
-    stage = practice.open()
-    practice.walk(stage)
-    comparison = stage.compare(lambda context: [compared(measured(1), measured(2, level))])
-
-    [row] = comparison.card.data["rows"]
-    assert (row[0], row[3], row[4]) == ("Duration of a consensus round", "+10 %", outcome)
-    assert " to " in row[2] and row[5].endswith(" than 10.0% higher")
-    overview = comparison.overview()
-    bundle, _ = overview._repr_mimebundle_()
-    assert [kind for kind in bundle if kind.startswith("image/")] == ["image/png"]
-    kept = practice.folder() / "figures"
-    assert (kept / "overview.png").read_bytes() == overview.png
-    assert overview.text.startswith(f"Duration of a consensus round: {outcome}: ")
-    stage.enforce()
-    assert stage.verdict().outcome is Outcome.PASS
-
-
-def test_without_a_window_it_says_why(practice: Any) -> None:
-    nothing = SourceError("this attempt", "expected a captured baseline, got none")
-    comparison = practice.open().compare(Mock(side_effect=nothing, __name__="windows"))
-
-    said = "this attempt: expected a captured baseline, got none"
-    assert comparison.card.data["title"] == "Nothing to compare with"
-    assert comparison.card.data["rows"] == [[said]]
-    assert comparison.overview() is comparison.card

@@ -25,7 +25,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
 VARIES = r"(?<=silence )[-0-9a-f]{8,}|(?<=backup-)\d+|(?<=comment )\d+"
 CARD = "application/vnd.rpp-runbook.v1+json"
-FIGURE = r"stage\.(?:plot|compare)\("
+FIGURE = r"stage\.plot\("
 """A cell that draws what was recorded, and judges nothing."""
 
 

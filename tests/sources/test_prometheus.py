@@ -51,19 +51,20 @@ def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
     """Long expressions do not fit a URL; NaN and Inf are values."""
     answer = vector(sample("NaN", a="1"), sample("+Inf", a="2"), sample("-Inf"), sample("1e3"))
     found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
-    values = [math.isnan(each.value) or each.value for each in found.samples]
+    values = [math.isnan(each.value) or each.value for each in found]
     assert values == [True, math.inf, -math.inf, 1000.0]
-    assert (found.samples[0].labels, found.samples[0].at) == ({"a": "1"}, AT)
+    assert (found[0].labels, found[0].at) == ({"a": "1"}, AT)
     [request] = world.asked
     assert (request.method, str(request.url)) == ("POST", "http://prom/path/api/v1/query")
     assert form(request) == {"query": "up", "time": f"{WALL:.3f}"}
 
 
-def test_an_empty_answer_is_empty_and_a_warning_makes_it_partial(world: World) -> None:
-    answer = vector(warnings=["shard down"], infos=["x"])
-    found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
-    assert (found.samples, found.partial, found.warnings) == ((), True, ("shard down",))
-    assert not Prometheus(world.scope(vector(), item="b"), ENDPOINT).instant("up", AT).partial
+def test_an_empty_answer_is_empty_and_a_partial_one_is_none(world: World) -> None:
+    assert Prometheus(world.scope(vector(infos=["x"])), ENDPOINT).instant("up", AT) == ()
+    with saying(SourceError, "prometheus: up: expected all of it, got shard down"):
+        Prometheus(world.scope(vector(warnings=["shard down"]), item="b"), ENDPOINT).instant(
+            "up", AT
+        )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
 
     found = Prometheus(world.scope(answer), ENDPOINT).instants(["up", "broken(", "up"], AT)
     assert list(found) == ["up", "broken("]
-    assert found["up"].samples[0].value == 1.0
+    assert found["up"][0].value == 1.0
     said = 'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
     assert str(found.failed["broken("]) == said
     assert len(world.asked) == 2
