@@ -1,9 +1,11 @@
 """Baselines: captured, pinned by digest, and measured again."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical
 from ..changes.apply import all_pass
@@ -13,31 +15,37 @@ from ..evidence.events import Captured as Kept
 from ..evidence.events import Event, RunEnded, StepTaken, of
 from ..evidence.log import opened_by
 from ..files import keep_file
+from ..findings import Findings
 from ..metrics import baseline as capturing
-from ..metrics.baseline import SETTLE, About, Captured, Measured, read
-from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
-from ..metrics.frames import Stretch
+from ..metrics.baseline import SETTLE, About, Measured, read
+from ..metrics.catalogue import LOAD, Catalogue, Metric, inject, parse_catalogue, resolve
+from ..metrics.frames import Stretch, fetch
 from ..outcomes import Outcome, Row
+from ..sources.matrix import label_text
 from ..strict import project_path
 from .rollouts import captured as kept_by
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CATALOGUE = "params/metrics.yaml"
 FILE = "metrics/baseline.parquet"
 BEFORE = "before the first change"
 
 
-def measured(
-    context: Context, captured: Sequence[Captured], start: datetime, end: datetime
-) -> Measured:
-    """What was captured of the context's cluster, and what the cluster was asked to do meanwhile.
+def capture(
+    context: Context,
+    metrics: Sequence[Metric],
+    start: datetime,
+    end: datetime,
+    queries: Mapping[str, str] | None = None,
+) -> tuple[Measured, list[Row]]:
+    """What metrics held over a window; what cannot be read is a row.
 
-    No item of the playbook asks for the load, so that its absence blocks nothing: it only leaves
-    the window comparable with no other.
+    With ``queries`` they are asked as before, and what was not is left out; then what cannot be read
+    raises SourceError. That the load is unknown leaves the window comparable with no other, and
+    blocks nothing.
     """
-    load = [each for each in read_catalogue(context).metrics if each.topic == LOAD]
-    found, _ = capturing.capture(context.prometheus, load, context.matchers, start, end)
-    allowed = context.params.max_missing
-    known = [one for one in found if capturing.mean(one, allowed) is not None]
     about = About(
         release=context.params.release,
         cluster=context.cluster_name,
@@ -46,7 +54,40 @@ def measured(
         epoch_length=context.cluster.epoch_length,
         validators=len(context.cluster.nodes),
     )
-    return Measured.of([*captured, *known], about, allowed)
+    frames: dict[str, pd.DataFrame] = {}
+    asked, missing = dict[str, str](), Findings()
+    for metric in metrics:
+        name, known = metric.name, (queries or {}).get(metric.name)
+        if metric.topic != LOAD and queries is not None and known is None:
+            continue
+        problem = SourceError if metric.topic == LOAD or queries is None else ()
+        with missing.reading("has data", "a fresh series", name, problem):
+            if metric.topic == LOAD or known is None:
+                known = resolve(context.prometheus, metric, context.matchers, end)
+            frame = _ask(context, metric, known, start, end)
+            if metric.topic == LOAD:
+                load = capturing.mean(frame, context.params.max_missing)
+                about = about.model_copy(update={"load": load})
+            if metric.topic != LOAD or about.load is not None:
+                asked[name], frames[name] = known, frame
+    return Measured(about, asked, frames).sealed, missing.findings
+
+
+def _ask(
+    context: Context, metric: Metric, query: str, start: datetime, end: datetime
+) -> pd.DataFrame:
+    """A metric by ``query``; one of ``by_node`` is the aggregate asked once a node. SourceError."""
+    import pandas as pd
+
+    if not metric.name.endswith(capturing.SUFFIX):
+        return fetch(context.prometheus, query, start, end).values
+    parts = []
+    for node in context.cluster.nodes:
+        own = {metric.label: node.name}
+        frame = fetch(context.prometheus, inject(query, own), start, end)
+        frame.only()
+        parts.append(frame.values.set_axis([label_text(own)], axis=1))
+    return pd.concat(parts, axis=1)
 
 
 def pin(context: Context, made: Measured, rows: list[Row]) -> dict[str, Any]:
@@ -84,22 +125,20 @@ def pin_before(context: Context) -> dict[str, Any]:
     for cycle in (metric.cycle_hours for metric in catalogue.metrics):
         hours = math.ceil(hours / cycle) * cycle if cycle else hours  # whole ones of each
     start = end - timedelta(hours=hours)
-    metrics = catalogue.of_topic(*(m.topic for m in catalogue.metrics if m.topic != LOAD))
-    metrics += capturing.by_node(catalogue, context.site.telemetry.node_label)
-    nodes = [node.name for node in context.cluster.nodes]
-    found, missing = capturing.capture(
-        context.prometheus, metrics, context.matchers, start, end, nodes
-    )
+    nodes = capturing.by_node(catalogue, context.site.telemetry.node_label)
+    metrics = [*catalogue.metrics, *nodes]
+    made, missing = capture(context, metrics, start, end)
     must = {metric.name for metric in metrics if metric.critical}
     rows = [row for row in missing if row.subject in must]
-    for one in found:
-        if one.metric.name in must:
-            rows += capturing.judge(one, context.params.max_missing)
+    for metric in metrics:
+        if metric.name in must and metric.name in made.frames:
+            frame = made.frames[metric.name]
+            rows += capturing.judge(metric, frame, context.params.max_missing, names_of(context))
     context.findings += [row for row in rows if row.outcome is not Outcome.PASS]
     if all_pass(rows):  # the frames are kept, point by point
         text = f"{len(rows)} series covered and healthy"
         context.judge("baseline", BEFORE, text, text)
-    return pin(context, measured(context, found, start, end), rows)
+    return pin(context, made, rows)
 
 
 def _begun_before(context: Context) -> dict[str, Any] | None:
@@ -132,26 +171,6 @@ def pinned(context: Context, kept: Mapping[str, Any] | None, by: str) -> Measure
     about = About.model_validate_json(canonical(known))
     path = context.store.pinned(about.cluster, about.digest, ".parquet")
     return read(context.scope.read(path), about, kept["metrics"], f"{by}: baseline")
-
-
-def measure(
-    context: Context,
-    before: Measured,
-    metrics: Sequence[Metric],
-    start: datetime,
-    end: datetime,
-) -> Measured:
-    """The same metrics over a later window, asked as they were for ``before``. Raises SourceError.
-
-    A metric that ``before`` lacks is left out.
-    """
-    nodes = [node.name for node in context.cluster.nodes]
-    captured = [
-        capturing.ask(context.prometheus, metric, before.queries[metric.name], nodes, start, end)
-        for metric in metrics
-        if metric.name in before.queries
-    ]
-    return measured(context, captured, start, end)
 
 
 def names_of(context: Context) -> Mapping[str, str]:

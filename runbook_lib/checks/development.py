@@ -26,7 +26,7 @@ from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
 from ..strict import parse_instant
 from . import preflight
-from .baselines import data_of, measured, pin, read_catalogue
+from .baselines import capture, data_of, names_of, pin, read_catalogue
 from .ci import ci_rows
 from .figures import BASELINE, stage_figure
 from .suites import run_suites
@@ -236,10 +236,14 @@ def baseline(context: Context) -> CheckResult:
         )
     catalogue = read_catalogue(context)
     metrics = catalogue.of_topic(*playbook.BASELINE_TOPICS)
-    captured, rows = capturing.capture(context.prometheus, metrics, context.matchers, start, end)
-    rows += [row for one in captured for row in capturing.judge(one, context.params.max_missing)]
-    kept = pin(context, measured(context, captured, start, end), rows)
-    told = "load" in kept or catalogue.load is None
+    made, missing = capture(context, [*metrics, *catalogue.loads], start, end)
+    rows = [row for row in missing if row.subject in [metric.name for metric in metrics]]
+    for metric in metrics:
+        if metric.name in made.frames:
+            frame, names = made.frames[metric.name], names_of(context)
+            rows += capturing.judge(metric, frame, context.params.max_missing, names)
+    kept = pin(context, made, rows)
+    told = "load" in kept or not catalogue.loads
     unknown = "" if told else "; its load is unknown, so that it compares with none"
     count, digest = len(kept["metrics"]), kept["digest"][:19]
     return context.conclude(

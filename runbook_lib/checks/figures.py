@@ -12,13 +12,14 @@ from ..context import Context
 from ..errors import SourceError, tried
 from ..evidence.events import Event, NodeVerified, RunEnded, of
 from ..files import keep_file
-from ..metrics.baseline import SETTLE, Captured, Measured, capture
+from ..metrics.baseline import SETTLE, Measured
 from ..metrics.catalogue import Metric
 from ..metrics.frames import Flags, Stretch, fetch
 from ..outcomes import worst
 from ..playbook import BASELINE_TOPICS
 from ..wording import count, outcome_word, utc
 from .baselines import (
+    capture,
     concerns,
     data_of,
     names_of,
@@ -54,11 +55,11 @@ def stage_figure(
     before = tried(pinned_before, context, context.journal, change) if change else None
     level = tried(_development, context) if change else None
 
-    def beside(one: Captured) -> dict[str, Any]:
-        name, band, note = one.metric.name, None, FIRST
+    def beside(name: str, query: str) -> dict[str, Any]:
+        band, note = None, FIRST
         if isinstance(before, SourceError):
             note = f"no baseline: {before.problem}"
-        elif before is not None and before.queries.get(name) != one.query:
+        elif before is not None and before.queries.get(name) != query:
             note = "no baseline: not measured before, or by another query"
         elif before is not None:
             band, note = spread(before.frames[name]), ""
@@ -85,7 +86,7 @@ def draw(
     file: str,
     metrics: Sequence[Metric],
     window: Stretch,
-    beside: Callable[[Captured], Mapping[str, Any]] = lambda one: {},
+    beside: Callable[[str, str], Mapping[str, Any]] = lambda name, query: {},
     *,
     marks: Sequence[Mark] = (),
     note: str = "",
@@ -98,11 +99,15 @@ def draw(
 
     if window[1] <= window[0]:
         raise SourceError("the figure", f"its window begins at {utc(window[0])}; draw it later")
-    captured, missing = capture(context.prometheus, metrics, context.matchers, *window)
-    if not captured:
+    made, missing = capture(context, metrics, *window)
+    if not made.frames:
         raise SourceError("the figure", f"{missing[0].subject}: {missing[0].observed}")
     names = names_of(context)
-    panels = [Panel(one.metric, one.frame.values, names, **beside(one)) for one in captured]
+    panels = [
+        Panel(metric, made.frames[name], names, **beside(name, made.queries[name]))
+        for metric in metrics
+        if (name := metric.name) in made.frames
+    ]
     found, said = happened(context, *window)
     notes = [said, note, *(f"{row.subject}: no data" for row in missing)]
     drawn = figure(panels, marks=[*marks, *found], note="; ".join(filter(None, notes)))

@@ -20,7 +20,7 @@ from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import Metric
 from ..metrics.frames import STEP
 from ..outcomes import CheckResult
-from .baselines import data_of, measure, names_of, pinned_before, read_catalogue, restarts
+from .baselines import capture, data_of, names_of, pinned_before, read_catalogue, restarts
 from .epochs import LATE, Span, whole_epochs
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def beside_past_and_rest(
 
     before = pinned_before(context, entries, REWARDS)
     catalogue, metrics = read_catalogue(context), _critical(context)
-    now = measure(context, before, metrics, start, end)
+    now, _ = capture(context, [*metrics, *catalogue.loads], start, end, before.queries)
     beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
     changed = of(entries, NodeVerified)
 

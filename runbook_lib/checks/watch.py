@@ -26,7 +26,7 @@ from ..metrics.frames import STEP, Stretch
 from ..outcomes import CheckResult, Outcome, Row
 from ..wording import count, quantity, utc
 from . import quiet
-from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
+from .baselines import capture, names_of, pinned_before, read_catalogue, restarts
 from .quiet import Seen, breaks
 from .watch_log import WatchLog, patience, reachable
 
@@ -237,10 +237,11 @@ def compared(context: Context, catalogue: Catalogue, start: datetime, end: datet
 
     before = pinned_before(context, context.journal, GATE)
     critical = [metric for metric in catalogue.of_topic(*TOPICS) if metric.critical]
+    now, _ = capture(context, [*critical, *catalogue.loads], start, end, before.queries)
     found = compare(
         critical,
         before,
-        measure(context, before, critical, start, end),
+        now,
         load=catalogue.load,
         max_missing=context.params.max_missing,
         names=names_of(context),

@@ -1,11 +1,11 @@
-"""Capturing metrics over a window: whether they can be trusted, pinned by digest, and read back."""
+"""Metrics over a window: whether they can be trusted, pinned by digest, and read back."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -13,12 +13,9 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from ..canonical import canonical, digest_bytes
 from ..errors import SourceError
-from ..findings import Findings
 from ..outcomes import Model, Row, check_row, unknown_row
-from ..sources.matrix import label_text
-from ..sources.prometheus import Prometheus
-from .catalogue import LOAD, Catalogue, Metric, inject, limit_words, resolve
-from .frames import STEP, Frame, fetch
+from .catalogue import Catalogue, Metric, limit_words
+from .frames import STEP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,15 +26,6 @@ SETTLE = timedelta(minutes=5)
 SUFFIX = "_by_node"
 CLUSTER_WIDE = frozenset({"finality_lag"})
 """Topics that compare nodes with each other: they say nothing of one alone."""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """One metric over a window: the query that had data, and what it gave."""
-
-    metric: Metric
-    query: str
-    frame: Frame
 
 
 def by_node(catalogue: Catalogue, label: str) -> list[Metric]:
@@ -56,54 +44,19 @@ def by_node(catalogue: Catalogue, label: str) -> list[Metric]:
     ]
 
 
-def capture(
-    prometheus: Prometheus,
-    metrics: Sequence[Metric],
-    matchers: Mapping[str, str],
-    start: datetime,
-    end: datetime,
-    nodes: Sequence[str] = (),
-) -> tuple[list[Captured], list[Row]]:
-    """Frames of ``metrics``, those of ``by_node`` one series a node; what cannot be read is a row."""
-    captured, findings = [], Findings()
-    for metric in metrics:
-        with findings.reading("has data", "a fresh series", metric.name):
-            query = resolve(prometheus, metric, matchers, end)
-            captured.append(ask(prometheus, metric, query, nodes, start, end))
-    return captured, findings.findings
-
-
-def ask(
-    prometheus: Prometheus,
-    metric: Metric,
-    query: str,
-    nodes: Sequence[str],
-    start: datetime,
-    end: datetime,
-) -> Captured:
-    """A metric by ``query``; one of ``by_node`` is the aggregate asked once a node. SourceError."""
-    if not metric.name.endswith(SUFFIX):
-        return Captured(metric, query, fetch(prometheus, query, start, end))
-    import pandas as pd
-
-    own, parts = [{metric.label: node} for node in nodes], []
-    for labels in own:
-        frame = fetch(prometheus, inject(query, labels), start, end)
-        frame.only()
-        parts.append(frame.values.set_axis([label_text(labels)], axis=1))
-    return Captured(metric, query, Frame(pd.concat(parts, axis=1), tuple(own)))
-
-
-def judge(captured: Captured, max_missing: float) -> list[Row]:
+def judge(
+    metric: Metric, frame: pd.DataFrame, max_missing: float, names: Mapping[str, str]
+) -> list[Row]:
     """Rows of one metric: coverage of each series, and its median against the healthy limit."""
-    metric, frame = captured.metric, captured.frame
-    if not frame.labels:
+    if not len(frame.columns):
         return [unknown_row(metric.name, "series", "at least one", "none in the window")]
-    rows, points = [], len(frame.values)
-    for labels, column in frame.series:
-        name = labels.get(metric.label, "") or ", ".join(labels.values()) or "all nodes"
-        subject = f"{metric.name} {name}" if len(frame.labels) > 1 else metric.name
-        finite = column[np.isfinite(column)]
+    rows, points = [], len(frame)
+    for series in frame.columns:
+        subject = (
+            f"{metric.name} {called(series, names)}" if len(frame.columns) > 1 else metric.name
+        )
+        values = frame[series].to_numpy()
+        finite = values[np.isfinite(values)]
         lost = 1 - len(finite) / points
         if lost > max_missing:
             got = f"{lost:.1%} of {points} points missing"
@@ -111,22 +64,14 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
             continue
         median = float(np.median(finite))
         shown, ok = float(f"{median:.6g}"), metric.limit is None or metric.limit.holds(median)
-        rows.append(
-            check_row(
-                subject,
-                "median",
-                limit_words(metric.limit, metric.unit),
-                shown,
-                ok,
-                unit=metric.unit,
-            )
-        )
+        expected = limit_words(metric.limit, metric.unit)
+        rows.append(check_row(subject, "median", expected, shown, ok, unit=metric.unit))
     return rows
 
 
-def mean(captured: Captured, max_missing: float) -> float | None:
-    """The mean of a metric of one series; None where there are others, or it has too many holes."""
-    values = captured.frame.values.to_numpy()
+def mean(frame: pd.DataFrame, max_missing: float) -> float | None:
+    """The mean of one series; None where there are others, or it has too many holes."""
+    values = frame.to_numpy()
     finite = values[np.isfinite(values)]
     if values.shape[1] != 1 or len(finite) < (1 - max_missing) * len(values):
         return None
@@ -170,18 +115,10 @@ class Measured:
     queries: Mapping[str, str]
     frames: Mapping[str, pd.DataFrame]
 
-    @classmethod
-    def of(cls, captured: Sequence[Captured], about: About, max_missing: float) -> Measured:
-        """What was captured, with its load and the digest of its content."""
-        loads = [mean(one, max_missing) for one in captured if one.metric.topic == LOAD]
-        made = cls(
-            about.model_copy(update={"load": loads[0] if loads else None}),
-            {one.metric.name: one.query for one in captured},
-            {one.metric.name: one.frame.values for one in captured},
-        )
-        return cls(
-            made.about.model_copy(update={"digest": made.content_digest}), made.queries, made.frames
-        )
+    @property
+    def sealed(self) -> Measured:
+        """The same, with the digest of its content."""
+        return replace(self, about=self.about.model_copy(update={"digest": self.content_digest}))
 
     @property
     def content_digest(self) -> str:

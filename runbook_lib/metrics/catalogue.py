@@ -217,15 +217,18 @@ class Catalogue(Strict):
         names = [metric.name for metric in self.metrics]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"expected every name once, got {', '.join(twice)} twice")
-        loads = [metric for metric in self.metrics if metric.topic == LOAD]
-        if len(loads) > 1 or any(each.per == "validator" for each in loads):
+        if len(self.loads) > 1 or any(each.per == "validator" for each in self.loads):
             raise ValueError(f"expected one aggregate metric of topic {LOAD} at most")
         return self
 
     @property
-    def load(self) -> Metric | None:
+    def loads(self) -> list[Metric]:
         """The metric of what a cluster was asked to do, where one is declared."""
-        return next((metric for metric in self.metrics if metric.topic == LOAD), None)
+        return [metric for metric in self.metrics if metric.topic == LOAD]
+
+    @property
+    def load(self) -> Metric | None:
+        return next(iter(self.loads), None)
 
     def of_topic(self, *topics: str) -> list[Metric]:
         """The metrics of topics, in their order. Raises ParameterError when one has none."""

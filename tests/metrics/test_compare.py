@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics import baseline
-from runbook_lib.metrics.baseline import About, Captured, Measured
+from runbook_lib.metrics.baseline import About, Measured
 from runbook_lib.metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from runbook_lib.metrics.compare import Compared, compare, rule_of
-from runbook_lib.metrics.frames import STEP, Frame, cut
+from runbook_lib.metrics.frames import STEP, cut
 from runbook_lib.outcomes import Outcome
 from runbook_lib.strict import PROJECT
 
@@ -235,10 +235,9 @@ def file(tmp_path: Path) -> Path:
     """A baseline of two series as a capture writes it."""
     grid = pd.date_range(START, periods=61, freq=STEP, unit="ms", name="time")
     values = pd.DataFrame({"{b}": noise(1, points=61), "{a}": noise(2, points=61)}, index=grid)
-    captured = Captured(METRICS[NAME], "up", Frame(values, ({"n": "b"}, {"n": "a"})))
     about = About(start=START, end=START + timedelta(hours=1), validators=2, **ABOUT)
     path = tmp_path / "baseline.parquet"
-    path.write_bytes(Measured.of([captured], about, 0.02).file())
+    path.write_bytes(Measured(about, {NAME: "up"}, {NAME: values}).sealed.file())
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.checks.baselines import measured, read_catalogue
+from runbook_lib.checks.baselines import capture, read_catalogue
 from runbook_lib.checks.mainnet import watch
 from runbook_lib.checks.watch import GATE, ITEM, TOPICS
 from runbook_lib.cli import main
@@ -21,7 +21,6 @@ from runbook_lib.commands.watch import look
 from runbook_lib.evidence.sealing import seal
 from runbook_lib.evidence.verify import verify
 from runbook_lib.files import keep_file
-from runbook_lib.metrics.baseline import capture
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.params import MainnetParams
 from runbook_lib.sources.tape import read_entries
@@ -114,8 +113,7 @@ def pin(watch: Watch, stage: Stage) -> None:
     until = watch.network.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
     start, catalogue = until - timedelta(hours=24), read_catalogue(context)
     metrics = catalogue.of_topic(*TOPICS)
-    taken, _ = capture(context.prometheus, metrics, context.matchers, start, until)
-    made = measured(context, taken, start, until)
+    made, _ = capture(context, [*metrics, *catalogue.loads], start, until)
     path = keep_file(stage.folder, "metrics/before.parquet", made.file())
     context.store.pin("mainnet", made.about.digest, path)
     about = made.about.model_dump(mode="json", exclude_none=True)
