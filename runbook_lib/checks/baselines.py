@@ -57,19 +57,18 @@ def capture(
     frames: dict[str, pd.DataFrame] = {}
     asked, missing = dict[str, str](), Findings()
     for metric in metrics:
-        name, known = metric.name, (queries or {}).get(metric.name)
-        if metric.topic != LOAD and queries is not None and known is None:
+        name, is_load = metric.name, metric.topic == LOAD
+        query = "" if is_load else (queries or {}).get(name, "")
+        if queries is not None and not (query or is_load):
             continue
-        problem = SourceError if metric.topic == LOAD or queries is None else ()
-        with missing.reading("has data", "a fresh series", name, problem):
-            if metric.topic == LOAD or known is None:
-                known = resolve(context.prometheus, metric, context.matchers, end)
-            frame = _ask(context, metric, known, start, end)
-            if metric.topic == LOAD:
+        with missing.reading("has data", "a fresh series", name, () if query else SourceError):
+            query = query or resolve(context.prometheus, metric, context.matchers, end)
+            frame = _ask(context, metric, query, start, end)
+            if is_load:
                 load = capturing.mean(frame, context.params.max_missing)
                 about = about.model_copy(update={"load": load})
-            if metric.topic != LOAD or about.load is not None:
-                asked[name], frames[name] = known, frame
+            if not is_load or about.load is not None:
+                asked[name], frames[name] = query, frame
     return Measured(about, asked, frames).sealed, missing.findings
 
 

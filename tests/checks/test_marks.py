@@ -4,21 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from runbook_lib.checks import baselines, figures
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.events import Event
-from runbook_lib.metrics.baseline import SETTLE
+from runbook_lib.metrics.baseline import SETTLE, About, Measured
+from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.plots import Mark
+from runbook_lib.outcomes import check_row
 from runbook_lib.plan import NodeState
 from runbook_lib.sources.matrix import Series
 
 from ..changes.plans import node, phase, plan
 from ..events import event
-from ..metrics.samples import samples
+from ..metrics.samples import METRIC, samples
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 END = START + timedelta(hours=1)
@@ -138,3 +143,52 @@ def test_planned_restarts_are_marked_those_of_one_wave_once() -> None:
     ]
     windows = [(minute(at), minute(at + 1) + SETTLE) for at in (10, 12, 40)]
     assert sorted(baselines.restarts(journal)) == windows
+
+
+def held(level: float, query: str = "up") -> Measured:
+    grid = pd.date_range(START, END, freq="60s", unit="ms")
+    frame = pd.DataFrame({"{}": np.full(len(grid), level)}, index=grid)
+    about: Any = {"release": "v1", "cluster": "dev", "epoch_length": 1, "validators": 1}
+    return Measured(About(start=START, end=END, **about), {"latency": query}, {"latency": frame})
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "band", "level", "note"),
+    [
+        (held(2.0), "x.gate", 2.0, 1.0, ""),
+        (held(2.0, "old"), "x.gate", None, 1.0, "no baseline: not measured before, or by another query"),
+        (SourceError("x.gate", "lost"), "x.gate", None, 1.0, "no baseline: lost"),
+        (held(2.0), "", None, None, "no baseline: this window is pinned as the first one"),
+    ],
+)  # fmt: skip
+def test_a_panel_has_its_baseline_its_verdict_or_says_why_not(
+    monkeypatch: pytest.MonkeyPatch,
+    before: Any, change: str, band: float | None, level: float | None, note: str,
+) -> None:  # fmt: skip
+    metric = Metric.model_validate(METRIC)
+    row = check_row("latency all nodes", "no worse", "proven", "worse", ok=False)
+    told = SimpleNamespace(item="x.judged", result=SimpleNamespace(rows=[row]))
+    drawn: list[Any] = []
+    for name, answer in (("pinned_before", before), ("_development", held(1.0))):
+        monkeypatch.setattr(figures, name, Mock(side_effect=[answer]))
+    monkeypatch.setattr(
+        figures, "read_catalogue", lambda context: Mock(of_topic=lambda *t: [metric])
+    )
+    monkeypatch.setattr(figures, "of", lambda events, kind: [told])
+    monkeypatch.setattr(
+        figures,
+        "draw",
+        lambda context, file, metrics, window, beside: drawn.append(beside("latency", "up")),
+    )
+    figures.stage_figure(
+        cast(Any, SimpleNamespace(journal=[], stage="x")), "x.judged", (START, END), change=change
+    )
+    [found] = drawn
+
+    assert (found["baseline"] and found["baseline"].p50, found["reference"]) == (band, level)
+    assert (found["note"], found["verdict"]) == (note, "✗ FAIL")
+
+
+def test_a_window_that_has_not_begun_is_drawn_later() -> None:
+    with pytest.raises(SourceError, match="draw it later"):
+        figures.draw(context(quiet()), "f.png", [], (END, START))
