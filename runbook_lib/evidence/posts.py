@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
@@ -26,9 +26,11 @@ from ..sources import github
 from ..sources.commands import require_well
 from ..sources.github import GitHub
 from ..sources.local import recorded
-from ..sources.notices import Governance
 from ..sources.scope import Scope
 from .events import Event, Queued, of
+
+if TYPE_CHECKING:
+    from ..sources.notices import Governance
 
 FOLDER, NOTE = "outbox", "outbox/release-issue.json"
 """``NOTE`` says that what was sealed is still to be published."""
@@ -119,7 +121,7 @@ class ByCommand:
     """A post for a command of the site, which finds its text in a file of ``folder``."""
 
     post: Post
-    commands: Governance
+    commands: "Governance"
     folder: Path
 
     def stands(self) -> bool | None:
@@ -146,6 +148,8 @@ class ByCommand:
 def sending(post: Post, scope: Scope, site: Site, folder: Path) -> OnForge | ByCommand:
     """How a post is sent; ``folder`` is for the text of a command."""
     if post.command:
+        from ..sources.notices import Governance
+
         return ByCommand(post, Governance(scope, site.commands), folder)
     return OnForge(post, GitHub(scope, site.forge))
 
