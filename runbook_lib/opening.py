@@ -3,7 +3,7 @@
 import getpass
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -11,7 +11,7 @@ import yaml
 from . import playbook
 from .errors import ParameterError, SourceError, StoreError, tried
 from .evidence.comment import compare_heads
-from .evidence.events import Note, Opened, PolicyAccepted, SessionOpened, of
+from .evidence.events import Event, Note, Opened, PolicyAccepted, SessionOpened, of
 from .evidence.ledger import BEFORE, Ledger
 from .evidence.status import plan_digest, policy_of
 from .evidence.store import INCIDENTS, Attempt, Store
@@ -218,7 +218,16 @@ def _begin_session(session: Session) -> None:
         version=VERSION,
         package=package_digest(),
     )
-    session.log.append(opened)
+
+    def alone(events: Sequence[Event]) -> SessionOpened:
+        if any(one.number >= session.number for one in of(events, SessionOpened)):
+            raise StoreError(
+                f"{session.attempt.name}: somebody else continued it just now; try again"
+            )
+        return opened
+
+    session.log.append_if(alone)
+    session.log.refuses = session.passed_on
     hand_over(session)
 
 

@@ -6,7 +6,6 @@ one that has no end was interrupted.
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from . import display, playbook
@@ -14,7 +13,7 @@ from .changes.approvals import Ruling, needs_approval, rule
 from .context import Context
 from .errors import ParameterError, RunbookError, SourceError
 from .evidence import events as kinds
-from .evidence.status import item_status
+from .evidence.status import item_status, statuses
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
 from .plan import Plan
 from .session import Session
@@ -23,10 +22,8 @@ from .wording import utc
 
 # --- What blocks an item ---
 #
-# ``blocker`` is asked before any run begins. ``Prerequisites`` are asked when a change begins, and
-# before each of its waves: every item before it whose PASS is stale is judged again. Such a judgement
-# is recorded under the change; unless it holds, or a waiver that has not ended covers what does not,
-# nothing more is begun.
+# ``blocker`` is asked before any run begins, ``stale_before`` when a change does. Nothing is judged
+# again behind a change: ``refresh`` is a cell of its own. Between waves a change asks itself.
 
 
 def blocker(session: Session, item: str) -> Standing | None:
@@ -153,10 +150,11 @@ def _last_stands(session: Session, item: str) -> str | None:
     if session.replay:
         return None
     before = status(session, item)
-    if before.outcome is Outcome.PASS and item not in session.shown:
+    made = playbook.ITEMS[item].kind == "change"  # and is not made again
+    if before.outcome is Outcome.PASS and (made or item not in session.shown):
         now = session.scope(f"{item}/age", session.number).now()
         if not stale(before, now, session.params.valid_for):
-            return f"judged by an earlier try, {before.number}"
+            return f"by run {before.number}"
     last = before.result or (before.earlier[-1] if before.earlier else None)
     failed = last is not None and last.outcome is Outcome.FAIL
     if failed and not session.params.retry_reason:
@@ -193,18 +191,7 @@ def start(session: Session, item: str) -> int:
         for ended in kinds.of(session.recorded, kinds.RunEnded):
             if ended.item == item and ended.number < number:
                 session.log.append(ended)
-    return _claim(session, item)
-
-
-def _claim(session: Session, item: str) -> int:
-    """A number that no run beside us has: each is told apart on the tape by its own."""
-
-    def begin(known: list[kinds.Event]) -> kinds.RunStarted:
-        return kinds.RunStarted(item=item, number=session.next_run(item, known))
-
-    started = session.log.append_if(begin)
-    assert started is not None
-    return started.number
+    return session.log.append(kinds.RunStarted(item=item, number=number)).number
 
 
 def _ended(session: Session, context: Context, run: Run) -> CheckResult | None:
@@ -233,70 +220,59 @@ def end(
     item: str,
     number: int,
     result: CheckResult,
-    under: tuple[str, int] | None = None,
 ) -> None:
-    """Log what a run came to; ``under`` is the run of a change that judged it again."""
+    """Log what a run came to."""
     session.tape.sync()
     why = session.params.retry_reason
-    ended = kinds.RunEnded(item=item, number=number, result=result, retry_reason=why, under=under)
+    ended = kinds.RunEnded(item=item, number=number, result=result, retry_reason=why)
     session.log.append(ended)
 
 
-@dataclass
-class Prerequisites:
-    """Call it: what stands in the way of the change now, in words; empty when nothing does.
+def stale_before(session: Session, context: Context) -> str:
+    """Which items before a change are too old for it, or passed by a waiver that ended.
 
-    ``context`` is that of the change's run; ``due`` is then when to come back, where that is known.
+    Empty when it may begin.
     """
+    before = _before(session, context)
+    old = [one.item for one in before if stale(one, context.now, session.params.valid_for)]
+    if old:
+        return f"too old: {', '.join(old)}; run the refresh cell above it, or continue"
+    return next(filter(None, (waiver_ended(one, context.now) for one in before)), "")
 
-    session: Session
-    context: Context
-    due: datetime | None = None
-    _judged: dict[str, datetime] = field(default_factory=dict)
-    _rounds: int = 0
 
-    def __call__(self) -> str:
-        session, scope = self.session, self.context.scope
-        now = scope.reread() if self._rounds else scope.now()
-        self._rounds += 1
-        for item in before_item(session.stage, self.context.item):
-            known, judged = item_status(self.context.journal, item), self._judged.get(item)
-            if stale(known, now, session.params.valid_for, judged) and (
-                why := self._judge_again(item, now)
-            ):
-                return why
-            if why := waiver_ended(self._found(item), now):
-                return why
-        return ""
+def unfit_between_waves(session: Session, context: Context) -> str:
+    """Why the next wave must wait: something pages, or a waiver ended. Empty when it may begin."""
+    from .checks.observability import ITEM, paging
 
-    def _found(self, item: str) -> Standing:
-        context = self.context
-        known = self.session.aftermath(context.item, context.scope.number)
-        return item_status(known, item)
+    now, before = context.scope.reread(), _before(session, context)
+    if ended := next(filter(None, (waiver_ended(one, now) for one in before)), ""):
+        return ended
+    return paging(context) if ITEM in {one.item for one in before} else ""
 
-    def _judge_again(self, item: str, now: datetime) -> str:
-        """Why an item no longer holds; what is not PASS becomes a run of it."""
-        change, number = self.context.item, self.context.scope.number
-        session, check = self.session, self.session.checks.get(item)
-        if check is None or not session.may_judge_again(change, item, number):
-            return f"{item} is too old; run its cell again"
-        # Each round of one run has a place of its own on the tape.
-        under = f"{change}/{item}" + (f"#{self._rounds}" if self._rounds > 1 else "")
-        mine = replace(self.context, item=item, scope=session.scope(under, number), findings=[])
-        result = _ended(session, mine, check)
-        assert result is not None
-        session.tape.sync()
-        number = mine.scope.number
-        judged = kinds.PrerequisiteJudged(change=change, item=item, number=number, result=result)
-        session.log.append(judged)
-        if result.outcome is not Outcome.PASS and not session.replay:
-            end(session, item, _claim(session, item), result, under=(under, number))
-        self._judged[item] = now
-        found = self._found(item)
-        if found.outcome is Outcome.PASS:
-            return ""
-        self.due = found.return_at
-        return f"blocked by {item}"
+
+def _before(session: Session, context: Context) -> list[Standing]:
+    """Where the items before a run stood when it began."""
+    items = before_item(session.stage, context.item) if not session.recovery else ()
+    return [item_status(context.journal, item) for item in items]
+
+
+def refresh(session: Session) -> list[Standing]:
+    """Run again every check whose PASS is stale; where those items stand then.
+
+    One whose cell did not run in this kernel stays as it is. A replay has the last runs' answers.
+    """
+    if session.replay:
+        return []
+    now = session.scope("stage.refresh", session.number).now()
+    known = [
+        one for one in statuses(session.log.events()) if stale(one, now, session.params.valid_for)
+    ]
+    return [
+        run_item(session, one.item, session.checks[one.item])
+        if one.item in session.checks
+        else one.model_copy(update={"reason": "too old; run its cell"})
+        for one in known
+    ]
 
 
 # --- The plan of an attempt: made and ruled on once, then shown; of a refused one, why ---

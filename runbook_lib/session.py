@@ -1,6 +1,7 @@
 """One opening of an attempt, live or in replay: what its tries may know, and where they write."""
 
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 
 from . import playbook
 from .canonical import canonical
+from .errors import StoreError
 from .evidence import events as kinds
 from .evidence.log import Log, opened_by
 from .evidence.status import FINAL
@@ -32,8 +34,8 @@ PARAMETERS = "params.yaml"
 class Session:
     """One opening of an attempt. ``recorded`` holds a replayed attempt's events, else nothing.
 
-    ``plan`` is the attempt's, once it has one. ``checks`` are those whose cells ran: a stale
-    prerequisite can be judged again by them. ``shown`` are the items whose cells ran.
+    ``plan`` is the attempt's, once it has one. ``checks`` are those whose cells ran: they can be
+    refreshed. ``shown`` are the items whose cells ran.
     """
 
     site: Site
@@ -82,10 +84,7 @@ class Session:
         return self.attempt.log
 
     def scope(self, item: str, number: int) -> Scope:
-        """The tape scope of one try of ``item``; a guard's try asked under its change."""
-        ended = kinds.of(self.recorded, kinds.RunEnded)
-        under = [e.under for e in ended if (e.item, e.number) == (item, number) and e.under]
-        item, number = under[-1] if under else (item, number)
+        """The tape scope of one run of ``item``."""
         return Scope(
             self.tape,
             item,
@@ -107,21 +106,12 @@ class Session:
         made = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self.folders.enter_context(made))
 
-    def next_run(self, item: str, known: Sequence[kinds.Event] | None = None) -> int:
-        """The number of the next try of ``item``; in replay, that of the recorded one.
-
-        ``known``: the events so far, for who holds the log's lock.
-        """
+    def next_run(self, item: str) -> int:
+        """The number of the next run of ``item``; in replay, that of the recorded one."""
         if self.replay:
             return last_runs(self.recorded).get(item, 0)
-        started = kinds.of(self.log.events() if known is None else known, kinds.RunStarted)
+        started = kinds.of(self.log.events(), kinds.RunStarted)
         return max((e.number for e in started if e.item == item), default=0) + 1
-
-    def may_judge_again(self, change: str, item: str, number: int) -> bool:
-        """Whether a guard can be judged under a try of ``change``; in replay, if it was."""
-        judged = kinds.of(self.recorded, kinds.PrerequisiteJudged)
-        asked = (change, item, number)
-        return not self.replay or asked in ((e.change, e.item, e.number) for e in judged)
 
     def journal(self, item: str, number: int) -> Sequence[kinds.Event]:
         """What a try may know of the past: in replay, the log as it was when the try began."""
@@ -146,6 +136,23 @@ class Session:
             return self.params
         known = params_in(self.journal(item, number))
         return stage_params(self.stage, known, "recorded parameters")
+
+    def passed_on(self, events: Sequence[kinds.Event]) -> str:
+        """Why this session writes no more: another one went on with the attempt, or it was sealed."""
+        opened = [e.seq for e in kinds.of(events, kinds.SessionOpened) if e.number == self.number]
+        since = events[opened[0] + 1 :] if opened else ()
+        ended = kinds.of(since, kinds.SessionOpened, kinds.Sealed)
+        if self.replay or not ended:
+            return ""
+        said = "sealed" if isinstance(ended[-1], kinds.Sealed) else "continued elsewhere"
+        parameters = shlex.quote(str(self.attempt.folder / PARAMETERS))
+        again = f"runbook run {self.stage} --continue -f {parameters}"
+        return f"{self.attempt.name}: it was {said}, and this kernel writes no more: `{again}`"
+
+    def require_writer(self) -> None:
+        """Raises StoreError once this session is over: nothing is asked, nothing is written."""
+        if why := self.passed_on(self.log.events()):
+            raise StoreError(why)
 
     def close(self) -> None:
         self.tape.close()

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
@@ -28,13 +28,15 @@ from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from .params import taken
 from .plan import Plan
 from .runs import (
-    Prerequisites,
     context_of,
     make_plan,
     needs_plan,
     not_reached,
     recorded_plan,
+    refresh,
     run_item,
+    stale_before,
+    unfit_between_waves,
 )
 from .session import Session
 from .sources.scope import Scope
@@ -78,6 +80,22 @@ def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
         raise
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def cell(make: Callable[Concatenate[Stage, P], R]) -> Callable[Concatenate[Stage, P], R]:
+    """A cell's method: it runs while the attempt is this kernel's, and ends in a sentence."""
+
+    @wraps(make)
+    def run(stage: Stage, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with guarded():
+            stage._session.require_writer()
+            return make(stage, *args, **kwargs)
+
+    return run
+
+
 class Stage:
     """An open stage: the cells of its notebook. Their results go into the log as they happen."""
 
@@ -109,25 +127,32 @@ class Stage:
         """What run ``number`` of ``item`` gets."""
         return context_of(self._session, item, number)
 
-    @guarded()
+    @cell
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
         """What must hold, with its thresholds, before any data is read."""
         said = rows(self.context(EXPECT, self._session.number))
         columns = ("item", "what must hold", "threshold")
         return self._marked(display.table_card("What must hold", columns, said))
 
-    @guarded()
+    @cell
     def check(self, check: Judge) -> display.Card:
         """Run a check, unless an item before it stands in the way, and show where it stands."""
         self._session.checks[check.item] = check
         return self._marked(display.result_card(run_item(self._session, check.item, check)))
 
-    @guarded()
+    @cell
+    def refresh(self) -> display.Card:
+        """Run again every check whose PASS is too old for the change that follows."""
+        found = [(one.item, str(one.outcome), one.reason) for one in refresh(self._session)]
+        columns, none = ("item", "outcome", "reason"), [("nothing", "", "no result is too old")]
+        return self._marked(display.table_card("Refreshed", columns, found or none))
+
+    @cell
     def plan(self, build: Callable[[Context], Plan]) -> display.Card:
         """Make the plan, or show the one this attempt has; in apply, one that others approved."""
         return self._marked(make_plan(self._session, build))
 
-    @guarded()
+    @cell
     def change(self, change: Change) -> display.Card:
         """Plan or make a change, unless an item before it stands in the way."""
         session = self._session
@@ -135,13 +160,13 @@ class Stage:
         found = run_item(session, change.item, lambda context: make(session, change, context))
         return self._marked(display.result_card(found))
 
-    @guarded()
+    @cell
     def show(self, show: Shown[display.Card]) -> display.Card:
         """A page of the release report."""
         card = tried(show, self.context(f"stage.show.{show.__name__}"))
         return display.why_card("Nothing to show", card) if isinstance(card, SourceError) else card
 
-    @guarded()
+    @cell
     def plot(self, draw: Shown[tuple[bytes, str]]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
         drawn = tried(draw, self.context(f"stage.plot.{draw.__name__}"))
@@ -149,7 +174,7 @@ class Stage:
             return display.why_card("No figure", drawn)
         return display.figure_card(*drawn)
 
-    @guarded()
+    @cell
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""
         self._session.log.append(kinds.Enforced(number=self._session.number))
@@ -244,12 +269,12 @@ def apply_change(session: Session, change: Change, context: Context) -> CheckRes
             going_on = partial(_require_going_on, session, context.scope, lock)
             mine = replace(context, require_going_on=going_on)
             going_on()
-            guard = Prerequisites(session, mine)
-            if refused := guard():
-                not_reached(session, change.item, context.scope.number, refused, guard.due)
+            if refused := stale_before(session, mine):
+                not_reached(session, change.item, context.scope.number, refused)
                 return None
             if missing := _prepare_way_back(session, change, mine):
                 return context.conclude(missing)
+            guard = partial(unfit_between_waves, session, mine)
             applier = Applier(mine, lock.descriptor, guard, context.findings, lock.fence)
             result = change.apply(mine, applier)
         if change.observe is not None and result.outcome is Outcome.PASS:

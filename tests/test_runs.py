@@ -1,19 +1,27 @@
 """Every try is kept, and nothing passes that was not proven."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
-from runbook_lib.errors import RunbookError, SourceError, StageRefused
+from runbook_lib import opening, playbook
+from runbook_lib.errors import RunbookError, SourceError, StageRefused, StoreError
+from runbook_lib.evidence.events import Note
+from runbook_lib.evidence.replay import seal_by_hand
+from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome
-from runbook_lib.runs import blocker, end, stale, start, waiver_ended
+from runbook_lib.runs import blocker, stale, unfit_between_waves, waiver_ended
+from runbook_lib.session import Session
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.verdicts import ExitCode
+from runbook_lib.wording import utc
 
 from .cards import BAD, judged, waived
 from .conftest import (
+    ALICES,
     BASELINE,
     CI,
     DEPLOY,
@@ -29,6 +37,7 @@ from .conftest import (
     states,
     text,
 )
+from .messages import saying
 
 
 def test_an_item_of_another_stage_is_refused(practice: Any) -> None:
@@ -122,7 +131,7 @@ def test_continuing_shows_what_passed_without_a_new_try(practice: Any) -> None:
     cards = practice.walk(stage)
     stage.enforce()
 
-    assert "(judged by an earlier try, 1)" in text(cards[0])
+    assert "(by run 1)" in text(cards[0])
     assert [e.item for e in practice.events("started")] == [*SMALL, SUITES, BASELINE]
     assert practice.made == [PROVISION, DEPLOY]
     assert len(read_entries(practice.folder() / "tape")) > asked
@@ -218,38 +227,30 @@ def test_not_yet_due_goes_through_to_the_verdict(practice: Any) -> None:
     assert practice.made == []
 
 
-def test_aged_guards_are_judged_again_before_a_change(practice: Any) -> None:
-    """Only those that age by the clock, recorded under the change, no try of their own."""
+def test_a_change_does_not_begin_on_results_that_are_too_old(practice: Any) -> None:
+    """All of them are named at once; refreshed, each by a run of its own, it goes on."""
     stage = practice.until(DEPLOY)
-    assert practice.events("guard") == []
     practice.wind(2 * 3600)
+    card = practice.item(stage, DEPLOY)
+    wanted = f"too old: {DRIFT}, {REACHABLE}; run the refresh cell above it, or continue"
+    assert f"not reached: {wanted}" in text(card)
+    refreshed = text(stage.refresh())
+    assert [item for item in SMALL if item in refreshed] == [DRIFT, REACHABLE]
     practice.item(stage, DEPLOY)
-    for item in (SUITES, BASELINE):
-        practice.item(stage, item)
-    stage.enforce()
-    guards = [(e.change, e.item, e.number) for e in practice.events("guard")]
 
-    assert guards == [(DEPLOY, DRIFT, 1), (DEPLOY, REACHABLE, 1)]
-    assert stage.verdict().items[0].number == 1
+    assert [item.number for item in stage.verdict().items] == [2, 1, 2, 1, 2, 0, 0]
     assert practice.made == [PROVISION, DEPLOY]
+    assert "no result is too old" in text(stage.refresh())
 
 
 @pytest.mark.parametrize("outcome", [FAIL, INCONCLUSIVE])
-def test_a_guard_that_no_longer_holds_stops_the_change(practice: Any, outcome: Outcome) -> None:
-    """It becomes a try of its own item, and the change is not reached."""
-    stage = practice.open()
-    finds = {"now": PASS}
-    first = practice.check(DRIFT)
-
-    def drift(context: Any) -> Any:
-        return practice.check(DRIFT, finds["now"])(context)
-
-    drift.item = first.item  # type: ignore[attr-defined]
-    stage.check(drift)
-    for item in (CI, REACHABLE, PROVISION):
-        practice.item(stage, item)
+def test_a_refreshed_check_that_no_longer_passes_stops_the_change(
+    practice: Any, outcome: Outcome
+) -> None:
+    stage = practice.until(DEPLOY)
     practice.wind(2 * 3600)
-    finds["now"] = outcome
+    stage._session.checks[DRIFT] = practice.check(DRIFT, outcome)
+    stage.refresh()
     card = practice.item(stage, DEPLOY)
     standing = stage.verdict().items[0]
 
@@ -258,18 +259,17 @@ def test_a_guard_that_no_longer_holds_stops_the_change(practice: Any, outcome: O
     assert practice.made == [PROVISION]
 
 
-def test_an_aged_guard_whose_cell_did_not_run_stops_the_change(practice: Any) -> None:
-    """What cannot be judged again is too old to rely on."""
+def test_what_did_not_run_in_this_kernel_cannot_be_refreshed(practice: Any) -> None:
     practice.until(DEPLOY)
     practice.wind(2 * 3600)
     stage = practice.open(attempt=1)
-    card = practice.item(stage, DEPLOY)
 
-    assert f"not reached: {DRIFT} is too old; run its cell again" in text(card)
+    assert text(stage.refresh()).count("too old; run its cell") == 2
+    assert f"not reached: too old: {DRIFT}, {REACHABLE}" in text(practice.item(stage, DEPLOY))
     assert practice.made == [PROVISION]
 
 
-def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
+def test_what_a_fast_clock_judged_is_too_old(practice: Any) -> None:
     """Dated hours ahead it would stay young for hours too long; a few minutes are no matter."""
     stage = practice.open()
     practice.wind(10 * 3600)
@@ -278,18 +278,15 @@ def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
     practice.wind(120)
     practice.item(stage, REACHABLE)
     practice.wind(0)
-    practice.item(stage, PROVISION)
 
-    assert [e.item for e in practice.events("guard")] == [DRIFT]
-    assert practice.made == [PROVISION]
+    assert f"too old: {DRIFT};" in text(practice.item(stage, PROVISION))
 
 
 def test_valid_for_may_be_tightened(practice: Any) -> None:
     stage = practice.until(PROVISION, valid_for_minutes=1.0)
     practice.wind(120)
-    practice.item(stage, PROVISION)
 
-    assert [e.item for e in practice.events("guard")] == [DRIFT, REACHABLE]
+    assert f"too old: {DRIFT}, {REACHABLE};" in text(practice.item(stage, PROVISION))
 
 
 def test_a_pass_is_stale_only_beyond_its_validity_and_the_clocks_lag(practice: Any) -> None:
@@ -315,6 +312,21 @@ def test_a_waiver_ends_at_its_expiry(practice: Any) -> None:
     )
 
 
+def test_between_waves_a_waiver_may_end(practice: Any) -> None:
+    """A stage without rules to look at has nothing else to ask."""
+    expires = (practice.now() + timedelta(minutes=30)).replace(microsecond=0)
+    stage = practice.open(waivers=[practice.approved_waiver(expires=expires.isoformat())])
+    for item in (DRIFT, CI, REACHABLE):
+        practice.item(stage, item, FAIL if item == CI else None)
+    session = stage._session
+    assert unfit_between_waves(session, stage.context(PROVISION)) == ""
+    practice.wind(3600)
+
+    assert unfit_between_waves(session, stage.context(PROVISION, 2)) == (
+        f"the waiver of {CI} ended at {utc(expires)}; continue with one in force"
+    )
+
+
 # --- A change is made by one run at a time, and what its command did is not repeated ---
 
 
@@ -328,15 +340,75 @@ def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
     assert practice.made == []
 
 
-def test_of_two_runs_at_once_each_try_has_a_number_of_its_own(practice: Any) -> None:
-    """What either asks is told apart on the tape; what ended last counts."""
-    first, second = practice.open(), practice.open(attempt=1)
-    numbers = [start(stage._session, DRIFT) for stage in (first, second)]
-    for number, stage, outcome in ((2, second, INCONCLUSIVE), (1, first, PASS)):
-        context = stage.context(DRIFT, number)
-        end(stage._session, DRIFT, number, practice.check(DRIFT, outcome)(context))
-    standing = first.verdict().items[0]
+def cells_of(practice: Any, stage: Any) -> list[Any]:
+    """What a person may still run in a kernel."""
+    items = [partial(practice.item, stage, item) for item in SMALL]
+    return [*items, stage.refresh, stage.enforce, partial(stage.expect, lambda context: [])]
 
-    assert numbers == [1, 2]
-    assert (standing.number, standing.outcome) == (1, PASS)
-    assert [(one.number, one.outcome) for one in standing.earlier] == [(2, INCONCLUSIVE)]
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_kernel_whose_attempt_was_continued_elsewhere_writes_nothing(practice: Any) -> None:
+    """Nor does what it had begun before; the other kernel goes on."""
+    first, second = practice.open(), practice.open(attempt=1)
+    before, folder = files_of(practice.folder()), practice.folder()
+    goes_on = f"runbook run development --continue -f {folder}/params.yaml"
+    said = f"v1.4.0/development/0001: it was continued elsewhere, and this kernel writes no more: `{goes_on}`"
+    writes = partial(first._session.log.append, Note(text="late"))
+    for cell in (*cells_of(practice, first), writes):
+        with saying(StoreError, said):
+            cell()
+
+    assert files_of(folder) == before
+    practice.walk(second)
+    assert text(second.enforce())
+
+
+def test_a_kernel_whose_attempt_was_sealed_writes_nothing(practice: Any) -> None:
+    """The evidence verifies before its cells are run, and after."""
+    stage = practice.open()
+    practice.write_notebook(practice.walk(stage), stage.enforce())
+    seal_by_hand(practice.folder())
+    before = files_of(practice.folder())
+    for cell in cells_of(practice, stage):
+        with pytest.raises(StoreError, match="it was sealed, and this kernel writes no more"):
+            cell()
+
+    assert files_of(practice.folder()) == before
+    assert {row.outcome for row in verify(practice.folder(), ALICES)[0]} == {PASS}
+
+
+def test_of_two_that_continue_at_once_one_is_refused(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both saw one session; the second to write its own finds the first's."""
+    practice.open()
+    number, inner = 0, opening._begin_session
+
+    def late(session: Session) -> None:
+        nonlocal number
+        number += 1
+        if number == 1:
+            practice.open(attempt=1)
+        inner(session)
+
+    monkeypatch.setattr(opening, "_begin_session", late)
+    with saying(
+        StoreError, "v1.4.0/development/0001: somebody else continued it just now; try again"
+    ):
+        practice.open(attempt=1)
+
+
+def test_every_cell_run_twice_changes_nothing_the_second_time(practice: Any) -> None:
+    """No change is made again, and every outcome stays."""
+    stage = practice.open()
+    for item in SMALL:
+        practice.item(stage, item)
+        practice.item(stage, item)
+    stage.enforce()
+
+    assert text(stage.enforce())
+    assert {item.outcome for item in stage.verdict().items} == {PASS}
+    assert practice.made == [PROVISION, DEPLOY]

@@ -372,6 +372,7 @@ def test_no_change_begins_on_a_waiver_that_has_ended(practice: Any) -> None:
     for item in (DRIFT, CI, REACHABLE):
         practice.item(stage, item, FAIL if item == CI else None)
     practice.wind(3600)
+    stage.refresh()
     card = practice.item(stage, PROVISION)
 
     why = f"the waiver of {CI} ended at {utc(expires)}; continue with one in force"

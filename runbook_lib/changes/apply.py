@@ -77,13 +77,13 @@ class Change:
 class Applier:
     """Runs steps of one change under the lock ``descriptor``, journalling each.
 
-    ``guarded`` says what stands in the way now: guards that have aged are judged again. Each step
+    ``unfit`` says what has come up between waves: something pages, a waiver ended. Each step
     names ``fence``, the entry of the log by which the lock was taken.
     """
 
     context: Context
     descriptor: int
-    guarded: Callable[[], str] = lambda: ""
+    unfit: Callable[[], str] = lambda: ""
     rows: list[Row] = field(default_factory=list)
     fence: int = 0
     _noted: list[StepTaken] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Rolling a phase over its nodes: wave by wave, stopping at the first node that is not healthy.
 
-Before each wave: its window, its guards, its margin. After each: every node read back, and the
+Before each wave: its window, its margin, and that nothing pages. After each: every node read back, and the
 chain still committing. What an earlier try did is read back and not repeated; that the chain bore
 it is judged again, before anything follows: the try may have ended on just that.
 """
@@ -175,8 +175,8 @@ def _begin(
         row, turns = margin(context, phase, number)
         rows.append(row)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
-    if not bad and (why := applier.guarded()):
-        bad.append(unknown_row(f"wave {number + 1}", "every guard still holds", "holds", why))
+    if not bad and (why := applier.unfit()):
+        bad.append(unknown_row(f"wave {number + 1}", "no page, and every waiver in force", "so", why))
     applier.rows += bad
     return [] if bad else turns
 

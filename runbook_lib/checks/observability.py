@@ -37,7 +37,7 @@ from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboar
 from ..sources.prometheus import Duration, Rule, Sample
 from ..strict import Range, Strict, parse_yaml, project_path, validate
 
-CATALOGUE = "params/metrics.yaml"
+ITEM, CATALOGUE = "preflight.observability", "params/metrics.yaml"
 GATED = ("reward_distribution", "witness_gossip")
 LATE_S = 60.0  # an evaluation may be late by this and two of its intervals
 TEST_ALERT = "RunbookRoutingTest"
@@ -51,7 +51,7 @@ def expected(context: Context) -> tuple[str, Value]:
     return "every panel is green; a page would reach somebody", "0 red, 0 silent, 0 paging alerts"
 
 
-@judges("preflight.observability")
+@judges(ITEM)
 def observability(context: Context) -> CheckResult:
     """Dashboards green, rules loaded and quiet while the watchdog fires, routing armed.
 
@@ -62,8 +62,7 @@ def observability(context: Context) -> CheckResult:
     judge_dashboards(context, catalogue)
     panels = len({row.subject for row in context.findings}) - len(context.site.dashboards.topics)
     rules: list[Rule] = []
-    own = {*context.params.paging_severities, *context.site.telemetry.paging_severities}
-    severities = sorted(own | playbook.PAGING_SEVERITIES)  # each may only widen it
+    severities = _severities(context)
     with context.reading("rules and alerts", "an answer"):
         context.require_now("rules and alerts")
         rules = context.prometheus.rules()
@@ -77,6 +76,19 @@ def observability(context: Context) -> CheckResult:
         passed=f"{panels} panels green, {len(rules)} rules loaded, a page would arrive",
         data={"rules": len(rules), "severities": list(severities)},
     )
+
+
+def _severities(context: Context) -> list[str]:
+    own = {*context.params.paging_severities, *context.site.telemetry.paging_severities}
+    return sorted(own | playbook.PAGING_SEVERITIES)  # each may only widen it
+
+
+def paging(context: Context) -> str:
+    """Which alert pages now, or why nobody can say; empty when none does, and the watchdog fires."""
+    with context.apart() as found, context.reading("paging alerts", "an answer"):
+        _firing(context, context.prometheus.rules(), _severities(context))
+    bad = [row for row in found if row.outcome is not Outcome.PASS]
+    return "; ".join(f"{row.subject}: {row.what}: {row.observed}" for row in bad)
 
 
 def _pages(rule: Rule, severities: Sequence[str]) -> bool:

@@ -241,11 +241,10 @@ class RunStopped(OfRun, kind="stopped"):
 
 
 class RunEnded(OfRun, kind="result"):
-    """``under`` is where on the tape a stale prerequisite was judged again, and its run there."""
+    """What it came to."""
 
     result: CheckResult
     retry_reason: str = ""
-    under: tuple[str, int] | None = None
 
 
 class Planned(OfRun, kind="planned"):
@@ -260,13 +259,6 @@ class NotReached(OfRun, kind="not-reached"):
 
     reason: str
     due: AwareDatetime | None
-
-
-class PrerequisiteJudged(OfRun, kind="guard"):
-    """A stale prerequisite was judged again under a change."""
-
-    change: str
-    result: CheckResult
 
 
 # --- plans and changes ----------------------------------------------------------------------------

@@ -79,6 +79,8 @@ class Log:
 
     def __init__(self, path: Path, read: Read = read_line) -> None:
         self.path, self._line = path, read
+        self.refuses: Callable[[Sequence[Event]], str] = lambda events: ""
+        """Why nothing more is to be added, by the events so far: one writes at a time."""
         self._events: list[Event] = []
         self._size, self._read = 0, sha256()  # of the lines that are events
         self._seen = 0, 0, 0  # the file that was read last
@@ -124,6 +126,8 @@ class Log:
         """
         with self._locked() as descriptor:
             self._keep_torn(descriptor)
+            if why := self.refuses(self._events):
+                raise StoreError(why)
             event = make(list(self._events))
             if event is None:
                 return None

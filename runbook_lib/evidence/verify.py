@@ -270,7 +270,7 @@ def _tape(
     for entry in tape:
         heard.setdefault((entry.item, entry.number), []).append(entry)
     for ended in kinds.of(entries, kinds.RunEnded):
-        heard_now = inputs_of(heard.get(ended.under or (ended.item, ended.number), []))
+        heard_now = inputs_of(heard.get((ended.item, ended.number), []))
         if heard_now != ended.result.inputs:
             where = f"{ended.item}, try {ended.number}"
             raise _Wrong(f"{where}: inputs {ended.result.inputs}", heard_now)

@@ -150,7 +150,10 @@ class Look:
         changes = {"telemetry": Telemetry(**{**given, **telemetry}), "dashboards": boards}
         return example().model_copy(update=changes)
 
-    def __call__(
+    def __call__(self, **given: Any) -> CheckResult:
+        return observability(self.context(**given))
+
+    def context(
         self,
         *,
         site: Site | None = None,
@@ -158,16 +161,15 @@ class Look:
         replay: bool = False,
         params: StageParams | None = None,
         **given: Any,
-    ) -> CheckResult:
+    ) -> Context:
         item, nothing = "preflight.observability", cast(Any, None)
         live = None if replay else self.scopes.scope(lambda r: self.world.answer(r), item=item)
-        context = Context(
+        return Context(
             item=item, stage=stage, params=params or StageParams(release="v1", **given),
             site=site or self.site(), scope=live or self.scopes.replay(item=item),
             store=nothing, folder=self.root, log=nothing,
             journal=(), attempt_name="v1/testnet/0001",
         )  # fmt: skip
-        return observability(context)
 
     def bad(self, **more: Any) -> list[Any]:
         return not_passed(self(**more).rows, "outcome", "subject", "what", "observed")

@@ -11,6 +11,7 @@ import yaml
 
 from runbook_lib import open_stage, playbook
 from runbook_lib.checks import preflight
+from runbook_lib.checks.observability import paging
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import STAGE_PARAMS, RolloutParams
 from runbook_lib.site import Dashboards
@@ -108,8 +109,10 @@ def test_rules_must_be_shipped_and_readable(
     ],
 )
 def test_a_paging_alert_of_this_cluster_blocks(look: Look, alert: Any, blocks: bool) -> None:
+    """In the check, and between the waves of a change."""
     look.world.rules[1]["alerts"] = [look.world.alert("critical", **alert)]
     assert [row[:3] for row in look.bad()] == [(FAIL, "Stall", "paging alert")] * blocks
+    assert paging(look.context()).startswith("Stall: paging alert: since ") == blocks
 
 
 def test_a_severity_that_site_or_parameters_add_pages_too(look: Look) -> None:
@@ -126,6 +129,7 @@ def test_quiet_needs_a_watchdog_and_rules_that_could_page(look: Look) -> None:
     row = (INCONCLUSIVE, "Watchdog", "watchdog", "not firing; no silence is a proof without")
     alerts, look.world.rules[0]["alerts"] = look.world.rules[0]["alerts"], []
     assert look.bad() == [row]
+    assert paging(look.context()) == ": ".join((*row[1:3], row[3]))
     look.world.rules[0] |= {"alerts": alerts, "lastEvaluation": iso(7200)}
     assert look.bad() == [row]
     look.world.rules[0] |= {"lastEvaluation": iso()}

@@ -71,7 +71,7 @@ class Practice:
 
     def run(self, stage: str, **more: Any) -> seam.Run:
         """The stage's notebook with what this point gives it."""
-        keywords = {name: more.pop(name) for name in ("item", "begin") if name in more}
+        keywords = {name: more.pop(name) for name in ("item", "begin", "twice") if name in more}
         return seam.run(stage, {**self.given[stage], **more}, **keywords)
 
     def session(self, stage: str, **more: Any) -> seam.Run:

@@ -167,10 +167,10 @@ def play(source: str, names: dict[str, Any]) -> Any:
 
 def run(
     stage: str, params: Mapping[str, Any], item: str = "", begin: Callable[[], object] = int,
-    *, without: Sequence[str] = (), told: bool = True,
+    *, without: Sequence[str] = (), told: bool = True, twice: bool = False,
 ) -> Run:  # fmt: skip
     """The cells of a stage's notebook with ``params``; ``begin`` is called before ``item``'s cell,
-    and what is run for one item's sake draws no figures.
+    and what is run for one item's sake draws no figures. ``twice``: each of its items' cells.
 
     ``without`` cells in which one of these stands; unless ``told`` nobody looks at the cards. What
     refuses to open or breaks a cell ends the run with its exit code, as ``refused``.
@@ -189,6 +189,8 @@ def run(
                 begin()
             try:
                 value = play(cell.code, space)
+                if twice and cell.item:
+                    value = play(cell.code, space)
                 code = 0 if "enforce" in cell.tags else code
             except Exception as error:
                 # What is no error of ours breaks the cell, and ends a headless run with 3.

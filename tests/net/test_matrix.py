@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runbook_lib.evidence.events import StepTaken, of
+from runbook_lib.evidence.log import Log
 from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.faults.table import FAULTS
 
@@ -84,6 +86,27 @@ def test_without_a_fault_every_item_comes_to_its_frozen_outcome(
     run = without_fault(practice, name)
 
     assert came_out(run) == frozen()[name], run.verdict
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(point, id=f"{point.partition('.')[0]}:{point} twice")
+        for point in ("mainnet.apply", "canary.apply", "testnet.apply", "development.apply")
+    ],
+)
+def test_every_cell_run_twice_in_a_kernel_changes_nothing_more(
+    practice: Practice, point: str
+) -> None:
+    """Every outcome stays; no step is taken again, and nothing is posted again."""
+    runs, stage = [], point.partition(".")[0]
+    for twice in (False, True):
+        practice.at(point)
+        runs.append(practice.run(stage, twice=twice))
+    once, again = ([*of(Log(r.folder / "log.jsonl").events(), StepTaken)] for r in runs)
+
+    assert came_out(runs[1]) == came_out(runs[0])
+    assert [(s.node, s.step, s.phase) for s in again] == [(s.node, s.step, s.phase) for s in once]
 
 
 @pytest.mark.parametrize(
