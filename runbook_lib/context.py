@@ -1,6 +1,6 @@
 """What a check or change gets: its parameters, its site, and sources bound to its own tape scope.
 
-One context lives for one try of one item. Everything it learns of the outside goes through
+One context lives for one run of one item. Everything it learns of the outside goes through
 ``scope``; everything it keeps goes into the attempt's folder or the log.
 """
 
@@ -42,7 +42,7 @@ AT_ONCE = 16
 
 @dataclass
 class Context(Findings):
-    """``journal`` holds the log's events this try may rely on; ``log`` is where it writes.
+    """``journal`` holds the log's events this run may rely on; ``log`` is where it writes.
 
     ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
     ``require_going_on`` raises Stopped once a recovery undoes this attempt, LockHeld once the
@@ -68,7 +68,7 @@ class Context(Findings):
     def so_far(self) -> list[Event]:
         """The journal and what was recorded since, newest last; may contain duplicates.
 
-        In a replay the log holds nothing of earlier tries, and live the journal nothing of now.
+        In a replay the log holds nothing of earlier runs, and live the journal nothing of now.
         """
         return [*self.journal, *self.log.events()]
 
@@ -86,12 +86,12 @@ class Context(Findings):
         return self.site.clusters[self.cluster_name]
 
     def on(self, stage: str) -> Context:
-        """The same try, looking at the cluster of another stage; it has no plan for that one."""
+        """The same run, looking at the cluster of another stage; it has no plan for that one."""
         return replace(self, stage=stage, plan=None)
 
     @property
     def now(self) -> datetime:
-        """The instant this try judges at."""
+        """The instant this run judges at."""
         return self.scope.now()
 
     def require_now(self, what: str) -> None:

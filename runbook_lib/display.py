@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import wording
 from .outcomes import Outcome, Row, Value, value_text
-from .verdicts import Standing, Verdict
+from .verdicts import ItemStatus, Verdict
 from .wording import count, utc, visible
 
 if TYPE_CHECKING:
@@ -106,18 +106,18 @@ def verdict_facts(verdict: Verdict) -> dict[str, Any]:
     return verdict.model_dump(exclude={"items"}) | {"notice": wording.source(verdict)}
 
 
-def item_rows(items: Sequence[Standing], due: bool = False) -> list[tuple[str, str, str]]:
+def item_rows(items: Sequence[ItemStatus], due: bool = False) -> list[tuple[str, str, str]]:
     """Word, item and reason of each, and when to return if that is ``due`` here."""
     rows = []
     for item in items:
-        tries = wording.tries(item)
-        said = wording.reason(item) + (f" ({tries})" if tries else "")
+        runs = wording.runs(item)
+        said = wording.reason(item) + (f" ({runs})" if runs else "")
         said += f", return at {utc(item.return_at)}" if due and item.return_at is not None else ""
         rows.append((wording.standing_word(item)[0], item.item, said))
     return rows
 
 
-def result_card(standing: Standing) -> Card:
+def result_card(standing: ItemStatus) -> Card:
     """Where one item stands: its outcome, why, and every row, the worst first."""
     word, colour = wording.standing_word(standing)
     result, planned = standing.result, standing.planned
@@ -132,7 +132,7 @@ def result_card(standing: Standing) -> Card:
         "word": word,
         "item": standing.item,
         "also": "" if standing.kind == "check" else f" ({standing.kind})",
-        "tries": wording.tries(standing),
+        "runs": wording.runs(standing),
         "reason": wording.reason(standing),
         "return_at": standing.return_at,
         "said": [*wording.history(standing), *wording.waivers(standing)],
@@ -144,7 +144,7 @@ def result_card(standing: Standing) -> Card:
         "judged": result and result.started,
     }
     data = standing.model_dump(mode="json", exclude_defaults=True)
-    return _card("result", colour, values, {"outcome": standing.outcome.value, "standing": data})
+    return _card("result", colour, values, {"outcome": standing.outcome.value, "status": data})
 
 
 def verdict_card(

@@ -121,7 +121,7 @@ def _show(found: list[Incident], incidents: Incidents, site: Site, args: argpars
     if args.json:
         print_json({"incidents": [document(one, site) for one in found], "blocks": blocks})
         return int(ExitCode.INCONCLUSIVE if blocks else ExitCode.PASSED)
-    columns = ("incident", "standing", "what", "when", "who")
+    columns = ("incident", "status", "what", "when", "who")
     rows = [(one.id, one.status, what, utc(at), by) for one in found for what, at, by in one.times]
     print(display.table_card(release, columns, rows or [("none yet",)]).text)
     for each in blocks:
@@ -138,7 +138,7 @@ def document(one: Incident, site: Site) -> dict[str, Any]:
     return {
         "id": one.id,
         "stage": opened.stage,
-        "standing": one.status,
+        "status": one.status,
         "author": opened.by,
         "attempt": opened.attempt,
         "times": [{"what": w, "at": at.isoformat(), "by": by} for w, at, by in one.times],

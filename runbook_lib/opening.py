@@ -17,7 +17,7 @@ from .evidence.status import plan_digest, policy_of
 from .evidence.store import INCIDENTS, Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
-from .params import PER_TRY, RecoveryParams, StageParams, promoted, stage_params
+from .params import PER_RUN, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, Session, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
@@ -209,7 +209,7 @@ def _begin_session(session: Session) -> None:
     session.tape.sync()
     opened = SessionOpened(
         number=session.number,
-        params=params.model_dump(mode="json", include=set(PER_TRY)),
+        params=params.model_dump(mode="json", include=set(PER_RUN)),
         operator=session.operator,
         policy=session.site.policy_digest,
         run=run_kind(),

@@ -74,10 +74,10 @@ class Drop(Excepted):
 TOLD = frozenset({"summary", "impact", "mitigations", "next_steps"})
 """What people are told of an incident: written into the parameters that lie ready."""
 
-PER_TRY = TOLD | {"waivers", "drops", "retry_reason", "as_of", "takeover_minutes"}
-"""Parameters a try may change; an attempt fixes all others."""
+PER_RUN = TOLD | {"waivers", "drops", "retry_reason", "as_of", "takeover_minutes"}
+"""Parameters a run may change; an attempt fixes all others."""
 
-VOLATILE = PER_TRY | {"mode", "approved_plan", "approvals", "attempt", "site"}
+VOLATILE = PER_RUN | {"mode", "approved_plan", "approvals", "attempt", "site"}
 """Parameters that are not intent: left out of the policy digest."""
 
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -120,8 +120,8 @@ class StageParams(Strict):
         return timedelta(minutes=self.valid_for_minutes)
 
     def fixed(self) -> dict[str, Any]:
-        """What an attempt fixes for all its tries."""
-        return self.model_dump(mode="json", exclude=set(PER_TRY) | {"attempt"})
+        """What an attempt fixes for all its runs."""
+        return self.model_dump(mode="json", exclude=set(PER_RUN) | {"attempt"})
 
     def policy(self) -> dict[str, Any]:
         """What a plan's digest covers: intent, without mode and what only steers a run."""

@@ -17,7 +17,7 @@ from .evidence.status import item_status, statuses
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
 from .plan import Plan
 from .session import Session
-from .verdicts import Standing
+from .verdicts import ItemStatus
 from .wording import utc
 
 # --- What blocks an item ---
@@ -26,7 +26,7 @@ from .wording import utc
 # again behind a change: ``refresh`` is a cell of its own. Between waves a change asks itself.
 
 
-def blocker(session: Session, item: str) -> Standing | None:
+def blocker(session: Session, item: str) -> ItemStatus | None:
     """The first earlier item that stands in the way of ``item``; in a recovery none does."""
     if session.recovery:
         return None
@@ -56,7 +56,7 @@ def needs_plan(stage: str, item: str) -> bool:
     return first == item or first in before_item(stage, item)
 
 
-def _plan_missing(known: Sequence[kinds.Event]) -> Standing | None:
+def _plan_missing(known: Sequence[kinds.Event]) -> ItemStatus | None:
     """What stands in the way of whatever needs the plan: none was made, or it is refused."""
     match plans(known)[-1:]:
         case [kinds.PlanMade()]:
@@ -65,11 +65,11 @@ def _plan_missing(known: Sequence[kinds.Event]) -> Standing | None:
             reason = f"refused: {why}"
         case _:
             reason = "none was made"
-    return Standing(item="the plan", kind="check", state="missing", reason=reason)
+    return ItemStatus(item="the plan", kind="check", state="missing", reason=reason)
 
 
 def stale(
-    standing: Standing, now: datetime, valid_for: timedelta, judged: datetime | None = None
+    standing: ItemStatus, now: datetime, valid_for: timedelta, judged: datetime | None = None
 ) -> bool:
     """Whether a PASS that ages is older than ``valid_for``; ``judged`` is when it was again.
 
@@ -81,7 +81,7 @@ def stale(
     return not -playbook.NOW_SOURCE_LAG <= age <= valid_for
 
 
-def waiver_ended(standing: Standing, now: datetime) -> str:
+def waiver_ended(standing: ItemStatus, now: datetime) -> str:
     """Why a PASS by waiver is none any more; empty for what needs no waiver that has ended."""
     left = tuple(row for row in standing.waived if row.expires > now)
     if standing.model_copy(update={"waived": left}).outcome is standing.outcome:
@@ -113,12 +113,12 @@ def context_of(session: Session, item: str, number: int) -> Context:
     )
 
 
-def status(session: Session, item: str) -> Standing:
+def status(session: Session, item: str) -> ItemStatus:
     """Where ``item`` stands after its last run."""
     return item_status(session.log.events(), item)
 
 
-def run_item(session: Session, item: str, run: Run) -> Standing:
+def run_item(session: Session, item: str, run: Run) -> ItemStatus:
     """Where ``item`` stands after a new run, or after its last one where none is due.
 
     Raises RunbookError for an item that the stage does not declare.
@@ -250,13 +250,13 @@ def unfit_between_waves(session: Session, context: Context) -> str:
     return paging(context) if ITEM in {one.item for one in before} else ""
 
 
-def _before(session: Session, context: Context) -> list[Standing]:
+def _before(session: Session, context: Context) -> list[ItemStatus]:
     """Where the items before a run stood when it began."""
     items = before_item(session.stage, context.item) if not session.recovery else ()
     return [item_status(context.journal, item) for item in items]
 
 
-def refresh(session: Session) -> list[Standing]:
+def refresh(session: Session) -> list[ItemStatus]:
     """Run again every check whose PASS is stale; where those items stand then.
 
     One whose cell did not run in this kernel stays as it is. A replay has the last runs' answers.

@@ -1,4 +1,4 @@
-"""One opening of an attempt, live or in replay: what its tries may know, and where they write."""
+"""One opening of an attempt, live or in replay: what its runs may know, and where they write."""
 
 import os
 import shlex
@@ -114,7 +114,7 @@ class Session:
         return max((e.number for e in started if e.item == item), default=0) + 1
 
     def journal(self, item: str, number: int) -> Sequence[kinds.Event]:
-        """What a try may know of the past: in replay, the log as it was when the try began."""
+        """What a run may know of the past: in replay, the log as it was when the run began."""
         if not self.replay:
             return self.log.events()
         began = kinds.of(self.recorded, kinds.RunStarted)
@@ -122,7 +122,7 @@ class Session:
         return self.recorded[: next(mine, None)]
 
     def aftermath(self, item: str, number: int) -> Sequence[kinds.Event]:
-        """What is known when a try ends; in replay, the log as it was then."""
+        """What is known when a run ends; in replay, the log as it was then."""
         if not self.replay:
             return self.log.events()
         for ended in kinds.of(self.recorded, *FINAL):
@@ -131,7 +131,7 @@ class Session:
         return self.recorded
 
     def params_of(self, item: str, number: int) -> StageParams:
-        """The parameters in force for a try: a try may change some of them."""
+        """The parameters in force for a run: a run may change some of them."""
         if not self.replay:
             return self.params
         known = params_in(self.journal(item, number))
@@ -166,7 +166,7 @@ def params_in(events: Sequence[kinds.Event]) -> dict[str, Any]:
 
 
 def last_runs(events: Sequence[kinds.Event]) -> dict[str, int]:
-    """Item -> number of its last try that ended."""
+    """Item -> number of its last run that ended."""
     return {event.item: event.number for event in kinds.of(events, *FINAL)}
 
 

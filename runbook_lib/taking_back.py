@@ -15,7 +15,7 @@ from .evidence.status import plan_of
 from .evidence.store import Store
 from .evidence.verify import verify_log
 from .outcomes import Outcome
-from .params import PER_TRY, STAGE_PARAMS, TOLD, RecoveryParams, way_back
+from .params import PER_RUN, STAGE_PARAMS, TOLD, RecoveryParams, way_back
 from .playbook import APPROVERS
 from .signers import Trust
 
@@ -117,6 +117,6 @@ def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str,
         return values
     opened = opened_by(Log(folder / "log.jsonl").events(), str(path))
     logged = way_back(opened) if back else dict(opened.params)
-    free = TOLD if back else PER_TRY | {"attempt"}
+    free = TOLD if back else PER_RUN | {"attempt"}
     require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)
     return {**logged, **values}

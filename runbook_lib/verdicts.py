@@ -26,8 +26,8 @@ class ExitCode(IntEnum):
 RANK = tuple(ExitCode[name] for name in ["PASSED", "WAITING", "INCONCLUSIVE", "REFUSED", "BROKEN"])
 
 
-class EarlierTry(Model):
-    """A try that was replaced: shown for ever after."""
+class EarlierRun(Model):
+    """A run that was replaced: shown for ever after."""
 
     number: int
     outcome: Outcome
@@ -46,8 +46,8 @@ class WaivedRow(Model):
     expires: AwareDatetime
 
 
-class Standing(Model):
-    """Where one item of an attempt stands: its last try, the tries before it, its waivers.
+class ItemStatus(Model):
+    """Where one item of an attempt stands: its last run, the runs before it, its waivers.
 
     ``state`` tells results from what is not one: ``planned`` (a change in plan mode and all that
     follows it), ``not-reached`` (blocked by an earlier item), ``missing`` (never ran). ``planned``
@@ -61,7 +61,7 @@ class Standing(Model):
     result: CheckResult | None = None
     planned: tuple[Row, ...] = ()
     number: int = 0
-    earlier: tuple[EarlierTry, ...] = ()
+    earlier: tuple[EarlierRun, ...] = ()
     waived: tuple[WaivedRow, ...] = ()
     due: AwareDatetime | None = None
 
@@ -110,7 +110,7 @@ class Verdict(Model):
     operator: str
     started: AwareDatetime
     ended: AwareDatetime
-    items: tuple[Standing, ...]
+    items: tuple[ItemStatus, ...]
     broken: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -127,7 +127,7 @@ class Verdict(Model):
         return codes.get(self.exit_code, Outcome.INCONCLUSIVE)
 
     @property
-    def blocking(self) -> tuple[Standing, ...]:
+    def blocking(self) -> tuple[ItemStatus, ...]:
         """Items that stand in the way, in the playbook's order."""
         return tuple(item for item in self.items if _code(item, self.mode) is not ExitCode.PASSED)
 
@@ -146,7 +146,7 @@ class Verdict(Model):
         return max(item.return_at for item in self.blocking if item.return_at is not None)
 
 
-def _code(standing: Standing, mode: str) -> ExitCode:
+def _code(standing: ItemStatus, mode: str) -> ExitCode:
     if standing.state == "missing":
         return ExitCode.BROKEN
     if standing.state == "planned":

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from .outcomes import Outcome
 from .playbook import RECOVERY
-from .verdicts import ExitCode, Standing, Verdict
+from .verdicts import ExitCode, ItemStatus, Verdict
 
 LONGEST = 300
 """Characters of one string that a card shows; the whole string stays in its JSON."""
@@ -60,7 +60,7 @@ def outcome_word(outcome: Outcome) -> str:
     return f"{_SYMBOL[outcome]} {outcome.value}"
 
 
-def standing_word(standing: Standing) -> tuple[str, str]:
+def standing_word(standing: ItemStatus) -> tuple[str, str]:
     """Symbol and word of an item, and its colour."""
     if standing.state != "judged" or standing.result is None:
         word, colour = _NOT_JUDGED.get(standing.state, _NOT_JUDGED["missing"])
@@ -73,7 +73,7 @@ def standing_word(standing: Standing) -> tuple[str, str]:
     return outcome_word(outcome), _COLOUR[outcome]
 
 
-def progress(standing: Standing) -> str:
+def progress(standing: ItemStatus) -> str:
     """An item that ended, in one line."""
     return f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}"
 
@@ -89,31 +89,31 @@ def verdict_word(verdict: Verdict) -> tuple[str, str]:
     return words.get(verdict.exit_code, ("? INCONCLUSIVE", AMBER))
 
 
-def reason(standing: Standing) -> str:
+def reason(standing: ItemStatus) -> str:
     """Why an item stands where it stands, in one sentence."""
     if standing.result is not None and standing.state == "judged":
         return standing.reason or standing.result.reason
     return standing.reason or ("it never ran" if standing.state == "missing" else "")
 
 
-def tries(standing: Standing) -> str:
-    """``try 3, FAIL on try 1``; empty on a first try."""
+def runs(standing: ItemStatus) -> str:
+    """``run 3, FAIL on run 1``; empty on a first try."""
     failed = [str(t.number) for t in standing.earlier if t.outcome is Outcome.FAIL]
-    said = [f"try {standing.number}"] if standing.number > 1 or standing.earlier else []
-    said += [f"FAIL on try {' and '.join(failed)}"] if failed else []
+    said = [f"run {standing.number}"] if standing.number > 1 or standing.earlier else []
+    said += [f"FAIL on run {' and '.join(failed)}"] if failed else []
     return ", ".join(said)
 
 
-def history(standing: Standing) -> list[str]:
-    """One line for each earlier try: none is ever forgotten."""
+def history(standing: ItemStatus) -> list[str]:
+    """One line for each earlier run: none is ever forgotten."""
     return [
-        f"try {t.number}: {outcome_word(t.outcome)}: {t.reason}"
+        f"run {t.number}: {outcome_word(t.outcome)}: {t.reason}"
         + (f" (retried: {t.retry_reason})" if t.retry_reason else "")
         for t in standing.earlier
     ]
 
 
-def waivers(standing: Standing) -> Iterator[str]:
+def waivers(standing: ItemStatus) -> Iterator[str]:
     """One line for each waived row: who accepted it, until when and why, and what that leaves out."""
     for row in standing.waived:
         by = " and ".join(row.approved_by) or "nobody"

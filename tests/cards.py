@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, explain, unknown_row, worst
-from runbook_lib.verdicts import Standing, Verdict, WaivedRow
+from runbook_lib.verdicts import ItemStatus, Verdict, WaivedRow
 
 NOW = datetime(2026, 11, 23, 14, 0, 5, tzinfo=UTC)
 ITEM = "preflight.config-drift"
@@ -14,7 +14,7 @@ BAD = check_row("dev-2", "p95 latency", 1200.0, 1250.5, False, unit="ms")
 UNKNOWN = unknown_row("dev-3", "p95 latency", "<= 1200 ms", "connection refused")
 
 
-def judged(*rows: Row, item: str = ITEM, **more: Any) -> Standing:
+def judged(*rows: Row, item: str = ITEM, **more: Any) -> ItemStatus:
     result = CheckResult(
         item=item,
         outcome=worst(row.outcome for row in rows),
@@ -24,7 +24,7 @@ def judged(*rows: Row, item: str = ITEM, **more: Any) -> Standing:
         ended=NOW + timedelta(seconds=3),
     )
     facts = {"kind": "check", "state": "judged", "result": result, "number": 1}
-    return Standing(item=item, **{**facts, **more})
+    return ItemStatus(item=item, **{**facts, **more})
 
 
 def waived(subject: str = "dev-2", **more: Any) -> WaivedRow:
@@ -35,7 +35,7 @@ def waived(subject: str = "dev-2", **more: Any) -> WaivedRow:
     )
 
 
-def verdict(*items: Standing, **more: Any) -> Verdict:
+def verdict(*items: ItemStatus, **more: Any) -> Verdict:
     facts: dict[str, Any] = {
         "release": "v1.4.0", "commit": "4f9d0c2e", "stage": "development", "site": "example",
         "mode": "apply", "attempt": 3, "number": 1, "source": "live", "run": "headless",

@@ -20,7 +20,7 @@ from runbook_lib.changes.waiting import progress
 from runbook_lib.evidence.comment import MARKDOWN, sealed_text, section
 from runbook_lib.outcomes import Outcome, check_row, unknown_row
 from runbook_lib.package import package_digest
-from runbook_lib.verdicts import EarlierTry, Standing, Verdict
+from runbook_lib.verdicts import EarlierRun, ItemStatus, Verdict
 
 from .cards import BAD, GOOD, ITEM, NOW, UNKNOWN, Page, judged, verdict, waived
 from .changes.test_kit import Made
@@ -69,16 +69,16 @@ def test_numbers_are_right_aligned_without_style() -> None:
 
 
 def test_a_fail_on_an_earlier_try_is_shown_for_ever() -> None:
-    """A second try that passes still says what the first one said."""
-    first = EarlierTry(
+    """A second run that passes still says what the first one said."""
+    first = EarlierRun(
         number=1, outcome=Outcome.FAIL, reason="dev-1 was down", retry_reason="power is back"
     )
     card = display.result_card(judged(GOOD, number=2, earlier=(first,)))
 
     assert card.text.splitlines()[:3] == [
-        "✓ PASS preflight.config-drift · try 2, FAIL on try 1",
+        "✓ PASS preflight.config-drift · run 2, FAIL on run 1",
         "every node is as expected",
-        "try 1: ✗ FAIL: dev-1 was down (retried: power is back)",
+        "run 1: ✗ FAIL: dev-1 was down (retried: power is back)",
     ]
 
 
@@ -127,7 +127,7 @@ def test_what_only_lacks_time_says_when_to_return() -> None:
     ],
 )
 def test_what_is_no_result_is_said_in_words(state: Any, reason: str, lines: list[str]) -> None:
-    card = display.result_card(Standing(item="x.y", kind="change", state=state, reason=reason))
+    card = display.result_card(ItemStatus(item="x.y", kind="change", state=state, reason=reason))
 
     assert card.text.splitlines() == lines
     assert card.data["outcome"] == "INCONCLUSIVE"
@@ -140,7 +140,7 @@ def test_a_planned_change_shows_what_it_would_do() -> None:
         check_row("node-1", "binary", "old", "new", Outcome.INCONCLUSIVE),
         check_row("issue 42", "text", "", draft, Outcome.INCONCLUSIVE),
     )
-    standing = Standing(item="x.y", kind="change", state="planned", reason="r", planned=rows)
+    standing = ItemStatus(item="x.y", kind="change", state="planned", reason="r", planned=rows)
     card = display.result_card(standing)
 
     assert card.text.splitlines() == [
@@ -159,7 +159,7 @@ def test_a_planned_change_shows_what_it_would_do() -> None:
     ]
     assert ">## Title&#10;&#10;| a | b |&#10;&lt;script&gt;&#10;xxx" in card.html
     assert "\n" not in card.html
-    assert card.data["standing"]["planned"][1]["observed"] == draft
+    assert card.data["status"]["planned"][1]["observed"] == draft
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,9 @@ def test_a_planned_change_shows_what_it_would_do() -> None:
 def test_a_long_text_is_cut_and_counted(draft: str, said: str) -> None:
     """Two hundred lines are shown, and a line's length; the card's JSON holds all of it."""
     row = check_row("issue 42", "text", "", draft, Outcome.INCONCLUSIVE)
-    card = display.result_card(Standing(item="x.y", kind="change", state="planned", planned=(row,)))
+    card = display.result_card(
+        ItemStatus(item="x.y", kind="change", state="planned", planned=(row,))
+    )
 
     assert said in card.text and said.strip() in html.unescape(card.html)
     assert card.text.count("line\n") in (0, 200)
@@ -199,15 +201,15 @@ def test_many_subjects_are_folded_with_exact_counts() -> None:
     ]
     assert "10 more rows not listed here, kept in this card&#x27;s JSON" in card.html
     assert card.html.count("<td") == 5 * 220
-    assert len(card.data["standing"]["result"]["rows"]) == 230
+    assert len(card.data["status"]["result"]["rows"]) == 230
 
 
 def test_the_standing_survives_the_round_trip_through_the_card() -> None:
     standing = judged(GOOD, BAD, UNKNOWN)
     bundle, metadata = display.result_card(standing)._repr_mimebundle_()
-    raw = json.dumps(bundle[display.MIME]["standing"])
+    raw = json.dumps(bundle[display.MIME]["status"])
 
-    assert Standing.model_validate_json(raw) == standing
+    assert ItemStatus.model_validate_json(raw) == standing
     assert sorted(bundle) == ["application/vnd.rpp-runbook.v1+json", "text/html", "text/plain"]
     assert metadata == {}
 
@@ -305,7 +307,7 @@ def test_what_to_do_is_said_whole() -> None:
 
 def test_a_verdict_says_what_blocks_and_what_to_do_next() -> None:
     """The first screen: outcome, reasons, next steps, the way back."""
-    behind = Standing(item="x.y", kind="check", state="not-reached", reason=f"blocked by {ITEM}")
+    behind = ItemStatus(item="x.y", kind="check", state="not-reached", reason=f"blocked by {ITEM}")
     card = display.verdict_card(
         verdict(judged(GOOD, item="a.b"), judged(BAD), behind, notes=("a note",)),
         next_steps=["restart dev-2, then `runbook run development --continue`"],
@@ -398,7 +400,7 @@ def test_a_verdict_repeats_every_waiver() -> None:
 
 def test_the_banner_says_where_one_stands() -> None:
     """A resumed attempt names the next item; a new one does not call itself resumed."""
-    ahead = Standing(item="x.y", kind="check", state="missing")
+    ahead = ItemStatus(item="x.y", kind="check", state="missing")
     resumed = display.banner_card(verdict(judged(GOOD), ahead))
     fresh = display.banner_card(verdict(ahead))
 
@@ -439,7 +441,7 @@ def test_hostile_strings_are_shown_and_do_nothing(text: str) -> None:
     assert "\n" not in card.html
     assert all(line.isprintable() for line in card.text.splitlines())
     assert len(card.text) < 12_000
-    assert card.data["standing"]["result"]["rows"][0]["subject"] == text
+    assert card.data["status"]["result"]["rows"][0]["subject"] == text
 
 
 @settings(max_examples=50)

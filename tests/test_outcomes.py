@@ -20,7 +20,7 @@ from runbook_lib.outcomes import (
     value_text,
     worst,
 )
-from runbook_lib.verdicts import ExitCode, Standing, Verdict
+from runbook_lib.verdicts import ExitCode, ItemStatus, Verdict
 
 from .cards import judged, verdict
 
@@ -38,7 +38,7 @@ def result(*rows: Row) -> CheckResult:
     return CheckResult(item="i", outcome=outcome, reason="r", rows=rows, started=AT, ended=AT)
 
 
-def standing(*rows: Row, state: State = "judged", **keys: Any) -> Standing:
+def standing(*rows: Row, state: State = "judged", **keys: Any) -> ItemStatus:
     return judged(*rows, item="i", **{"state": state, **keys, **({} if rows else {"result": None})})
 
 

@@ -222,7 +222,7 @@ def test_a_waivers_digest_covers_all_of_it_but_who_approved() -> None:
 
 
 def test_what_an_attempt_fixes_and_what_a_plan_covers() -> None:
-    """A try may say why it retries, not what is judged; mode is no part of intent."""
+    """A run may say why it retries, not what is judged; mode is no part of intent."""
     one = stage_params("development", LIVE, "p")
     retried = one.model_copy(update={"retry_reason": "again", "attempt": 3})
     applying = one.model_copy(update={"mode": "apply"})

@@ -88,7 +88,7 @@ def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(practice: Any) 
 
 
 def test_a_replay_follows_tries_sessions_and_waivers(practice: Any, replayed: Any) -> None:
-    """The last try of each item, with the parameters and waivers of its session."""
+    """The last run of each item, with the parameters and waivers of its session."""
     practice.walk(practice.open(), ci_green=FAIL)
     practice.walk(practice.open(attempt=1, waivers=[practice.approved_waiver()]))
     practice.world.unlink()
@@ -133,7 +133,7 @@ def test_a_replay_follows_what_was_refreshed(
 
 
 def test_a_recording_that_ends_early_reaches_nothing_more(practice: Any, replayed: Any) -> None:
-    """An item without a recorded try is not reached, whatever stands before it."""
+    """An item without a recorded run is not reached, whatever stands before it."""
     stage = practice.open()
     for item in (DRIFT, CI):
         practice.item(stage, item)

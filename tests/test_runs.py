@@ -1,4 +1,4 @@
-"""Every try is kept, and nothing passes that was not proven."""
+"""Every run is kept, and nothing passes that was not proven."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -67,7 +67,7 @@ def test_our_own_mistake_is_inconclusive_and_its_traceback_kept(
 
 @pytest.mark.parametrize("where", ["check", "change"])
 def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str) -> None:
-    """The try did not end: it is broken, and continuing does it again without repeating steps."""
+    """The run did not end: it is broken, and continuing does it again without repeating steps."""
     stage = practice.open()
     item = DRIFT if where == "check" else PROVISION
     with pytest.raises(KeyboardInterrupt):
@@ -75,7 +75,7 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
 
     assert practice.events()[-1].kind == "stopped"
     assert practice.events()[-1].content == {"kind": "stopped", "item": item, "number": 1}
-    assert stage.verdict().items[SMALL.index(item)].reason == "try 1 began and did not end"
+    assert stage.verdict().items[SMALL.index(item)].reason == "run 1 began and did not end"
     with pytest.raises(StageRefused) as caught:
         stage.enforce()
     assert caught.value.exit_code == 3
@@ -89,20 +89,20 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
 
 
 def test_a_fail_is_tried_again_for_a_reason_and_shown_for_ever(practice: Any) -> None:
-    """The card says FAIL on try 1, and why it was tried again."""
+    """The card says FAIL on run 1, and why it was tried again."""
     practice.item(practice.open(), DRIFT, FAIL)
     stage = practice.open(attempt=1, retry_reason="dev-1 was repaired")
     card = practice.item(stage, DRIFT)
     later = practice.item(practice.open(attempt=1), DRIFT)
 
-    assert text(card).splitlines()[0] == f"✓ PASS {DRIFT} · try 2, FAIL on try 1"
-    assert "FAIL on try 1" in text(later).splitlines()[0]
+    assert text(card).splitlines()[0] == f"✓ PASS {DRIFT} · run 2, FAIL on run 1"
+    assert "FAIL on run 1" in text(later).splitlines()[0]
     assert practice.events("result")[-1].retry_reason == "dev-1 was repaired"
 
 
 @pytest.mark.parametrize("hidden_by", ["not reached", "interrupted"])
 def test_a_fail_is_not_washed_away_by_what_came_after(practice: Any, hidden_by: str) -> None:
-    """A try that found nothing out does not make the one after it free."""
+    """A run that found nothing out does not make the one after it free."""
     stage = practice.open()
     practice.walk(stage, provision=1)
     again = practice.open(attempt=1, retry_reason="the automation was repaired")
@@ -124,7 +124,7 @@ def test_a_fail_is_not_washed_away_by_what_came_after(practice: Any, hidden_by: 
 
 
 def test_continuing_shows_what_passed_without_a_new_try(practice: Any) -> None:
-    """Nothing is asked again, and the card says of which try it is."""
+    """Nothing is asked again, and the card says of which run it is."""
     practice.walk(practice.open(), smoke_suites=INCONCLUSIVE)
     asked = len(read_entries(practice.folder() / "tape"))
     stage = practice.open(attempt=1)

@@ -139,7 +139,7 @@ def test_a_store_for_its_owner_alone_or_none_opens_nothing(practice: Any) -> Non
 
 
 def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
-    """Every one that differs is named; those of a try may change."""
+    """Every one that differs is named; those of a run may change."""
     practice.open()
     problems = "mode: expected 'apply' as attempt 1 was opened with, got 'plan'\n"
     problems += "baseline_hours: expected 1 as attempt 1 was opened with, got 2.0"

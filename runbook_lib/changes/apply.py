@@ -113,7 +113,7 @@ class Applier:
 
     def steps(self, node: str = "", name: str = "") -> list[StepTaken]:
         """The journal of this change's steps so far, or of those of a node or of a name: earlier
-        tries, then this one.
+        runs, then this one.
         """
         return _about([*self._earlier, *self._noted], node, name)
 
@@ -123,16 +123,16 @@ class Applier:
         return [step for step in steps if step.item == self.context.item]
 
     def settle(self, node: str, base: str, stands: bool) -> None:
-        """Journal of the steps of ``base``, each named by its try, which of them ``stands``.
+        """Journal of the steps of ``base``, each named by its run, which of them ``stands``.
 
-        For those of earlier tries that have no good end: no later try takes them up again.
+        For those of earlier runs that have no good end: no later run takes them up again.
         """
         for name in dict.fromkeys(e.step for e in _about(self._earlier, node, "")):
             if name.rpartition("-")[0] == base:
                 self._found_done(Step(node, name, is_done=lambda: stands))
 
     def did(self, node: str, base: str) -> bool:
-        """Whether some try did such a step."""
+        """Whether some run did such a step."""
         done = [e.step for e in self.steps(node) if e.phase == "done"]
         return base in [name.rpartition("-")[0] for name in done]
 
@@ -167,7 +167,7 @@ class Applier:
         self._noted.append(self.context.log.append(noted))
 
     def _found_done(self, step: Step) -> bool:
-        """Whether an earlier try did a step: an interrupted one by its exit code, else by the node."""
+        """Whether an earlier run did a step: an interrupted one by its exit code, else by the node."""
         earlier = _about(self._earlier, step.node, step.name)
         if not earlier or earlier[-1].phase == "done":
             return bool(earlier)
@@ -198,7 +198,7 @@ def _about(steps: Sequence[StepTaken], node: str, name: str) -> list[StepTaken]:
 @dataclass(frozen=True)
 class Strategy:
     """How many nodes of a wave are visited at a time; and whether the walk ``stops`` at the first
-    that is not as it should be. Else it passes over it, and tries again what it could not reach.
+    that is not as it should be. Else it passes over it, and runs again what it could not reach.
     """
 
     at_once: int

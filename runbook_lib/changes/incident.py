@@ -1,7 +1,7 @@
 """A recovery's incident: opened in the store, reported in the forge, decided on by the council.
 
 It is opened whatever else fails. What cannot be sent is kept in the attempt's outbox, for
-``runbook publish``; the next try looks first whether it is there by now. The council decides on the
+``runbook publish``; the next run looks first whether it is there by now. The council decides on the
 measures of this recovery, by their digest: two thirds of its members approve it within 24 h of the
 recovery, in an issue or by signed files.
 """
@@ -266,7 +266,7 @@ def convene(context: Context, applier: Applier) -> None:
         "mitigations": params.mitigations,
         "next_steps": params.next_steps,
     }
-    wanted = digest_of(measures)  # the same on every try that proposes the same
+    wanted = digest_of(measures)  # the same on every run that proposes the same
     text = render(context, "decision.md", _values(context, found, wanted)) + "\n"
     facts = collect(context)
     filed = _file(context, applier, found, _report(context, found, "governance", facts, text))
@@ -420,7 +420,7 @@ def collect(context: Context) -> Facts:
     with facts.lacks("figures"):
         begun = opened_by(forward, "forward") if forward else context.opened
         _figures(context, facts, begun.now)
-    later, known = "; the next try collects them", f"{len(facts.figures)} metrics"
+    later, known = "; the next run collects them", f"{len(facts.figures)} metrics"
     figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
     if figures or not facts.figures:
         got = f"{len(facts.figures)} collected; {''.join(figures[:1])}{later}"

@@ -277,7 +277,7 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
-    """Whether every operator of a wave was told what to do, by an earlier try."""
+    """Whether every operator of a wave was told what to do, by an earlier run."""
     posts = instructions(context, phase, wave)
     return all(applier.did(post.subject, post.step) for post in posts)
 

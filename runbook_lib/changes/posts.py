@@ -50,7 +50,7 @@ def put(
 
     applier.settle(post.subject, post.step, stands is True)
     if not (stands or (stands is None and _was_told(context, applier, post))):
-        # By its try: one that was sent, and does not stand there, is sent again.
+        # By its run: one that was sent, and does not stand there, is sent again.
         step = Step(post.subject, f"{post.step}-{context.scope.number}", run, expected="sent")
         if not applier.step(step):
             return [applier.rows.pop()]
@@ -61,7 +61,7 @@ def put(
 
 
 def _was_told(context: Context, applier: Applier, post: Post) -> bool:
-    """Whether an earlier try sent it, or ``runbook publish`` what that kept of it."""
+    """Whether an earlier run sent it, or ``runbook publish`` what that kept of it."""
     if applier.did(post.subject, post.step):
         return True
 

@@ -1,8 +1,8 @@
 """Rolling a phase over its nodes: wave by wave, stopping at the first node that is not healthy.
 
 Before each wave: its window, its margin, and that nothing pages. After each: every node read back, and the
-chain still committing. What an earlier try did is read back and not repeated; that the chain bore
-it is judged again, before anything follows: the try may have ended on just that.
+chain still committing. What an earlier run did is read back and not repeated; that the chain bore
+it is judged again, before anything follows: the run may have ended on just that.
 """
 
 from collections.abc import Callable, Sequence
@@ -128,7 +128,7 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
 
 
 def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:
-    """Whether the chain bears what was done to some nodes, now or by earlier tries; rows say so."""
+    """Whether the chain bears what was done to some nodes, now or by earlier runs; rows say so."""
     if not nodes or not isinstance(context.params, RolloutParams):
         return True
     rows = healthy(context, nodes)
@@ -176,7 +176,9 @@ def _begin(
         rows.append(row)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     if not bad and (why := applier.unfit()):
-        bad.append(unknown_row(f"wave {number + 1}", "no page, and every waiver in force", "so", why))
+        bad.append(
+            unknown_row(f"wave {number + 1}", "no page, and every waiver in force", "so", why)
+        )
     applier.rows += bad
     return [] if bad else turns
 

@@ -10,7 +10,7 @@ nodes are missing, and no restore brings them back. Whatever is neither is undec
 touched: one node that cannot be reached must not cost all others their data.
 
 A cluster goes back to the newest whole snapshot of before the apply that is undone. It is chosen
-once an attempt and journalled: nodes restored by different tries must agree.
+once an attempt and journalled: nodes restored by different runs must agree.
 """
 
 from __future__ import annotations
@@ -368,7 +368,7 @@ class Work:
         return self.read("replay_proofs", "replay-proofs", name, Replayed)
 
     def read(self, purpose: str, step: str, name: str, model: type[A]) -> A:
-        """What a done step printed, in whichever try. Raises SourceError."""
+        """What a done step printed, in whichever run. Raises SourceError."""
         stem = self.applier.done(name, step)
         printed = self.context.scope.read(self.context.folder / "steps" / f"{stem}.out")
         return answer(purpose, name, printed, model)

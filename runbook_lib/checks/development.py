@@ -41,7 +41,7 @@ PROVISION, DEPLOY = "development.ready.provision", "development.activate.deploy"
 def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> None:
     """One provisioning; the node is removed also when it came up wrong.
 
-    A further try takes a node of another name where an earlier one began to remove its own.
+    A further run takes a node of another name where an earlier one began to remove its own.
     """
     cluster, change = context.cluster_name, context.commands.change
     base = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
@@ -51,7 +51,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
         return change("deprovision", name, cluster=cluster, name=name)(lock, outputs)
 
     removed = {step.node for step in applier.steps() if step.step == REMOVE}
-    while name in removed:  # of an earlier try: there is nothing left of it to be read back
+    while name in removed:  # of an earlier run: there is nothing left of it to be read back
         if not applier.step(Step(name, REMOVE, remove_it)):
             return
         number += 1

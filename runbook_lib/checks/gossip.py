@@ -64,7 +64,7 @@ def _stable(context: Context, item: str, epochs: int) -> None:
 
 
 def _journal(context: Context) -> list[Event]:
-    """This attempt's events, those of this try too; what was verified first counts."""
+    """This attempt's events, those of this run too; what was verified first counts."""
     found: dict[object, Event] = {}
     for number, event in enumerate(context.so_far):
         key: object = number

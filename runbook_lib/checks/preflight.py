@@ -48,7 +48,7 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
     """Post preflight and readiness, plan, verdicts of the other stages and heads; read back. Playbook: preflight.
 
     The text follows from the journal, the plan and the store. Fails when the forge refuses, or what
-    is read back is not what was written; without an answer it is INCONCLUSIVE, and the next try
+    is read back is not what was written; without an answer it is INCONCLUSIVE, and the next run
     looks first. It is kept in no outbox: what it says holds now.
     """
     one, stands = _state(context)
@@ -88,7 +88,7 @@ def _state(context: Context) -> tuple[OnForge, bool]:
 
 
 def _body(context: Context) -> str:
-    # What was recorded before this try began; a live journal holds its beginning as well.
+    # What was recorded before this run began; a live journal holds its beginning as well.
     last = context.journal[-1]
     begun = isinstance(last, RunStarted) and last.item == context.item
     known = context.journal[:-1] if begun else context.journal

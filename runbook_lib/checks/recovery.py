@@ -48,7 +48,7 @@ def _rows(
 ) -> tuple[list[Row], int]:
     """Rows, and how many nodes were to be restored.
 
-    What an earlier try began is finished first. Then ``rest`` judges the nodes that it did not set
+    What an earlier run began is finished first. Then ``rest`` judges the nodes that it did not set
     out to restore: what it saw of them is old by now.
     """
     mine = [e.nodes for e in of(context.journal, Restoring) if e.item == context.item]

@@ -135,8 +135,8 @@ def waivers(context: Context) -> Card:
     return table_card("Waivers", columns, rows or [("none",)])
 
 
-def tries(context: Context) -> Card:
-    """Every try that did not pass, and every intervention of a person."""
+def runs(context: Context) -> Card:
+    """Every run that did not pass, and every intervention of a person."""
     rows: list[Sequence[Value]] = []
     for where, event in _all(context, Event):
         if isinstance(event, RunEnded) and (result := event.result).outcome is not Outcome.PASS:
@@ -144,8 +144,8 @@ def tries(context: Context) -> Card:
             rows.append((where, *what, result.reason, event.retry_reason))
         elif isinstance(event, RunStopped | PlanRefused | NodeDropped):
             rows.append((where, "", "", EVENTS[type(event)](event)))
-    columns = ("attempt", "item", "try", "outcome", "reason", "why it was tried again")
-    return table_card("Tries that did not pass, and interventions", columns, rows or [("none",)])
+    columns = ("attempt", "item", "run", "outcome", "reason", "why it was tried again")
+    return table_card("Runs that did not pass, and interventions", columns, rows or [("none",)])
 
 
 def metrics(context: Context) -> Card:

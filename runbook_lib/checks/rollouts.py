@@ -71,7 +71,7 @@ def rollout(
 
 
 def _once(context: Context, item: str, capture: Capture) -> dict[str, Any]:
-    """What ``capture`` found before the first step; a later try must not look again."""
+    """What ``capture`` found before the first step; a later run must not look again."""
     if (kept := captured(context.journal, item)) is not None:
         return kept
     with context.apart() as rows:

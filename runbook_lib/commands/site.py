@@ -79,7 +79,7 @@ def _incidents(store: Store, release: str, blocks: Sequence[Block]) -> list[dict
     problems = {one.name: one.problem for one in blocks}
     known = {one.id: one.status for one in Incidents(store).of(release)}
     return [
-        {"id": name, "standing": known.get(name, "missing"), "blocks": problems.get(name, "")}
+        {"id": name, "status": known.get(name, "missing"), "blocks": problems.get(name, "")}
         for name in dict.fromkeys([*known, *problems])
     ]
 
@@ -104,7 +104,7 @@ def _print(document: dict[str, Any], found: Sequence[AttemptStatus]) -> None:
     title = document["release"]
     print(display.table_card(title, COLUMNS, table or [("no attempt yet",)]).text)
     for one in document["incidents"]:
-        print(f"incident  {one['id']}: {one['blocks'] or one['standing']}")
+        print(f"incident  {one['id']}: {one['blocks'] or one['status']}")
     for problem in document["heads"]:
         print(f"heads     {problem}")
     if following := document["next"]:

@@ -24,7 +24,7 @@ from ..runs import context_of
 from ..session import Session, params_in, run_kind
 from ..site import read_site
 from ..sources.scope import read_clock
-from ..verdicts import ExitCode, Standing
+from ..verdicts import ExitCode, ItemStatus
 from ..wording import progress, utc
 from .printing import exit_code, print_json
 from .running import read_parameters
@@ -37,7 +37,7 @@ class Looked:
     """What a look came to; ``line`` is the status line, ``due`` when to look again, if ever."""
 
     attempt: Attempt
-    standing: Standing
+    standing: ItemStatus
     line: str
     due: datetime | None = None
 
@@ -138,7 +138,7 @@ def _look(session: Session) -> Looked:
     session.tape.sync()
     result = context.conclude(empty="no look")
     waived = waived_rows(session.log.events(), ITEM)
-    reached = Standing(
+    reached = ItemStatus(
         item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived
     )
     return Looked(session.attempt, reached, said, due)

@@ -42,7 +42,7 @@ _FILE = re.compile(rf"{FOLDER}/[\w.-]+-[0-9a-f]{{12}}\.json")
 class Post(Model):
     """A comment of ``issue``, an issue of that ``title``, or what a ``command`` is given.
 
-    Steps that are named by ``step`` and their try send it. ``since``: no such issue was made before.
+    Steps that are named by ``step`` and their run send it. ``since``: no such issue was made before.
     ``incident``: the one that names where it stands. Nobody may follow it after ``until``.
     """
 

@@ -202,7 +202,7 @@ def _attach(forge: Releases, attempt: Attempt) -> list[comment.Filed]:
                     raise SourceError(name, why)
                 if name == sealed.notebook and sealed.digest != digest:
                     raise SourceError(name, f"expected it as sealed, {sealed.digest}, got {digest}")
-                # By its content: that of a later try is another.
+                # By its content: that of a later run is another.
                 stem, suffix = Path(name).stem, f".{digest[7:19]}{Path(name).suffix}"
                 named = f"{opened.stage}-{opened.attempt:04d}-{stem}{suffix}"
                 asset = assets.get(named) or forge.upload(release, named, data)

@@ -16,7 +16,7 @@ from ..outcomes import Row, check_row, unknown_row
 from ..signers import Trust
 from ..site import Site
 from ..sources.local import recorded
-from ..verdicts import ExitCode, Standing, Verdict
+from ..verdicts import ExitCode, ItemStatus, Verdict
 from .events import Event, Sealed, SessionOpened, last, of
 from .incidents import Incidents
 from .ledger import BEFORE, Ledger, Undoing
@@ -115,7 +115,7 @@ def _earliest(before: Sequence[Event], site: Site, stage: str) -> tuple[str, dat
 
 
 def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
-    """Who or what the newest try at the stage still misses, row by row."""
+    """Who or what the newest run at the stage still misses, row by row."""
     return tuple(
         f"{row.subject}: {row.what}"
         for attempt in store.readable(release, stage)[0][-1:]
@@ -180,7 +180,7 @@ def _said(folder: Path) -> dict[str, dict[str, Any]]:
     return {"environment": environment, **items, "plan": {"digest": plan_digest(events) or None}}
 
 
-def _facts(standing: Standing) -> dict[str, Any]:
+def _facts(standing: ItemStatus) -> dict[str, Any]:
     """Outcome, state, waivers, and each row's numbers by subject and what was looked at."""
     facts: dict[str, Any] = {"outcome": standing.outcome.value, "state": standing.state}
     if standing.waived:

@@ -22,7 +22,7 @@ from ..signers import signed_text
 from ..sources.local import plain_files
 from ..sources.redact import Redactor
 from ..strict import ATTEMPT
-from ..verdicts import Standing, Verdict
+from ..verdicts import ItemStatus, Verdict
 from . import sealing
 from .events import Event, SessionOpened, of
 from .log import Log, opened_by
@@ -122,7 +122,7 @@ def compare(recorded: Sequence[Event], again: Sequence[Event]) -> list[Row]:
     return [_compare(was, now) for was, now in pairs]
 
 
-def _compare(was: Standing, now: Standing) -> Row:
+def _compare(was: ItemStatus, now: ItemStatus) -> Row:
     if was.state == "missing":
         text = f"{was.state}: {was.reason}"
         return check_row(was.item, "result", text, text, ok=now.state != "judged")
@@ -131,7 +131,7 @@ def _compare(was: Standing, now: Standing) -> Row:
     return check_row(was.item, "result", _short(was), "the same" if same else _short(now), same)
 
 
-def _short(standing: Standing) -> str:
+def _short(standing: ItemStatus) -> str:
     return f"{standing.outcome} ({standing.state}): {standing.reason}"[:300]
 
 

@@ -126,5 +126,5 @@ def _write(folder: Path, number: int, envelope: Envelope, signing: Signing) -> P
 
 
 def _keep_earlier(path: Path) -> None:
-    number = 1 + len(list(path.parent.glob(f"{path.stem}.try*{path.suffix}")))
-    path.rename(path.with_name(f"{path.stem}.try{number}{path.suffix}"))
+    number = 1 + len(list(path.parent.glob(f"{path.stem}.run*{path.suffix}")))
+    path.rename(path.with_name(f"{path.stem}.run{number}{path.suffix}"))

@@ -11,7 +11,7 @@ from typing import Any
 from .. import playbook
 from ..errors import LogDamaged, SourceError
 from ..outcomes import Outcome
-from ..verdicts import EarlierTry, Standing, Verdict, WaivedRow
+from ..verdicts import EarlierRun, ItemStatus, Verdict, WaivedRow
 from . import events as kinds
 from .log import opened_by
 
@@ -21,12 +21,12 @@ JUDGED = (*FINAL, *OPENING, kinds.RunStarted, kinds.Enforced)
 """The events that tell whether an attempt passed."""
 
 
-def statuses(events: Sequence[kinds.Event]) -> tuple[Standing, ...]:
+def statuses(events: Sequence[kinds.Event]) -> tuple[ItemStatus, ...]:
     """The status of each declared item, in the playbook's order. Raises LogDamaged."""
     return tuple(item_status(events, item) for item in opened_by(events, "log").declared)
 
 
-def item_status(events: Sequence[kinds.Event], item: str) -> Standing:
+def item_status(events: Sequence[kinds.Event], item: str) -> ItemStatus:
     """The status of one item after its last run. Raises LogDamaged for an item not known here."""
     if item not in playbook.ITEMS:
         raise LogDamaged(f"log: expected items of this version's playbook, got {item!r}")
@@ -36,7 +36,7 @@ def item_status(events: Sequence[kinds.Event], item: str) -> Standing:
     # Of two that ran at once what ended last counts, whichever began before.
     number = final.number if final else max((e.number for e in mine), default=0)
     earlier = tuple(
-        EarlierTry(
+        EarlierRun(
             number=one.number,
             outcome=one.result.outcome,
             reason=one.result.reason,
@@ -51,13 +51,13 @@ def item_status(events: Sequence[kinds.Event], item: str) -> Standing:
         case kinds.RunEnded(result=result):
             waived = waived_rows(events, item)
             about |= {"reason": result.reason, "result": result, "waived": waived}
-            return Standing(**about, state="judged")
+            return ItemStatus(**about, state="judged")
         case kinds.Planned(reason=reason, rows=rows):
-            return Standing(**about, state="planned", reason=reason, planned=rows)
+            return ItemStatus(**about, state="planned", reason=reason, planned=rows)
         case kinds.NotReached(reason=reason, due=due):
-            return Standing(**about, state="not-reached", reason=reason, due=due)
-    reason = f"try {number} began and did not end" if mine else "has not run"
-    return Standing(**about, state="missing", reason=reason)
+            return ItemStatus(**about, state="not-reached", reason=reason, due=due)
+    reason = f"run {number} began and did not end" if mine else "has not run"
+    return ItemStatus(**about, state="missing", reason=reason)
 
 
 def waived_rows(events: Sequence[kinds.Event], item: str) -> tuple[WaivedRow, ...]:
@@ -117,7 +117,7 @@ def passed(events: Sequence[kinds.Event]) -> bool:
     return bool(items) and good and not _unfinished(events, items)
 
 
-def _unfinished(events: Sequence[kinds.Event], items: Sequence[Standing]) -> list[str]:
+def _unfinished(events: Sequence[kinds.Event], items: Sequence[ItemStatus]) -> list[str]:
     """Why a log cannot count: an item without a final result, out of order, no enforce at the end."""
     problems = [
         f"{standing.item}: expected a final result,"

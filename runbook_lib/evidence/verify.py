@@ -50,7 +50,7 @@ GROWING = ("log.jsonl", "tape/index.jsonl")
 """What is appended to, line by line."""
 BEGINNINGS: dict[type[kinds.Event], str] = {
     kinds.WatchBegun: "runbook watch",
-    kinds.SessionOpened: "a further try",
+    kinds.SessionOpened: "a further run",
 }
 """What begins with an event of that kind. Nothing else may add to a sealed attempt."""
 
@@ -360,7 +360,7 @@ def _agree(
 
 
 def _same_result(card: dict[str, Any], final: Verdict) -> None:
-    shown = card["standing"]
+    shown = card["status"]
     mine = next((item for item in final.items if item.item == shown["item"]), None)
     if mine is None or mine.result is None or shown.get("result") is None:
         return

@@ -1,4 +1,4 @@
-"""What a try may ask of the world: the clock, files, commands, HTTP. All of it by the tape.
+"""What a run may ask of the world: the clock, files, commands, HTTP. All of it by the tape.
 
 Paths below the store and the project are written as ``{store}`` and ``{project}`` in keys, so that
 a replay elsewhere asks the same questions.
@@ -68,7 +68,7 @@ R = TypeVar("R", bound=Read)
 
 
 class Scope(httpx.AsyncBaseTransport):
-    """One try of one item. All it learns of the world comes through here.
+    """One run of one item. All it learns of the world comes through here.
 
     ``aliases`` are (path, name) pairs written as ``{name}`` in keys; ``clock`` says where the time
     comes from.
@@ -95,7 +95,7 @@ class Scope(httpx.AsyncBaseTransport):
         self._budgets: dict[str, Budget] = {}
 
     def lane(self, name: str) -> Scope:
-        """The same try for one thread of several: its questions are told apart by ``name``."""
+        """The same run for one thread of several: its questions are told apart by ``name``."""
         made = copy.copy(self)
         made._lane, made._uses = f" in {name}", Counter()
         return made
@@ -112,7 +112,7 @@ class Scope(httpx.AsyncBaseTransport):
     # --- the clock ------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The instant this try judges at: one reading, however often it is asked."""
+        """The instant this run judges at: one reading, however often it is asked."""
         if self._now is None:
             self._now = self.reread()
         return self._now

@@ -2,8 +2,8 @@
 
 A live tape performs a request, takes the secrets out, writes body and entry, and only then hands
 the answer on, so that what was judged is what was recorded. A replayed tape answers from the
-entries and never goes outside. An entry's key is the request, the item, the try, and the how
-many-th use of that request in that try.
+entries and never goes outside. An entry's key is the request, the item, the run, and the how
+many-th use of that request in that run.
 
     <attempt>/tape/index.jsonl      one entry a line, appended under a lock
     <attempt>/tape/<ab>/<hex>       bodies by their sha256
@@ -29,7 +29,7 @@ from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
 from .redact import Redactor
 
 Slot = tuple[str, int, str, int]
-"""(item, try, key, how many-th use of the key in that try)"""
+"""(item, run, key, how many-th use of the key in that run)"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Entry:
 
 
 def inputs_of(entries: Iterable[Entry]) -> str:
-    """The digest of the answers that one try used, whatever order they came in."""
+    """The digest of the answers that one run used, whatever order they came in."""
     used = sorted(entries, key=lambda one: (one.key, one.n))
     return digest([[one.key, one.n, one.meta, one.body] for one in used])
 
@@ -220,7 +220,7 @@ class Tape(ABC):
 
 
 class ReplayTape(Tape):
-    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
+    """Answers from recorded entries. ``judged`` maps an item to the last run that has a result."""
 
     def __init__(self, folder: Folder, judged: Mapping[str, int]) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class ReplayTape(Tape):
         if entry is None:
             item, number, key, n = slot
             raise TapeMiss(
-                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
+                f"{item}: replay: expected a recorded answer to {key} (run {number}, use {n}), got"
                 " none; it was recorded by another version, or this run asks something else"
             )
         return entry, read_body(self._folder, entry.body)

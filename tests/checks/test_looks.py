@@ -117,7 +117,7 @@ def test_a_window_that_may_lack_nothing_lacks_nothing() -> None:
 
 
 def log_on(log: Log) -> WatchLog:
-    """A log as a live try has it."""
+    """A log as a live run has it."""
 
     def derive(what: str, compute: Callable[[], str]) -> str:
         return compute()

@@ -50,8 +50,8 @@ def test_every_attempt_stands_on_the_page_with_what_blocked_it(practice: Any, pa
     stood = [(row[0], row[1], row[3]) for row in verdicts]
     assert stood == [("development", 1, "FAIL"), ("development", 2, "PASS")]
     assert verdicts[0][7].startswith("development.ready.ci-green: dev-1")
-    tries = stage.show(report.tries).data["rows"]
-    assert [(row[1], row[3]) for row in tries] == [("development.ready.ci-green", "FAIL")]
+    runs = stage.show(report.runs).data["rows"]
+    assert [(row[1], row[3]) for row in runs] == [("development.ready.ci-green", "FAIL")]
     assert stage.show(report.waivers).data["rows"] == [["none"]]
     assert stage.show(report.gates).data["rows"][0][1:3] == ["development-1", "never verified"]
     assert stage.show(report.metrics).data["rows"] == [["none pinned"]]

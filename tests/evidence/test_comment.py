@@ -27,7 +27,7 @@ from runbook_lib.evidence.comment import (
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome, check_row
 from runbook_lib.sources.words import lines
-from runbook_lib.verdicts import Standing
+from runbook_lib.verdicts import ItemStatus
 from runbook_lib.wording import visible
 
 from .. import cards
@@ -60,7 +60,7 @@ def page_of(text: str) -> cards.Page:
     return cards.Page(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
 
 
-def judged(item: str, outcome: Outcome = PASS, reason: str = "it holds") -> Standing:
+def judged(item: str, outcome: Outcome = PASS, reason: str = "it holds") -> ItemStatus:
     made = cards.judged(check_row("dev-1", "height", 1, 1, outcome), item=item)
     assert made.result is not None
     result = made.result.model_copy(update={"reason": reason})
@@ -68,7 +68,7 @@ def judged(item: str, outcome: Outcome = PASS, reason: str = "it holds") -> Stan
     return made.model_copy(update=told)
 
 
-def account(*items: Standing, sealed: bool = True, **more: object) -> Account:
+def account(*items: ItemStatus, sealed: bool = True, **more: object) -> Account:
     facts = {
         "commit": "c0ffee" * 6 + "abcd", "site": "practice", "attempt": 2, "operator": "alice",
         "started": NOW, "ended": NOW + timedelta(hours=1),
@@ -160,7 +160,7 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
 
 def test_what_was_not_reached_is_no_cause() -> None:
     """It is named after what blocks; where nothing else blocks, it is listed itself."""
-    behind = Standing(
+    behind = ItemStatus(
         item=DECLARED[2],
         kind=playbook.ITEMS[DECLARED[2]].kind,
         state="not-reached",

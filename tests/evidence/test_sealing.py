@@ -40,7 +40,7 @@ def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> 
 
     before = (folder / BOOK).read_bytes()
     seal_by_hand(folder)
-    assert (folder / "10_development.try1.ipynb").read_bytes() == before
+    assert (folder / "10_development.run1.ipynb").read_bytes() == before
     assert red(folder) == {}
 
 

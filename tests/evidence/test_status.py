@@ -1,4 +1,4 @@
-"""Where items stand and what a log amounts to: the last try counts, nothing is forgotten."""
+"""Where items stand and what a log amounts to: the last run counts, nothing is forgotten."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def code(story: Story) -> ExitCode:
 
 
 def test_a_try_that_did_not_end_is_missing() -> None:
-    """Whatever an earlier try found, one that was cut off proves nothing."""
+    """Whatever an earlier run found, one that was cut off proves nothing."""
     story = Story().judged(DRIFT, Outcome.PASS).started(DRIFT, 2)
     found = item_status(story.entries, DRIFT)
 
-    assert (found.state, found.reason) == ("missing", "try 2 began and did not end")
+    assert (found.state, found.reason) == ("missing", "run 2 began and did not end")
     assert [(t.number, t.outcome) for t in found.earlier] == [(1, Outcome.PASS)]
     assert code(story.enforced()) is ExitCode.BROKEN
 

@@ -134,9 +134,9 @@ def test_5_the_record_ends_where_the_seal_says(sealed: Path) -> None:
     ("kinds", "said"),
     [
         (("watching", "look"), "2 events since {at} by runbook watch"),
-        (("session",), "1 event since {at} by a further try"),
+        (("session",), "1 event since {at} by a further run"),
         (("watching", "look", "session"),
-         "3 events since {at} by runbook watch and a further try"),
+         "3 events since {at} by runbook watch and a further run"),
     ],
 )  # fmt: skip
 def test_13_what_was_added_since_the_seal_is_named(
@@ -256,7 +256,7 @@ def another_verdict(book: dict[str, Any]) -> None:
 
 def another_result(book: dict[str, Any]) -> None:
     checks = (c for c in book["cells"] if "".join(c["source"]).startswith("stage.check(preflight"))
-    shown(next(checks))["standing"]["result"]["reason"] = "it never held"
+    shown(next(checks))["status"]["result"]["reason"] = "it never held"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Run:
         """When a run that only waits goes on, by its findings."""
         found = []
         for item in self.items if self.exit_code == 4 else ():
-            result = self.card(item).get("standing", {}).get("result") or {}
+            result = self.card(item).get("status", {}).get("result") or {}
             found += [row.get("return_at") for row in result.get("rows", ())]
         instants = [datetime.fromisoformat(at) for at in found if at]
         return max(instants, default=None)
@@ -95,7 +95,7 @@ class Run:
     def card(self, item: str) -> dict[str, Any]:
         """The JSON of an item's card; empty where its cell did not run."""
         for data in self.shown:
-            if data.get(CARD, {}).get("standing", {}).get("item") == item:
+            if data.get(CARD, {}).get("status", {}).get("item") == item:
                 return dict(data[CARD])
         return {}
 
@@ -119,7 +119,7 @@ class Run:
 
     def deciding(self, item: str, what: str = "subject") -> list[str]:
         """Of each finding that decides: those that are as bad as the item, in the card's order."""
-        result = self.card(item).get("standing", {}).get("result") or {}
+        result = self.card(item).get("status", {}).get("result") or {}
         return [
             re.sub(VARIES, "*", str(row[what]))
             for row in result.get("rows", ())

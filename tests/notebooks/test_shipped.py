@@ -74,7 +74,7 @@ def test_a_shipped_notebook_shows_what_its_recording_holds(runbook: str) -> None
         for cell in book["cells"]
         for output in cell.get("outputs", ())
     ]
-    shown = [one["standing"] for one in data if one.get("kind") == "result"]
+    shown = [one["status"] for one in data if one.get("kind") == "result"]
     judged = {(one["item"], one["number"]): one["result"] for one in shown if one.get("result")}
 
     assert judged

@@ -1,4 +1,4 @@
-"""What a try may ask: files, commands, requests and the clock, by names that stay the same."""
+"""What a run may ask: files, commands, requests and the clock, by names that stay the same."""
 
 import hashlib
 import json

@@ -55,7 +55,7 @@ def test_what_was_never_recorded_is_a_miss_and_not_retried(world: World) -> None
     world.scope(counting()).http([PING])  # type: ignore[arg-type]
     with saying(
         TapeMiss,
-        "item: replay: expected a recorded answer to GET http://node/other?a=1&b=2 (try 1, use 1),"
+        "item: replay: expected a recorded answer to GET http://node/other?a=1&b=2 (run 1, use 1),"
         " got none; it was recorded by another version, or this run asks something else",
     ):
         world.replay().http(

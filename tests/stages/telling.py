@@ -94,7 +94,7 @@ class Recovery:
         return given(self.network, f"{self.stage}_recovery", **{**about, **changes})
 
     def run(self, **changes: Any) -> tuple[Verdict, CheckResult]:
-        """One try of its change alone, and that its replay comes to the same."""
+        """One run of its change alone, and that its replay comes to the same."""
         if self.folder != Path():
             changes = {"attempt": 1, "retry_reason": "try again", **changes}
         runbook, params = f"{self.stage}_recovery", self.params(**changes)
@@ -110,7 +110,7 @@ class Recovery:
         return verdict, result
 
     def comes_to(self, code: ExitCode, **changes: Any) -> CheckResult:
-        """The result of a try that ends with ``code``."""
+        """The result of a run that ends with ``code``."""
         verdict, result = self.run(**changes)
         assert verdict.exit_code is code, result.reason
         return result

@@ -40,7 +40,7 @@ def test_the_notebook_draws_what_happened(network: RehearsalNetwork) -> None:
 
 
 def test_without_telemetry_it_says_why_there_is_none(network: RehearsalNetwork) -> None:
-    """The report is filed all the same; the next try draws."""
+    """The report is filed all the same; the next run draws."""
     drawing = Drawing(network, telling.public_report)
     network.fault("prometheus-down@canary")
     drawing.run()

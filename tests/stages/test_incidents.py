@@ -32,7 +32,7 @@ __all__ = ["made", "network"]
 
 
 def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
-    """With an incident in the store that blocks the release; a further try adds nothing."""
+    """With an incident in the store that blocks the release; a further run adds nothing."""
     recovery = Recovery(network, telling.incident)
     recovery.comes_to(ExitCode.PASSED)
     issue, found = recovery.issue, recovery.incident
@@ -116,7 +116,7 @@ def test_figures_that_were_not_collected_are_fetched_later(network: RehearsalNet
     network.fault("prometheus-down@development")
     result = recovery.comes_to(ExitCode.INCONCLUSIVE)
     assert str(row(result, "figures").observed).startswith("0 collected; figure ")
-    assert str(row(result, "figures").observed).endswith("; the next try collects them")
+    assert str(row(result, "figures").observed).endswith("; the next run collects them")
     assert "- figure" in recovery.issue["body"]
 
     network.clear("prometheus-down")
@@ -130,7 +130,7 @@ def test_a_node_that_does_not_answer_is_listed(network: RehearsalNetwork) -> Non
     network.fault("node-down@testnet/test-2")
     result = recovery.comes_to(ExitCode.INCONCLUSIVE)
 
-    assert row(result, "gates").observed == "not of test-2; the next try collects them"
+    assert row(result, "gates").observed == "not of test-2; the next run collects them"
     assert "never read back" in recovery.issue["body"]
 
 

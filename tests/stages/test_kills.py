@@ -73,7 +73,7 @@ def test_a_killed_run_goes_on_where_it_stopped(operator: Operator) -> None:
     row = json.loads(standing.stdout)["attempts"][0]
     assert (row["exit_code"], row["blocks"]) == (
         3,
-        f"{DEPLOY}: expected a final result, its try 1 began and did not end",
+        f"{DEPLOY}: expected a final result, its run 1 began and did not end",
     )
     assert early.returncode == 2, early.stdout
     holder = f"held by rehearsal ({release}/development/0001)"

@@ -102,7 +102,7 @@ def test_a_file_of_the_kit_that_was_edited_is_not_delivered(prepare: Prepare) ->
 
 
 def test_a_node_whose_build_cannot_be_told_is_restarted_once(prepare: Prepare) -> None:
-    """What merely cannot be read back is read again, in the same try and in the next."""
+    """What merely cannot be read back is read again, in the same run and in the next."""
     made = prepare("canary")
     applied(made, "canary")
     with fault(made.network, "candidate-unreadable@canary/main-1"):
@@ -147,7 +147,7 @@ def test_operators_are_told_by_what_works(prepare: Prepare, network: RehearsalNe
     ]
     network.operators.settle()
     assert before(network, "testnet") == was
-    # The comments wait: one publish posts each once, and the next try finds them there.
+    # The comments wait: one publish posts each once, and the next run finds them there.
     assert len(list((folder / "outbox").iterdir())) == len(OPERATORS)
     assert {row.outcome for row in publish(folder)} == {PASS}
     assert not (folder / "outbox").exists()

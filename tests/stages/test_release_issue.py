@@ -11,7 +11,7 @@ from runbook_lib.evidence.log import Log
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
-from runbook_lib.verdicts import Standing
+from runbook_lib.verdicts import ItemStatus
 from runbook_rehearsal.faults.table import FAULTS, Fault
 from runbook_rehearsal.layout import COMMANDER, ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
@@ -24,7 +24,7 @@ MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
 
 
-def post(network: RehearsalNetwork, **changes: Any) -> tuple[Standing, Stage]:
+def post(network: RehearsalNetwork, **changes: Any) -> tuple[ItemStatus, Stage]:
     """Where release-issue stands after its cell."""
     with ready_to_post(network, **changes) as stage:
         stage.change(preflight.release_issue)

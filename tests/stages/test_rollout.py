@@ -24,7 +24,7 @@ from runbook_lib.next_steps import next_steps
 from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.stage import Stage
 from runbook_lib.strict import parse_yaml
-from runbook_lib.verdicts import ExitCode, Standing, Verdict
+from runbook_lib.verdicts import ExitCode, ItemStatus, Verdict
 from runbook_rehearsal.chain.world import OPERATORS
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
@@ -255,7 +255,7 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(team: Team)
 # --- nodes that belong to operators: instructed, read back, and never touched by us --------------
 
 
-def item(verdict: Verdict, name: str) -> Standing:
+def item(verdict: Verdict, name: str) -> ItemStatus:
     return next(one for one in verdict.items if one.item == name)
 
 

@@ -25,7 +25,7 @@ from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.params import MainnetParams
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
-from runbook_lib.verdicts import Standing
+from runbook_lib.verdicts import ItemStatus
 from runbook_lib.wording import utc
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
@@ -90,12 +90,12 @@ def mainnet(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Itera
     clear(network)
 
 
-def judged(stage: Stage) -> Standing:
+def judged(stage: Stage) -> ItemStatus:
     stage.check(watch)
     return next(item for item in stage.verdict().items if item.item == ITEM)
 
 
-def rows(found: Standing) -> dict[tuple[str, str], Row]:
+def rows(found: ItemStatus) -> dict[tuple[str, str], Row]:
     assert found.result is not None
     return {
         (row.subject.partition(" A")[0], row.what.partition(" (")[0]): row
@@ -129,7 +129,7 @@ def later(mainnet: Watch) -> Iterator[Watch]:
     mainnet.network.fast_forward(2 * 3600.0)
 
 
-def replayed(folder: Path, patch: pytest.MonkeyPatch) -> Standing:
+def replayed(folder: Path, patch: pytest.MonkeyPatch) -> ItemStatus:
     """The same cell over an attempt's tape, with nothing outside."""
     with patch.context() as inside:
         inside.setenv("RUNBOOK_REPLAY", str(folder))
@@ -344,7 +344,7 @@ def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
 def test_the_command_looks_once_and_is_waiting(
     mainnet: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One look, no try of the item and no session; 4, and when to look again."""
+    """One look, no run of the item and no session; 4, and when to look again."""
     with mainnet.opened(timedelta(minutes=16)) as stage:
         kinds = [entry.kind for entry in stage._session.log.events()]
         argv = ["watch", "--site", str(mainnet.network.site), mainnet.release]
