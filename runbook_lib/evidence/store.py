@@ -279,13 +279,15 @@ class Store:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 by = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+                here = named(holders(path))
                 raise LockHeld(
                     f"{cluster}: lock: expected it free, got held by {by or 'somebody unknown'};"
-                    " a run or one of its commands is still at work: wait for it, or recover;"
-                    f" on this host: {named(holders(path)) or 'no process'}"
+                    " a run or one of its commands is still at work: wait for it, or recover"
+                    + (f"; on this host: {here}" if here else "")
                 ) from None
             lock = Lock(descriptor, path)
             if lost := lock.lost():
+                here = named(holders(path))
                 raise LockHeld(f"{cluster}: lock: expected it free, got {lost}; try again")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{owner} since {utc(datetime.now(UTC))}".encode(), 0)
