@@ -1,8 +1,8 @@
 """Anomalies of a watch: what is wrong, who was notified, who acknowledged it, what was decided.
 
 A failing finding is part of the anomaly of its subject that is open; once that is decided, what begins
-afterwards is a new one. Whether an anomaly was acknowledged
-in time is computed from timestamps by each look; there is no timer.
+afterwards is a new one, and so is what outlives a restart. Whether an anomaly was acknowledged in
+time is computed from timestamps by each look; there is no timer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from ..evidence.events import Acknowledged, AnomalyOpened, Decided, Notified
 from ..files import keep_file
 from ..findings import Findings
 from ..metrics.catalogue import Metric
+from ..metrics.frames import Stretch
 from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources.commands import tell
@@ -51,6 +52,20 @@ class Anomaly:
         if self.decided is None or self.decided.decision != "restart":
             return None
         return max(self.decided.at, self.found.at)
+
+    def covers(self, over: Stretch, apart: timedelta) -> bool:
+        """Whether a failing finding of its subject, ``over`` that time, is part of it.
+
+        Everything is until it is decided, and what began before that afterwards. Of a restart only
+        what is gone before the next look: the window that begins is not excused what goes on in it.
+        """
+        if self.decided is None:
+            return True
+        begun, end = over
+        anew = self.restarted
+        if anew is None:
+            return begun <= self.decided.at
+        return self.found.at < anew and begun <= anew and end <= anew + apart
 
     def escalated(self, now: datetime, within: timedelta) -> bool:
         """Whether nobody acknowledged it within that time, whatever came later."""
@@ -96,20 +111,22 @@ def open_new(
     attempt: str,
     now: datetime,
     queries: Mapping[str, str],
-    failing: Sequence[tuple[Row, datetime]],
+    failing: Sequence[tuple[Row, Stretch]],
+    apart: timedelta,
 ) -> list[AnomalyOpened]:
-    """An anomaly for every failing finding, and when it began, that is part of none.
+    """An anomaly for every failing finding that the last of its subject does not cover.
 
-    It is part of the last of its subject until that is decided, and afterwards if it began before.
-    ``queries`` by subject, for a person to look with.
+    Looks are ``apart``. ``queries`` by subject, for a person to look with.
     """
     opened: list[AnomalyOpened] = []
-    for row, begun in failing:
+    for row, over in failing:
         subject, (first, _, alert) = row.subject, row.subject.partition(" ")
         same = [each for each in known(log) if each.found.subject == subject]
-        if same and (same[-1].decided is None or begun <= same[-1].decided.at):
+        if same and same[-1].covers(over, apart):
             continue
-        about = {"attempt": attempt, "subject": subject, "at": begun.isoformat()}
+        about = {"attempt": attempt, "subject": subject, "at": over[0].isoformat()}
+        if same and same[-1].restarted:  # What goes on may have begun at the same instant.
+            about["after"] = same[-1].id
         query = queries.get(first, f"{row.what}, by its own source")
         if first == "alert":
             query = f'ALERTS{{alertstate="firing",alertname="{alert}"}}'
@@ -117,7 +134,7 @@ def open_new(
             key="A" + digest(about).removeprefix("sha256:")[:8],
             subject=subject,
             query=query,
-            at=begun,
+            at=over[0],
             opened=now,
             row=row,
         )
@@ -213,13 +230,14 @@ def engage(
     log: WatchLog,
     metrics: Sequence[Metric],
     queries: Mapping[str, str],
-    failing: Sequence[tuple[Row, datetime]],
+    failing: Sequence[tuple[Row, Stretch]],
 ) -> dict[str, str]:
     """Open what was found, notify whoever must know, hear what they say.
 
     By anomaly's id what went wrong with that; a figure that could not be drawn is a finding.
     """
-    for found in open_new(log, context.attempt_name, context.now, queries, failing):
+    apart = timedelta(minutes=context.params.look_minutes)
+    for found in open_new(log, context.attempt_name, context.now, queries, failing, apart):
         draw(context, metrics, found)
     trouble = _deliver(context, log)
     if undecided := [each for each in known(log) if each.decided is None]:

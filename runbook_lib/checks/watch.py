@@ -77,7 +77,7 @@ class Watch:
         context, start = self.context, self.start
         catalogue = read_catalogue(context)
         metrics = catalogue.of_topic(*TOPICS)
-        found: list[tuple[Row, datetime]] = []
+        found: list[tuple[Row, Stretch]] = []
         if context.at >= self.first:
             over = quiet.Window(
                 context, start, min(context.at, self.end), tuple(restarts(context.journal))
@@ -89,26 +89,27 @@ class Watch:
             if judge and self.over:
                 self.seen += quiet.look(over, quiet.telemetry, quiet.silences)
         for seen in self.seen:
-            begun = [each.start for each in seen.breaks] or [start]
-            found += zip(seen.rows(), begun, strict=True)
+            spans = [(each.start, each.end) for each in seen.breaks] or [(start, start)]
+            found += zip(seen.rows(), spans, strict=True)
         if judge and self.over:
             with (
                 context.apart() as against,
                 context.reading("comparison", "pinned before the activation"),
             ):
                 context.findings += compared(context, catalogue, start, self.end)
-            found += [(row, self.end) for row in against]
-        failing = [(row, at) for row, at in found if row.outcome is Outcome.FAIL]
+            found += [(row, (self.end, self.end)) for row in against]
+        failing = [(row, span) for row, span in found if row.outcome is Outcome.FAIL]
         trouble = {}
         if failing or self.log.of(AnomalyOpened):
             from .anomalies import engage
 
             trouble = engage(context, self.log, metrics, self.queries, failing)
         # What a decision to restart leaves behind is no part of the window that it begins.
-        rows = [row for row, _ in found] if self.start == start else []
-        self._conclude(rows, trouble, judged=judge)
+        self._conclude(found if self.start == start else [], trouble, judged=judge)
 
-    def _conclude(self, rows: list[Row], trouble: dict[str, str], *, judged: bool) -> None:
+    def _conclude(
+        self, found: list[tuple[Row, Stretch]], trouble: dict[str, str], *, judged: bool
+    ) -> None:
         """The findings: looks, what was seen, anomalies in place of what is part of one, the window."""
         context, anomalies = self.context, self.anomalies
         reachable(context)
@@ -116,10 +117,11 @@ class Watch:
         got = f"{len(self.looks)} made" + (f", seen late: {'; '.join(late)}" if late else "")
         expected = f"one every {self.apart / timedelta(minutes=1):g} min"
         context.judge("looks", "made", expected, got, ok=True)
-        told = {each.found.subject for each in anomalies}
-        context.findings += [
-            row for row in rows if row.outcome is not Outcome.FAIL or row.subject not in told
-        ]
+        last = {each.found.subject: each for each in anomalies}
+        for row, span in found:
+            part = row.outcome is Outcome.FAIL and last.get(row.subject)
+            if not part or not part.covers(span, self.apart):
+                context.findings.append(row)
         for each in anomalies:
             late_answer = each.escalated(context.now, patience(context))
             each.judge(context, trouble.get(each.id, ""), escalated=late_answer)

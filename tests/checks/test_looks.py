@@ -140,10 +140,13 @@ def finding(ok: bool) -> Row:
     return check_row("vrf_participation", "level", "at least 0.66", 0.9 if ok else 0.4, ok)
 
 
-def looked(log: WatchLog, *begun: int, attempt: str = "v1/mainnet/0001") -> None:
-    """A look that finds what began at these minutes."""
-    failing = [(finding(ok=False), BEGUN + minute * STEP) for minute in begun]
-    open_new(log, attempt, BEGUN, {"vrf_participation": "avg(share)"}, failing)
+def looked(log: WatchLog, *begun: int, end: int = 0, attempt: str = "v1/mainnet/0001") -> None:
+    """A look that finds what began at these minutes and lasted one, or until ``end``."""
+    failing = [
+        (finding(ok=False), (BEGUN + minute * STEP, BEGUN + (end or minute + 1) * STEP))
+        for minute in begun
+    ]
+    open_new(log, attempt, BEGUN, {"vrf_participation": "avg(share)"}, failing, 15 * STEP)
 
 
 def decide(log: WatchLog, kind: str, minutes: float) -> None:
@@ -174,6 +177,37 @@ def test_after_a_decision_what_begins_anew_is_another(log: WatchLog, kind: str) 
     looked(log, 15, 30, 45)
 
     assert found_at(log) == [15, 30]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "begun", "end", "at"),
+    [
+        # What ended before the next look after the restart is of the window before.
+        ("restart", 20, 20, 21, [15]),
+        ("restart", 20, 20, 35, [15]),
+        ("restart", 20, 17, 35, [15]),
+        # What does not is of the window that it spoils: a level, a halt, a silence as old as before.
+        ("restart", 20, 20, 36, [15, 20]),
+        ("restart", 20, 17, 36, [15, 17]),
+        ("restart", 20, 15, 1460, [15, 15]),
+        ("restart", 20, 21, 22, [15, 21]),
+        # Of a clock that is wrong a window begins with the finding in it.
+        ("restart", -600, 15, 16, [15, 15]),
+        ("continue", 20, 15, 1460, [15]),
+        ("recover", 20, 15, 1460, [15]),
+    ],
+)
+def test_what_outlives_a_restart_is_another(
+    log: WatchLog, kind: str, said: int, begun: int, end: int, at: list[int]
+) -> None:
+    looked(log, 15)
+    decide(log, kind, said)
+    for _ in range(2):
+        looked(log, begun, end=end)
+
+    assert found_at(log) == at
+    assert len({each.id for each in known(log)}) == len(at)
+    assert [each.decided is None for each in known(log)] == [False, True][: len(at)]
 
 
 @pytest.mark.parametrize(("said", "anew"), [(16, 16), (15, 15), (-600, 15)])

@@ -27,6 +27,7 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import ItemStatus
 from runbook_lib.wording import utc
+from runbook_rehearsal import people
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -240,6 +241,46 @@ def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
     assert str(window.observed).endswith("(restarted)")
     assert rows(found)["vrf_participation", "level"].outcome is Outcome.PASS
     assert datetime.fromisoformat(found.result.data["anchor"]) > begun  # type: ignore[union-attr,arg-type]
+
+
+DIP = ["alert ConsensusVRFParticipationLow", "vrf_participation"]
+HALT = ["alert ConsensusLivenessStall", "block_production", "mainnet"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "ended", "again"),
+    [
+        ("participation-dip", False, DIP),
+        ("participation-dip", True, []),
+        ("consensus-stall", False, HALT),
+        ("consensus-stall", True, []),
+    ],
+)
+def test_a_restart_excuses_what_ended_and_nothing_that_goes_on(
+    later: Watch, fault: str, ended: bool, again: list[str]
+) -> None:
+    """What is still there at the new window's first look is an anomaly again, and undecided."""
+    later.patch.setitem(people.DECISIONS, fault, "restart it is mended")
+    later.network.fault(f"{fault}@mainnet")
+    later.network.fast_forward(11 * 60)
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        judged(stage)
+        first = recorded(stage, "anomaly")
+        assert {each.decision for each in recorded(stage, "decided")} == {"restart"}
+        number = stage.verdict().attempt
+    later.patch.delitem(people.DECISIONS, fault)
+    if ended:
+        later.network.clear(fault)
+    later.network.fast_forward(17 * 60)
+    with later.opened(attempt=number, retry_reason="the next look", **later.window) as stage:
+        found = judged(stage)
+        second = recorded(stage, "anomaly")[len(first) :]
+
+    failing = [row.subject for row in found.open_rows if row.outcome is Outcome.FAIL]
+    undecided = [row.subject for row in found.open_rows if row.subject.startswith("anomaly ")]
+    assert sorted(each.subject for each in second) == sorted(failing) == again
+    assert sorted(undecided) == sorted(f"anomaly {each.key}" for each in second)
+    assert found.outcome is (Outcome.INCONCLUSIVE if ended else Outcome.FAIL)
 
 
 def test_nobody_acknowledging_is_escalated_to_everybody(later: Watch) -> None:
