@@ -17,6 +17,7 @@ from .evidence.status import item_status, statuses
 from .outcomes import CheckResult, Outcome, Value, explain, unknown_row
 from .plan import Plan
 from .session import Session
+from .sources.scope import read_clock
 from .verdicts import ItemStatus
 from .wording import utc
 
@@ -263,10 +264,9 @@ def refresh(session: Session) -> list[ItemStatus]:
     """
     if session.replay:
         return []
-    now = session.scope("stage.refresh", session.number).now()
-    known = [
-        one for one in statuses(session.log.events()) if stale(one, now, session.params.valid_for)
-    ]
+    events = session.log.events()
+    now, _ = read_clock(session.site.clock)
+    known = [one for one in statuses(events) if stale(one, now, session.params.valid_for)]
     return [
         run_item(session, one.item, session.checks[one.item])
         if one.item in session.checks

@@ -128,13 +128,13 @@ class Applier:
         For those of earlier runs that have no good end: no later run takes them up again.
         """
         for name in dict.fromkeys(e.step for e in _about(self._earlier, node, "")):
-            if name.rpartition("-")[0] == base:
+            if name.rpartition(".")[0] == base:
                 self._found_done(Step(node, name, is_done=lambda: stands))
 
     def did(self, node: str, base: str) -> bool:
         """Whether some run did such a step."""
         done = [e.step for e in self.steps(node) if e.phase == "done"]
-        return base in [name.rpartition("-")[0] for name in done]
+        return base in [name.rpartition(".")[0] for name in done]
 
     def verified(self, node: str, state: NodeState, phase: str = "") -> None:
         """Journal a node's read-back state: what the next stage expects to find.
@@ -220,12 +220,15 @@ def walk(
     """Visit the nodes of each wave; rows by node, of those that it came to.
 
     Each in a lane of its own, so that a replay tells them apart: by the node and what it is
-    ``about``. What was not determined may be by the end: then it is visited again, in its wave.
+    ``about``. Where the strategy stops, the rows are the change's already. What was not determined may be by the end: then it is visited again, in its wave.
     """
 
     def one(name: str) -> list[Row]:
         mine = replace(context, scope=context.scope.lane(f"{name}{about}"))
-        return visit(mine, replace(applier, context=mine, rows=[]), name)
+        rows = visit(mine, replace(applier, context=mine, rows=[]), name)
+        if strategy.stops:  # whatever stops the next one, these stay
+            applier.rows += rows
+        return rows
 
     found = dict[str, list[Row]]()
     with ThreadPoolExecutor(strategy.at_once) as pool:

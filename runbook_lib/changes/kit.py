@@ -158,7 +158,8 @@ def _acts(site: Site, node: KitNode) -> list[tuple[str, list[tuple[str, str]], R
         argv = fill(f"commands.{purpose}", command.argv, node=node.node, **given)
         # A shell elsewhere may find another program of that name, or none.
         run: Run = [math.ceil(command.timeout_s), program(argv[0]), *argv[1:]]
-        acts.append((f"{node.node}/{step}", files, run))
+        # A node that has its files is restarted whatever became of them since.
+        acts.append((f"{node.node}/{step}", files if step == "deliver" else [], run))
     return acts
 
 

@@ -331,7 +331,7 @@ def _told(applier: Applier, phase: Phase) -> dict[str, datetime]:
     """Operator -> when the first instruction of a phase went out."""
     found = dict[str, datetime]()
     for step in applier.steps():
-        key = step.step.partition("-")[2].rpartition("-")[0]
+        key = step.step.partition("-")[2].rpartition(".")[0]
         mine = key == phase.name or key.startswith(f"{phase.name}.")
         if mine and step.phase == "intent":
             found[step.node] = min(step.at, found.get(step.node, step.at))

@@ -9,6 +9,7 @@ from ..evidence.events import Queued, of
 from ..evidence.posts import ByCommand, OnForge, Post
 from ..outcomes import Row, check_row, unknown_row
 from ..sources.process import Ended
+from ..wording import utc
 from .apply import DONE, Applier, Step, all_pass
 
 
@@ -50,8 +51,11 @@ def put(
 
     applier.settle(post.subject, post.step, stands is True)
     if not (stands or (stands is None and _was_told(context, applier, post))):
+        if post.until and context.scope.reread() >= post.until:
+            got = f"its window ended {utc(post.until)}; it was not sent"
+            return [unknown_row(post.subject, post.step, "while it may be followed", got)]
         # By its run: one that was sent, and does not stand there, is sent again.
-        step = Step(post.subject, f"{post.step}-{context.scope.number}", run, expected="sent")
+        step = Step(post.subject, f"{post.step}.{context.scope.number}", run, expected="sent")
         if not applier.step(step):
             return [applier.rows.pop()]
     back = tried(one.read_back)

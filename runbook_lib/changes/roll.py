@@ -119,8 +119,8 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             if not all(roll_theirs(context, applier, phase, turn) for turn in turns):
                 return False
         else:
-            found = walk(context, applier, [wave], FORWARD, partial(_node, phase=phase))
-            applier.rows += [row for rows in found.values() for row in rows]
+            visit = partial(_node, phase=phase)
+            found = walk(context, applier, [wave], FORWARD, visit, f" {phase.name}")
             if not all(map(all_pass, found.values())):
                 return False
         changed += [name for name in wave if phase.node(name).before != phase.node(name).after]

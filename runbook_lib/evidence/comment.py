@@ -176,7 +176,7 @@ def compose(mine: Account, others: Mapping[str, tuple[str, str, str]]) -> str:
 
 
 def sealed_text(account: Account) -> str:
-    """The short comment on a seal: the verdict, the head, and where the evidence is."""
+    """The short comment on a seal: the verdict and the head. Never edited: an edited one tells none."""
     return MARKDOWN.render("sealed.md.j2", marker=seal_marker(account), **_facts(account))
 
 

@@ -36,6 +36,13 @@ FOLDER, NOTE = "outbox", "outbox/release-issue.json"
 """``NOTE`` says that what was sealed is still to be published."""
 CLOCKS_APART = timedelta(days=1)
 """How far the forge's clock may lag behind the site's."""
+VALUES = {
+    "": set[str](),
+    "notify": {"role", "subject"},
+    "instruct": {"operator"},
+    "announce_halt": {"release", "stage", "reference"},
+}
+"""What a command is given beside the text."""
 _FILE = re.compile(rf"{FOLDER}/[\w.-]+-[0-9a-f]{{12}}\.json")
 
 
@@ -208,4 +215,8 @@ def read(path: Path, events: Sequence[Event]) -> Post:
     named = [event.digest for event in of(events, Queued) if event.name == path.stem]
     if digest_bytes(data) not in named[-1:]:
         raise ValueError(f"expected what the log names, {named[-1:] or 'nothing'}, got another")
-    return Post.model_validate_json(data)
+    post = Post.model_validate_json(data)
+    ways = bool(post.issue), bool(post.title and post.since), bool(post.command)
+    if sum(ways) != 1 or set(post.values) != VALUES[post.command]:
+        raise ValueError("expected one way to send it, with all that it needs, got another")
+    return post

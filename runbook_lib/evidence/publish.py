@@ -21,8 +21,7 @@ from ..files import keep_file
 from ..findings import Findings
 from ..outcomes import Outcome, Row, check_row
 from ..playbook import RECOVERY
-from ..recording import recorded_site
-from ..site import Site
+from ..site import Site, read_site
 from ..sources import wire
 from ..sources.github import GitHub, complete
 from ..sources.http import Transport
@@ -32,6 +31,7 @@ from ..sources.redact import Redactor
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words
+from ..strict import project_path
 from ..wording import utc
 from . import comment, posts
 from .events import Event, Opened, Sealed, of
@@ -137,7 +137,7 @@ def publish(folder: Path, transport: Transport | None = None) -> list[Row]:
             f"{folder.name}: expected a live apply, got {got}; nothing else is published"
         )
     if opened.stage in RECOVERY or posts.pending(folder):  # what could not be sent, first
-        kept = send(folder, _recorded(folder, opened), opened, transport)
+        kept = send(folder, _site_of(folder, opened), opened, transport)
     if kept and not (seals(folder) and opened.issue):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder, opened, events)
@@ -166,13 +166,19 @@ def _attempt(folder: Path, opened: Opened, entries: list[Event]) -> Attempt:
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its log; seal it again"
         )
-    return Attempt(folder, opened, entries, newest, sealed, _recorded(folder, opened))
+    return Attempt(folder, opened, entries, newest, sealed, _site_of(folder, opened))
 
 
-def _recorded(folder: Path, opened: Opened) -> Site:
-    """The site of an attempt that lies in its own store. Raises ParameterError."""
-    site = recorded_site(folder, "recorded site")
+def _site_of(folder: Path, opened: Opened) -> Site:
+    """The site file of an attempt that lies in its own store. Raises ParameterError.
+
+    As it lies outside the store: whoever writes there must not say which command is run.
+    """
+    path = str(opened.params.get("site", ""))
+    site = read_site(path)
     home = site.store_path / opened.name
+    if project_path(path).resolve().is_relative_to(site.store_path.resolve()):
+        raise ParameterError(f"{folder}: expected its site file outside the store, got {path}")
     if home.resolve() != folder.resolve():
         # A folder from elsewhere would say where the token goes.
         raise ParameterError(

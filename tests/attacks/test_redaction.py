@@ -81,7 +81,7 @@ def test_no_secret_of_ours_is_left_in_any_coding(named: Redactor, coding: str) -
 
 def test_none_stands_in_any_byte_of_a_tape(named: Redactor, tmp_path: Path) -> None:
     """Bodies, keys, headers, failures, commands' words and what they leave in files; nor is one judged."""
-    world, texts = World(tmp_path / "tape", named), spellings()
+    world, texts = World(tmp_path / "tape", frozenset(named._names)), spellings()
     everything = "\n".join(f"{name} {text}" for name, text in texts.items())
 
     def answer(request: httpx.Request) -> httpx.Response:

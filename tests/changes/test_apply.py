@@ -134,7 +134,7 @@ def test_a_failed_step_stops_the_change(
 def test_a_step_that_is_not_taken_up_again_is_settled(
     work: Work, phase: str, done: bool, phases: list[str]
 ) -> None:
-    work.applier()._note(work.step("restart-1"), phase, "dev-1-restart-1-1")
+    work.applier()._note(work.step("restart.1"), phase, "dev-1-restart.1-1")
     work.applier(2).settle("dev-1", "restart", done)
     assert [each for each, _ in work.phases()] == phases
     assert work.runs == []

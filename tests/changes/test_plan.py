@@ -69,7 +69,13 @@ def test_a_plan_names_an_operator_only_where_they_change_the_node(control: str, 
 
 
 @pytest.mark.parametrize(
-    ("step", "phase"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
+    ("step", "phase"),
+    [
+        ("restart", "build"),
+        ("deliver-gates", "gates"),
+        ("instruct-build.2", "build"),
+        ("instruct-gates.main-5.2", "gates"),
+    ],
 )
 def test_a_step_tells_its_phase(step: str, phase: str) -> None:
     assert phase_of(step) == phase

@@ -56,7 +56,7 @@ CHANGING = {
     "announce": "{release}", "announce_halt": "{release}", "freeze_proposals": "{release}",
 }  # fmt: skip
 """The site's commands that change something, and what each is about."""
-VARYING = re.compile(r" [0-9a-f]{12}$|(-[0-9a-f]{12})?-\d+$")
+VARYING = re.compile(r" [0-9a-f]{12}$|(-[0-9a-f]{12})?[.]\d+$")
 """The end of a step's name that is another in each run: a text's digest, a further run."""
 ASKING = ("verify-snapshot", "prove-stopped", "inspect-wal")
 """Steps without such a command."""

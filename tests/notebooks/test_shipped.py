@@ -14,6 +14,7 @@ from runbook_lib import notebook, playbook
 from runbook_lib.outcomes import Row
 from runbook_lib.playbook import NOTEBOOKS, REPORT
 from runbook_lib.recording import RECORDINGS, recording
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import PROJECT
 
 MACHINE = re.compile(
@@ -49,6 +50,16 @@ def test_the_recordings_are_small() -> None:
 
     assert [path.stem for path in archives] == sorted(NOTEBOOKS)
     assert sum(path.stat().st_size for path in archives) <= 10_000_000
+
+
+@pytest.mark.parametrize("runbook", list(NOTEBOOKS))
+def test_no_question_of_a_recorded_run_has_two_answers(runbook: str) -> None:
+    """A replay could not tell which of them was judged."""
+    entries = read_entries(recording(runbook) / "tape")
+    answers = {one.slot: (one.meta, one.body) for one in entries}
+    twice = [one.slot for one in entries if answers[one.slot] != (one.meta, one.body)]
+
+    assert [slot for slot in twice if slot[0] in playbook.ITEMS] == []
 
 
 def test_a_path_of_a_machine_is_recognised() -> None:

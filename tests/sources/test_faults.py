@@ -12,7 +12,7 @@ from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.node import Fleet
-from runbook_lib.sources.prometheus import Prometheus, whole
+from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.scope import Scope
 
 from .conftest import World
@@ -46,7 +46,7 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
     "range": ("prometheus: up", lambda s: prometheus(s).range("up", AT, AT, timedelta(seconds=60))),
     "newest": (
         "prometheus: timestamp(up)",
-        lambda s: whole(prometheus(s).newest(["up"], AT)["up"]),
+        lambda s: prometheus(s).newest(["up"], AT)["up"],
     ),
     "rules": ("prometheus: rules", lambda s: prometheus(s).rules()),
     "alertmanagers": ("prometheus: alertmanagers", lambda s: prometheus(s).alertmanagers()),

@@ -232,7 +232,7 @@ def test_a_halt_that_was_announced_is_not_announced_again_unseen(
 
     assert unread.outcome is Outcome.INCONCLUSIVE
     steps = of(Log(recovery.folder / "log.jsonl").events(), StepTaken)
-    assert [step.step for step in steps if step.phase == "intent"] == ["announce-halt-1"]
+    assert [step.step for step in steps if step.phase == "intent"] == ["announce-halt.1"]
     # Read again, it is not there: it is sent anew.
     recovery.comes_to(ExitCode.PASSED)
     assert len(json.loads(channel.read_text())) == 1

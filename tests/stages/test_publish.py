@@ -16,6 +16,7 @@ from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.comment import heads_told, marker
+from runbook_lib.evidence.log import Log, opened_by
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
@@ -94,7 +95,7 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork) -> None:
     assert f"**✓ PASS · development · attempt {number}** · sealed, head `sha256:" in short["body"]
     for name, path in zip(names, (folder / NOTEBOOK, folder / ATTESTATION), strict=True):
         assert f"/evidence-{RELEASE}/{name})" in comment["body"]
-        assert f"/evidence-{RELEASE}/{name})" in short["body"]
+        assert name not in short["body"]  # which is never edited
         assert f"`{digest_file(path)}`" in comment["body"]
     assert not (folder / "outbox").exists()
     assert green(folder)
@@ -167,6 +168,8 @@ def test_what_cannot_be_sent_lies_in_the_outbox(
     assert (code, (folder / "outbox").exists()) == (0, False)
     assert (len(assets(network)), len(network.forge.comments)) == (2, 2)
     assert "All good" not in summary(network)
+    told = [one for one in network.forge.comments.values() if "sealed, head" in one["body"]]
+    assert [one["created_at"] == one["updated_at"] for one in told] == [True]  # or it tells none
 
 
 def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork) -> None:
@@ -282,6 +285,16 @@ def test_a_folder_from_elsewhere_is_not_published(
     copy = shutil.copytree(sealed(network), tmp_path / "0001")
     with pytest.raises(ParameterError, match="expected an attempt in its own store"):
         publish(copy)
+
+
+def test_a_site_file_in_the_store_says_no_command(network: RehearsalNetwork) -> None:
+    """Whoever writes the store would say what is run."""
+    folder = sealed(network)
+    inside = shutil.copy(network.site, folder.parents[2] / "site.yaml")
+    opened = opened_by(Log(folder / "log.jsonl").events(), "log")
+    moved = opened.model_copy(update={"params": {**opened.params, "site": str(inside)}})
+    with pytest.raises(ParameterError, match="expected its site file outside the store, got "):
+        publishing._site_of(folder, moved)
 
 
 @pytest.mark.parametrize("how", ["removed", "yesterday's put back", "another seal"])

@@ -143,7 +143,7 @@ def test_operators_are_told_by_what_works(prepare: Prepare, network: RehearsalNe
     open_ = set(not_passed(back(verdict).rows, "subject", "what"))
     assert open_ > {(operator, "instruct-back") for operator in OPERATORS}
     assert [s for s in steps(folder) if s[0] in OPERATORS] == [
-        (o, "notify-back-1") for o in OPERATORS
+        (o, "notify-back.1") for o in OPERATORS
     ]
     network.operators.settle()
     assert before(network, "testnet") == was
@@ -156,7 +156,7 @@ def test_operators_are_told_by_what_works(prepare: Prepare, network: RehearsalNe
     again, folder = made.recover("testnet", attempt=verdict.attempt, retry_reason="x", **given)
 
     assert back(again).outcome is PASS, back(again).reason
-    assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back-1") == 3
+    assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back.1") == 3
     assert told(made) == len(OPERATORS)
 
 
@@ -170,7 +170,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
 
     def stopping(self: Log, event: Event) -> Event:
         made = append(self, event)
-        begun = "instruct-back-1", "intent"
+        begun = "instruct-back.1", "intent"
         if isinstance(made, StepTaken) and (made.step, made.phase) == begun:
             raise KeyboardInterrupt
         return made
@@ -183,7 +183,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
         verdict, folder = made.recover("testnet", attempt=1, **given)
 
     assert {s for s in steps(folder) if s[0] in OPERATORS} == {
-        (o, "notify-back-2") for o in OPERATORS
+        (o, "notify-back.2") for o in OPERATORS
     }
     rows = {r.subject: r for r in back(verdict).rows if r.what == "instruct-back"}
     assert {name: row.outcome for name, row in rows.items()} == dict.fromkeys(

@@ -272,7 +272,7 @@ def test_a_forged_report_is_waited_past_and_the_next_operator_hears_nothing(team
     assert "forged: expected the signature of this node's" in item(verdict, DEPLOY).reason
     told = [step for step in steps(folder) if step[0] in OPERATORS]
     assert told == [
-        (who, f"{how}-build-1") for who in (NORTH, HARBOR) for how in ("instruct", "notify")
+        (who, f"{how}-build.1") for who in (NORTH, HARBOR) for how in ("instruct", "notify")
     ]
     comments = [one["body"] for one in team.network.forge.comments.values()]
     mine = [body for body in comments if f"attempt={verdict.release}" in body.splitlines()[0]]
@@ -318,7 +318,7 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     done, _ = team.carry(**given, **again)
 
     (failed,) = item(verdict, DEPLOY).open_rows
-    assert (failed.subject, failed.what) == (NORTH, "notify-build-1")
+    assert (failed.subject, failed.what) == (NORTH, "notify-build.1")
     kept = f"; kept in the outbox: runbook publish {team.release}/testnet/0002"
     assert str(failed.observed).endswith(kept)
     unsent = [Outcome.INCONCLUSIVE] * 2
