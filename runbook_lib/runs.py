@@ -69,16 +69,14 @@ def _plan_missing(known: Sequence[kinds.Event]) -> ItemStatus | None:
     return ItemStatus(item="the plan", kind="check", state="missing", reason=reason)
 
 
-def stale(
-    standing: ItemStatus, now: datetime, valid_for: timedelta, judged: datetime | None = None
-) -> bool:
-    """Whether a PASS that ages is older than ``valid_for``; ``judged`` is when it was again.
+def stale(standing: ItemStatus, now: datetime, valid_for: timedelta) -> bool:
+    """Whether a PASS that ages is older than ``valid_for``.
 
     A result dated in the future is stale, too (clock skew).
     """
     if playbook.ITEMS[standing.item].ages != "clock" or standing.result is None:
         return False
-    age = now - (judged or standing.result.started)
+    age = now - standing.result.started
     return not -playbook.NOW_SOURCE_LAG <= age <= valid_for
 
 

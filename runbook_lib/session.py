@@ -121,15 +121,6 @@ class Session:
         mine = (e.seq for e in began if (e.item, e.number) == (item, number))
         return self.recorded[: next(mine, None)]
 
-    def aftermath(self, item: str, number: int) -> Sequence[kinds.Event]:
-        """What is known when a run ends; in replay, the log as it was then."""
-        if not self.replay:
-            return self.log.events()
-        for ended in kinds.of(self.recorded, *FINAL):
-            if (ended.item, ended.number) == (item, number):
-                return self.recorded[: ended.seq]
-        return self.recorded
-
     def params_of(self, item: str, number: int) -> StageParams:
         """The parameters in force for a run: a run may change some of them."""
         if not self.replay:
